@@ -1,0 +1,41 @@
+# make demo and make test each do all the set-up they need on a fresh Debian 12 or Ubuntu 24.04.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test bench lint types contracts wheel check clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/ready
+	@$(BIN)/python deploy/demo.py
+
+test: $(VENV)/ready
+	.ci/need docker-registry='command -v docker-registry' skopeo='command -v skopeo' \
+	    apache2-utils='command -v htpasswd' openssl='command -v openssl'
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+	$(BIN)/mypy tests deploy sdk
+
+contracts: $(VENV)/ready
+	$(BIN)/lint-imports
+
+check: lint types contracts
+
+$(VENV)/ready: pyproject.toml .ci/need
+	.ci/need python3-venv='$(PYTHON) -c "import ensurepip, venv"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+wheel: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist

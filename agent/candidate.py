@@ -1,0 +1,154 @@
+"""What a repository offers, fetched as far as needed to believe it: head first, code last.
+
+Manifest and signature are verified against the payload's *descriptor*: the SHA-256 that the
+signature covers is layer 0's digest, so code is fetched only once it is believed (contract §4).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import registry
+from agent.context import Context, refusal
+from agent.errors import AgentError, FormatError, PolicyError, TrustError
+from agent.plan import Offer
+from agent.subjects import subject_of
+from sandbox.manifest import PluginManifest
+
+if TYPE_CHECKING:
+    import trust
+
+MAX_MANIFEST_BYTES = 64 * 1024
+MAX_SIGNATURE_BYTES = 1024
+MAX_README_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A release whose head was fetched and judged; its code was not.
+
+    Attributes:
+        release: 64 hex.
+        key_id: The key that signed it, "" for a refused one.
+    """
+
+    offer: Offer
+    artifact: registry.PluginArtifact
+    manifest: PluginManifest
+    manifest_bytes: bytes
+    signature: bytes
+    release: str
+    key_id: str
+
+    @property
+    def digest(self) -> str:
+        """The OCI manifest's."""
+        return self.artifact.manifest.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The small files of an artifact, read and checked for shape, not yet judged."""
+
+    artifact: registry.PluginArtifact
+    manifest: PluginManifest
+    manifest_bytes: bytes
+    signature: bytes
+
+    @property
+    def subject(self) -> "trust.Subject":
+        """What the signature must speak of; the payload by its descriptor."""
+        digest = self.artifact.payload.digest.removeprefix("sha256:")
+        return subject_of(self.manifest, self.manifest_bytes, digest)
+
+
+def fetch_manifest(
+    context: Context, repository: registry.Repository, offer: Offer
+) -> registry.Manifest:
+    """Fetch the OCI manifest of an offer.
+
+    Raises:
+        PolicyError: A version's tag has moved since it was first seen.
+        registry.RegistryError: As the registry answers.
+    """
+    manifest = repository.manifest(offer.digest or str(offer.tag))
+    if offer.version is not None and offer.digest is None:
+        _refuse_moved(context, repository.location, offer, manifest.digest)
+    return manifest
+
+
+def read_head(
+    context: Context,
+    repository: registry.Repository,
+    offer: Offer,
+    artifact: registry.PluginArtifact,
+) -> Head:
+    """Fetch an artifact's ``.toml`` and ``.sig``, and check that all agree.
+
+    Raises:
+        FormatError: Id, version or stem differ from the reference or the titles.
+        sandbox.SandboxError: The plugin manifest is malformed, or needs another host.
+        registry.RegistryError: As the registry answers.
+    """
+    location = repository.location
+    plugin_bytes = repository.read_blob(artifact.plugin_manifest, max_bytes=MAX_MANIFEST_BYTES)
+    signature = repository.read_blob(artifact.signature, max_bytes=MAX_SIGNATURE_BYTES)
+    where = f"{location.text}@{artifact.manifest.digest[:19]}…"
+    plugin = context.parse_manifest(plugin_bytes, where)
+    if plugin.id != location.plugin_id:
+        raise FormatError(
+            f"cannot use {where}: its signed id is {plugin.id}, expected {location.plugin_id}"
+        )
+    if offer.version is not None and plugin.version != offer.version:
+        raise FormatError(
+            f"cannot use {where}: its signed version is {plugin.version}, expected {offer.version}"
+        )
+    if artifact.stem is not None and artifact.stem != plugin.stem:
+        raise FormatError(
+            f"cannot use {where}: its titles say {artifact.stem}, its manifest {plugin.stem}"
+        )
+    return Head(artifact, plugin, plugin_bytes, signature)
+
+
+def judge_head(
+    context: Context, repository: registry.Repository, offer: Offer, head: Head
+) -> Candidate:
+    """Verify a head against the trust store.
+
+    Raises:
+        TrustError: It is refused; the message names the finding.
+    """
+    import trust
+
+    subject = head.subject
+    evidence = trust.Evidence(signature=head.signature, repository=repository.location.text)
+    verdict = context.judge(subject, evidence)
+    if not verdict.accepted:
+        raise refusal(f"{head.manifest.id} {head.manifest.version}", verdict)
+    return Candidate(
+        offer=offer,
+        artifact=head.artifact,
+        manifest=head.manifest,
+        manifest_bytes=head.manifest_bytes,
+        signature=head.signature,
+        release=subject.release,
+        key_id=verdict.key_id or "",
+    )
+
+
+def _refuse_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> None:
+    tag = str(offer.tag)
+    first = context.ledger.see_digest(location.text, tag, digest, at=context.clock())
+    if first != digest:
+        raise PolicyError(
+            f"cannot use {location.text}:{tag}: the tag was moved, got {digest}, "
+            f"first seen {first}",
+            reason="moved-tag",
+            hint=f"if you trust the new bytes, name them: agent pull {location.text}@{digest}",
+        )
+
+
+def is_lasting(error: AgentError) -> bool:
+    """Whether a refusal is the candidate's own fault, so that a lower one may be tried."""
+    return isinstance(error, FormatError | TrustError) or (
+        isinstance(error, PolicyError) and error.reason in ("incompatible", "moved-tag")
+    )

@@ -1,0 +1,156 @@
+"""What every verb gets: the global flags, the installation, the output."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agent.cli.output import Output
+from agent.context import Context, Options
+from agent.errors import UsageError
+from agent.telemetry import Telemetry, endpoint_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """One run of the command line.
+
+    Attributes:
+        out: Where results and messages go.
+        exit_code: What the process ends with unless an error says otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.flags: dict[str, Any] = {}
+        self.out = Output()
+        self.exit_code = 0
+
+    @functools.cached_property
+    def context(self) -> Context:
+        """The installation that the flags name."""
+        return Context(Options(**self.flags))
+
+    @functools.cached_property
+    def telemetry(self) -> Telemetry:
+        """Where spans go; nowhere unless an endpoint is configured."""
+        return Telemetry(endpoint_of(self.context.config.telemetry.endpoint, os.environ))
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "telemetry" in self.__dict__:
+            self.telemetry.close()
+        if "context" in self.__dict__:
+            self.context.close()
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def global_flags(command: F) -> F:
+    """The flags that every verb takes, before or after its name (contract §7)."""
+    for option in reversed(_GLOBAL):
+        command = option(command)
+    return command
+
+
+def format_flag(command: F) -> F:
+    """``--format text|json`` for verbs that report."""
+    return _flag("--format", "format", type=click.Choice(["text", "json"]), help="Default: text.")(
+        command
+    )
+
+
+def dry_run_flag(command: F) -> F:
+    """``--dry-run`` for verbs that change something."""
+    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(
+        command
+    )
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - of any flag
+    """Put a flag's value where it belongs; a flag that was not given changes nothing."""
+    if value is None or value is False:
+        return
+    app = ctx.ensure_object(App)
+    match param.name:
+        case "format":
+            app.out.as_json = value == "json"
+        case "quiet":
+            app.out.quiet = True
+        case "verbose":
+            app.out.verbose = True
+        case "no_color":
+            app.out.color = False
+        case name:
+            app.flags[str(name)] = value
+
+
+def _flag(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
+    return click.option(*names, expose_value=False, callback=_keep, **settings)
+
+
+_PATH = click.Path(path_type=Path)
+_GLOBAL: list[Callable[..., Any]] = [
+    _flag("--config", type=_PATH, metavar="FILE", help="Use this config file alone."),
+    _flag("--home", type=_PATH, metavar="DIR", help="Keep everything under DIR."),
+    _flag("--registry", metavar="BASE", help="Look up plugin ids here, for this command."),
+    _flag("--plain-http", is_flag=True, help="Speak HTTP without TLS."),
+    _flag("--insecure", is_flag=True, help="Do not check the registry's certificate."),
+    _flag("--ca-file", type=_PATH, metavar="FILE", help="Trust these CA certificates."),
+    _flag("--offline", is_flag=True, help="Use no network."),
+    _flag("--system", is_flag=True, help="Use the machine's installation."),
+    _flag("--no-color", is_flag=True, help="Print without colours."),
+    _flag("-q", "--quiet", is_flag=True, help="Print errors only, beside the result."),
+    _flag("-v", "--verbose", is_flag=True, help="Say more of what goes on."),
+]
+
+
+def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401 - click's own
+    """A command with the global flags and examples under its help.
+
+    Args:
+        examples: Lines of example commands.
+        settings: As of ``click.command``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+        settings.setdefault("epilog", f"\b\nExamples:\n{lines}")
+        settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        command: click.Command = click.command(**settings)(global_flags(pass_app(function)))
+        return command
+
+    return decorate
+
+
+def is_path(text: str) -> bool:
+    """Whether an argument is a PATH and no reference: contains "/" or ends in .toml, or is "."."""
+    return text in (".", "..") or (("/" in text or text.endswith(".toml")) and Path(text).exists())
+
+
+def manifest_at(text: str) -> Path:
+    """The manifest that a PATH means: the ``.toml`` itself, or the one in the folder.
+
+    Raises:
+        UsageError: There is none, or more than one.
+    """
+    path = Path(text)
+    if not path.is_dir():
+        if path.suffix == ".toml" and path.is_file():
+            return path
+        raise UsageError(
+            f"cannot find a plugin at {path}: expected a folder or its .toml",
+            hint="name the plugin's folder",
+        )
+    found = sorted(p for p in path.glob("*.toml") if not p.name.startswith("."))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise UsageError(
+            f"cannot choose the manifest in {path}: found {names}, expected one .toml",
+            hint="name the .toml itself",
+        )
+    return found[0]

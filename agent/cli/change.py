@@ -1,0 +1,208 @@
+"""pull, update, rollback, prune: the verbs that change which release serves."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import registry
+from agent.cli.app import App, dry_run_flag, format_flag, verb
+from agent.cli.progress import pipeline
+from agent.context import LOCK_TIMEOUT_S
+from agent.errors import UnhealthyError
+from agent.model import Generation, Kind, Outcome
+from agent.probation import Verdict
+from agent.pruning import prunable, prune
+from agent.rollback import roll_back
+from agent.search import Wish
+from agent.update import Pipeline
+
+_MIXED = 12
+_WAIT_LOOK_S = 0.2
+
+
+@verb(
+    name="pull",
+    examples="agent pull org.example.hello:0.2.0\n"
+    "agent pull registry.example.com/plugins/org.example.hello --output ./fetched",
+)
+@click.argument("reference_text", metavar="REF")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write the verified files there; install nothing.",
+)
+@click.option("--no-activate", is_flag=True, help="Stop before it serves.")
+@click.option("--wait", is_flag=True, help="Wait until its probation ends.")
+@click.option("--allow-downgrade", is_flag=True, help="Go below the highest committed version.")
+@dry_run_flag
+@format_flag
+def pull_command(
+    app: App,
+    reference_text: str,
+    *,
+    output: Path | None,
+    no_activate: bool,
+    wait: bool,
+    allow_downgrade: bool,
+    dry_run: bool,
+) -> None:
+    """Fetch a plugin, verify it, stage it, probe it, and make it serve.
+
+    REF is an ID (newest version), ID:VERSION, ID:CHANNEL, ID@sha256:…, HOST/PATH/ID or
+    oci:DIR/ID. A release that replaces another is on trial until its probation ends.
+    """
+    reference = registry.parse_reference(reference_text, app.context.bases())
+    with pipeline(app.out) as progress:
+        work = Pipeline(app.context, app.telemetry, progress)
+        if output is not None:
+            outcome = work.fetch_to(reference, output)
+        else:
+            outcome = work.pull(
+                Wish(
+                    reference,
+                    named=reference.version is not None or reference.digest is not None,
+                    allow_downgrade=allow_downgrade,
+                    activate=not no_activate,
+                    dry_run=dry_run,
+                )
+            )
+    if wait and outcome.kind is Kind.TRIAL:
+        outcome = _wait_for(app, outcome)
+    _report(app, [outcome], named=True)
+
+
+@verb(name="update", examples="agent update\nagent update org.example.hello --dry-run")
+@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@dry_run_flag
+@format_flag
+def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
+    """Run an update now, for all installed plugins or those named.
+
+    Ignores interval, windows and mode; respects hold, cooldown, constraint and consent. One
+    plugin's failure never keeps the others from being updated.
+    """
+    ids = plugins or app.context.tree.plugin_ids()
+    outcomes = []
+    for plugin_id in ids:
+        with pipeline(app.out) as progress:
+            work = Pipeline(app.context, app.telemetry, progress)
+            outcomes.append(work.update(plugin_id, named=bool(plugins), dry_run=dry_run))
+    if not ids:
+        app.out.message("no plugins are installed")
+    _report(app, outcomes, named=bool(plugins))
+
+
+@verb(name="rollback", examples="agent rollback org.example.hello --to 0.1.0")
+@click.argument("plugin_id", metavar="ID")
+@click.option("--to", "to_version", metavar="VERSION", help="Default: the last good release.")
+@dry_run_flag
+@format_flag
+def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_run: bool) -> None:
+    """Go back to the last good release, and reject the one it leaves."""
+    outcome = roll_back(
+        app.context, app.telemetry, plugin_id, to_version=to_version, dry_run=dry_run
+    )
+    _report(app, [outcome], named=True)
+
+
+@verb(name="prune", examples="agent prune --dry-run")
+@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@dry_run_flag
+@format_flag
+def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
+    """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
+    context = app.context
+    ids = plugins or context.ledger.plugin_ids()
+    gone: list[Generation] = []
+    if dry_run:
+        for plugin_id in ids:
+            gone += prunable(context, plugin_id)
+    else:
+        with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            context.activation.recover()
+            for plugin_id in ids:
+                gone += prune(context, plugin_id)
+        context.prune_compiled()
+    rows = [{"id": g.plugin_id, "version": g.version, "release": g.release} for g in gone]
+    if app.out.as_json:
+        app.out.document(removed=rows)
+        return
+    for generation in gone:
+        word = "would remove" if dry_run else "removed"
+        app.out.line(f"{word} {generation.plugin_id} {generation.version}")
+    if not gone:
+        app.out.message("nothing to remove")
+
+
+def _wait_for(app: App, outcome: Outcome) -> Outcome:
+    """Judge the trial until it ends one way or the other."""
+    context, plugin_id = app.context, outcome.plugin_id
+    app.out.message(f"{plugin_id}: waiting for its probation to end")
+    while True:
+        with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            judged = context.activation.judge(plugin_id)
+        live = context.activation.live(plugin_id)
+        if judged is None or judged[1].verdict is not Verdict.TOO_EARLY:
+            break
+        # An open host may judge first: then the trial is gone at the next look.
+        time.sleep(_WAIT_LOOK_S)
+    detail = judged[1].detail if judged else "judged by an open host"
+    if live is not None and live.release == outcome.release:
+        return replace(outcome, kind=Kind.COMMITTED, step="commit", detail=detail)
+    cause = UnhealthyError(
+        f"cannot keep {plugin_id} {outcome.after}: {detail}; rolled back",
+        hint=f"agent history {plugin_id}",
+    )
+    return replace(outcome, kind=Kind.ROLLED_BACK, step="rollback", detail=detail, error=cause)
+
+
+def _report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
+    """Print the rows; decide the exit code from the causes (contract §7)."""
+    if app.out.as_json:
+        app.out.document(plugins=[_row(outcome) for outcome in outcomes])
+    codes = []
+    for outcome in outcomes:
+        if not app.out.as_json:
+            _print(app, outcome)
+        waits = outcome.kind is Kind.PENDING and not named
+        codes.append(_code(outcome) if not waits else 0)
+        if outcome.error is not None and not waits:
+            app.out.error(outcome.error.code, outcome.error.message, outcome.error.hint)
+    bad = set(codes) - {0}
+    if bad:
+        app.exit_code = bad.pop() if len(set(codes)) == 1 else _MIXED
+
+
+def _code(outcome: Outcome) -> int:
+    if outcome.kind is Kind.PENDING:
+        return 8
+    return outcome.error.exit_code if outcome.error is not None else 0
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    return {
+        "id": outcome.plugin_id,
+        "from": outcome.before,
+        "to": outcome.after,
+        "release": outcome.release,
+        "digest": outcome.digest,
+        "outcome": outcome.kind.value,
+        "step": outcome.step,
+        "detail": outcome.detail,
+    }
+
+
+def _print(app: App, outcome: Outcome) -> None:
+    before, after = outcome.before or "nothing", outcome.after
+    change = f"{before} → {after}" if after and after != outcome.before else before
+    if outcome.error is not None and outcome.kind in (Kind.REFUSED, Kind.FAILED):
+        app.out.line(f"{outcome.plugin_id}  {change}  {outcome.kind} at {outcome.step}")
+        return
+    app.out.line(f"{outcome.plugin_id}  {change}  {outcome.kind}: {outcome.detail}")
+    if outcome.kind in (Kind.COMMITTED, Kind.TRIAL, Kind.STAGED, Kind.FETCHED, Kind.ROLLED_BACK):
+        app.out.line(f"  release {outcome.release}")
+        app.out.line(f"  digest  {outcome.digest or '-'}")

@@ -1,0 +1,101 @@
+"""grant, deny, grants: the operator's side of the capability model."""
+
+import click
+
+from agent.cli.app import App, dry_run_flag, format_flag, verb
+from agent.errors import NotFoundError
+from agent.grants import granted
+from agent.model import Event
+from agent.schema import CAPABILITIES
+
+_CAPABILITY = click.Choice(CAPABILITIES)
+
+
+@verb(name="grant", examples="agent grant org.example.hello fs_read")
+@click.argument("plugin_id", metavar="ID")
+@click.argument("capability", metavar="CAP", type=_CAPABILITY)
+@dry_run_flag
+@format_flag
+def grant_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -> None:
+    """Grant a capability to a plugin; takes back an agent deny.
+
+    It holds for the next load of the plugin.
+    """
+    _decide(app, plugin_id, capability, yes=True, dry_run=dry_run)
+
+
+@verb(name="deny", examples="agent deny org.example.hello network")
+@click.argument("plugin_id", metavar="ID")
+@click.argument("capability", metavar="CAP", type=_CAPABILITY)
+@dry_run_flag
+@format_flag
+def deny_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -> None:
+    """Deny a capability to a plugin; takes back an agent grant.
+
+    It holds for the next load of the plugin; a denied host function traps when it is called.
+    """
+    _decide(app, plugin_id, capability, yes=False, dry_run=dry_run)
+
+
+@verb(name="grants", examples="agent grants org.example.hello --format json")
+@click.argument("plugin_id", metavar="ID")
+@format_flag
+def grants_command(app: App, plugin_id: str) -> None:
+    """Print what a plugin requests and what it is granted."""
+    context = app.context
+    live = context.activation.live(plugin_id)
+    decisions = context.ledger.decisions(plugin_id)
+    if live is None and not decisions:
+        raise NotFoundError(f"cannot find {plugin_id}: it is not installed", hint="agent list")
+    requested = set(live.capabilities) if live else set()
+    ceiling = context.ceiling_of(live) if live is not None else None
+    given = granted(context.config, plugin_id, decisions, ceiling)
+    rows = [
+        {
+            "capability": capability,
+            "requested": capability in requested,
+            "granted": capability in given,
+            "by": _source(app, plugin_id, capability, decisions),
+        }
+        for capability in CAPABILITIES
+        if capability in requested | given | set(decisions)
+    ]
+    if app.out.as_json:
+        app.out.document(id=plugin_id, grants=rows)
+        return
+    app.out.table(
+        ("CAPABILITY", "REQUESTED", "GRANTED", "BY"),
+        [(r["capability"], _yes(r["requested"]), _yes(r["granted"]), r["by"]) for r in rows],
+    )
+
+
+def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bool) -> None:
+    context, word = app.context, "grant" if yes else "deny"
+    if not dry_run:
+        now = context.clock()
+        with context.ledger.transaction():
+            context.ledger.decide(plugin_id, capability, granted=yes, at=now)
+            context.ledger.record(Event(now, plugin_id, word, None, None, capability))
+    if app.out.as_json:
+        app.out.document(id=plugin_id, capability=capability, granted=yes)
+        return
+    past = {"grant": "granted", "deny": "denied"}[word]
+    app.out.line(f"{f'would {word}' if dry_run else past} {capability}: {plugin_id}")
+
+
+def _source(app: App, plugin_id: str, capability: str, decisions: dict[str, bool]) -> str:
+    """Where the decision on a capability comes from; a denial beats a grant."""
+    section = app.context.config.plugin(plugin_id)
+    if capability in section.deny:
+        return "config: deny"
+    if capability in decisions:
+        return "agent grant" if decisions[capability] else "agent deny"
+    if capability in section.grants:
+        return "config: grants"
+    if capability in app.context.config.capabilities.grant:
+        return "config: capabilities.grant"
+    return "default" if capability == "log" else "nobody decided"
+
+
+def _yes(flag: object) -> str:
+    return "yes" if flag else "no"

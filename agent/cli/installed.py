@@ -1,0 +1,242 @@
+"""list, info, outdated, check, history, why: looking at what is installed, changing nothing."""
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from agent.cli.app import App, format_flag, verb
+from agent.cli.output import fields_of
+from agent.cli.progress import pipeline
+from agent.durations import format_duration
+from agent.errors import NotFoundError, PolicyError
+from agent.inventory import Entry, entries, moment
+from agent.model import Kind, Outcome
+from agent.requirement import is_newer
+from agent.update import Pipeline
+
+_UPDATES = 100
+_ACTIONS = {
+    Kind.PLANNED: "update",
+    Kind.PENDING: "wait",
+    Kind.CURRENT: "none",
+    Kind.REFUSED: "skip",
+    Kind.FAILED: "skip",
+}
+
+
+@verb(name="list", examples="agent list\nagent list --format json")
+@format_flag
+def list_command(app: App) -> None:
+    """List the installed plugins: the user's, then the system's."""
+    found = entries(app.context)
+    if app.out.as_json:
+        app.out.document(plugins=[entry.row() for entry in found])
+        return
+    rows = []
+    for entry in found:
+        note = f" (shadows {entry.shadowed})" if entry.shadowed else ""
+        rows.append((entry.plugin_id, entry.version, _state(entry), f"{entry.source}{note}"))
+    app.out.table(("ID", "VERSION", "STATE", "SOURCE"), rows)
+    if not found:
+        app.out.message("no plugins are installed")
+        app.out.message("  try: agent pull ID")
+
+
+@verb(name="info", examples="agent info org.example.hello")
+@click.argument("plugin_id", metavar="ID")
+@format_flag
+def info_command(app: App, plugin_id: str) -> None:
+    """Print everything about one installed plugin."""
+    context, ledger = app.context, app.context.ledger
+    entry = _entry(app, plugin_id)
+    row = entry.row()
+    installed, trial = ledger.installed(plugin_id), ledger.trial(plugin_id)
+    live = context.activation.live(plugin_id)
+    samples = ledger.samples(plugin_id, entry.release)
+    row |= {
+        "floor": installed.floor if installed else None,
+        "channel": installed.channel if installed else None,
+        "installed_at": moment(live.installed_at) if live else None,
+        "trial_ends_at": moment(trial.ends_at) if trial else None,
+        "calls": samples.calls,
+        "failures": samples.failures,
+        "kept": [g.version for g in ledger.generations(plugin_id)],
+        "rejected": [f"{r.version}: {r.reason}" for r in ledger.rejections(plugin_id).values()],
+    }
+    if app.out.as_json:
+        app.out.document(plugins=[row])
+        return
+    width = max(map(len, row))
+    for name, text in fields_of(row):
+        app.out.line(f"{name.ljust(width)}  {text}")
+
+
+@verb(name="check", examples="agent check\nagent check --exit-code || echo updates")
+@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@click.option("--exit-code", is_flag=True, help="End with 100 where there are updates.")
+@format_flag
+def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> None:
+    """Say what an update run would do for each plugin, and why."""
+    rows = _plans(app, plugins)
+    _print_plans(app, rows)
+    if exit_code and not app.exit_code and any(row["action"] == "update" for row in rows):
+        app.exit_code = _UPDATES
+
+
+@verb(name="outdated", examples="agent outdated")
+@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@format_flag
+def outdated_command(app: App, plugins: tuple[str, ...]) -> None:
+    """List the installed plugins for which a newer version is there, taken or not."""
+    rows = [row for row in _plans(app, plugins) if row["candidate"] is not None]
+    _print_plans(app, rows)
+    if not rows:
+        app.out.message("nothing newer")
+
+
+@verb(name="history", examples="agent history org.example.hello")
+@click.argument("plugin_id", metavar="ID")
+@format_flag
+def history_command(app: App, plugin_id: str) -> None:
+    """Print what happened to a plugin, oldest first."""
+    events = app.context.ledger.history(plugin_id)
+    if not events:
+        raise NotFoundError(f"cannot find a history of {plugin_id}", hint="agent list")
+    if app.out.as_json:
+        app.out.document(
+            events=[
+                {
+                    "at": moment(event.at),
+                    "event": event.kind,
+                    "version": event.version,
+                    "release": event.release,
+                    "detail": event.detail,
+                }
+                for event in events
+            ]
+        )
+        return
+    app.out.table(
+        ("WHEN", "WHAT", "VERSION", "RELEASE", "DETAIL"),
+        [
+            (moment(e.at), e.kind, e.version, (e.release or "-")[:12], e.detail or "-")
+            for e in events
+        ],
+    )
+
+
+@verb(name="why", examples="agent why org.example.hello")
+@click.argument("plugin_id", metavar="ID")
+@format_flag
+def why_command(app: App, plugin_id: str) -> None:
+    """Say why a plugin is at the version it is at: what the last run decided, and what binds."""
+    context, ledger = app.context, app.context.ledger
+    decision, installed = ledger.decision(plugin_id), ledger.installed(plugin_id)
+    if decision is None and installed is None:
+        raise NotFoundError(f"cannot say anything about {plugin_id}: it was never installed")
+    live, trial = context.activation.live(plugin_id), ledger.trial(plugin_id)
+    section = context.config.plugin(plugin_id)
+    bounds: dict[str, object] = {
+        "floor": installed.floor if installed else None,
+        "channel": section.channel or (installed.channel if installed else None),
+        "constraint": section.constraint,
+        "hold_until": section.hold_until,
+        "cooldown": format_duration(context.config.update.cooldown),
+    }
+    rejected = [
+        {"version": r.version, "release": r.release, "reason": r.reason, "at": moment(r.at)}
+        for r in ledger.rejections(plugin_id).values()
+    ]
+    last = None
+    if decision is not None:
+        last = {
+            "at": moment(decision.at),
+            "candidate": decision.candidate,
+            "outcome": decision.outcome,
+            "step": decision.step,
+            "reason": decision.reason,
+            "detail": decision.detail,
+        }
+    judged = context.activation.judgement(trial).detail if trial is not None else None
+    if app.out.as_json:
+        app.out.document(
+            id=plugin_id,
+            version=live.version if live else None,
+            last=last,
+            trial=judged,
+            rejected=rejected,
+            bounds=bounds,
+        )
+        return
+    app.out.line(f"{plugin_id} is at {live.version if live else 'no version'}")
+    if decision is not None:
+        app.out.line(f"  last run {moment(decision.at)}: {decision.outcome}, {decision.detail}")
+    if trial is not None:
+        left = format_duration(trial.ends_at - context.clock())
+        app.out.line(f"  on trial, {left} left: {judged}")
+    for item in rejected:
+        app.out.line(f"  {item['version']} is rejected: {item['reason']}")
+    for name, text in bounds.items():
+        if text not in (None, "0s"):
+            app.out.line(f"  {name}: {text}")
+
+
+def _entry(app: App, plugin_id: str) -> Entry:
+    for entry in entries(app.context):
+        if entry.plugin_id == plugin_id:
+            return entry
+    raise NotFoundError(
+        f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
+    )
+
+
+def _plans(app: App, plugins: Sequence[str]) -> list[dict[str, object]]:
+    """One row a plugin: what an update run would do; a failed look-up sets the exit code."""
+    rows = []
+    codes = set()
+    for entry in _chosen(app, plugins):
+        if entry.source == "system":
+            rows.append(_plan(entry, None, "system", "never changed by a user's agent"))
+            continue
+        with pipeline(app.out) as progress:
+            work = Pipeline(app.context, app.telemetry, progress)
+            outcome = work.update(entry.plugin_id, named=False, dry_run=True)
+        if outcome.kind is Kind.FAILED and outcome.error is not None:
+            codes.add(outcome.error.exit_code)
+        newer = outcome.after if outcome.after and is_newer(outcome.after, entry.version) else None
+        rows.append(_plan(entry, newer, _ACTIONS[outcome.kind], _reason(outcome)))
+    if codes:
+        app.exit_code = codes.pop() if len(codes) == 1 and len(rows) == 1 else 12
+    return rows
+
+
+def _chosen(app: App, plugins: Sequence[str]) -> Iterable[Entry]:
+    return [_entry(app, plugin_id) for plugin_id in plugins] or entries(app.context)
+
+
+def _plan(entry: Entry, candidate: str | None, action: str, reason: str) -> dict[str, object]:
+    return {
+        "id": entry.plugin_id,
+        "current": entry.version,
+        "candidate": candidate,
+        "action": action,
+        "reason": reason,
+    }
+
+
+def _reason(outcome: Outcome) -> str:
+    if isinstance(outcome.error, PolicyError):
+        return f"{outcome.error.reason}: {outcome.detail}"
+    return outcome.detail
+
+
+def _print_plans(app: App, rows: list[dict[str, object]]) -> None:
+    if app.out.as_json:
+        app.out.document(plugins=rows)
+        return
+    names = ("id", "current", "candidate", "action", "reason")
+    app.out.table([n.upper() for n in names], [[row[n] for n in names] for row in rows])
+
+
+def _state(entry: Entry) -> str:
+    return "trial (due)" if entry.due else entry.state

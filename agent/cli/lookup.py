@@ -1,0 +1,118 @@
+"""tags, resolve, inspect: looking at a registry, changing nothing."""
+
+import click
+
+import registry
+from agent.candidate import Head, read_head
+from agent.cli.app import App, format_flag, verb
+from agent.cli.output import fields_of, sizes
+from agent.context import Context
+from agent.errors import NotFoundError
+from agent.plan import Offer, version_offers
+
+
+@verb(name="tags", examples="agent tags org.example.hello\nagent tags localhost:5000/plugins/a.b")
+@click.argument("plugin", metavar="ID|REF")
+@format_flag
+def tags_command(app: App, plugin: str) -> None:
+    """List a plugin's versions in its registry, highest first, and its other tags."""
+    reference = registry.parse_reference(plugin, app.context.bases())
+    with app.context.open_repository(reference.location) as repository:
+        tags = repository.tags()
+    offers = version_offers(tags)
+    versions = [str(offer.version) for offer in offers]
+    other = sorted(set(tags) - {str(offer.tag) for offer in offers})
+    if app.out.as_json:
+        app.out.document(versions=versions, other=other)
+        return
+    for tag in (*versions, *other):
+        app.out.line(tag)
+    if not tags:
+        app.out.message(f"{reference.location.text} has no tags")
+
+
+@verb(name="resolve", examples="agent resolve org.example.hello:0.2.0 --format json")
+@click.argument("reference_text", metavar="REF")
+@format_flag
+def resolve_command(app: App, reference_text: str) -> None:
+    """Print the digest and the release that a reference names; no version = the newest."""
+    reference = registry.parse_reference(reference_text, app.context.bases())
+    with app.context.open_repository(reference.location) as repository:
+        head = head_of(app.context, repository, reference)
+    digest = head.artifact.manifest.digest
+    release = head.subject.release
+    named = f"{reference.location.text}:{registry.version_to_tag(head.manifest.version)}@{digest}"
+    if app.out.as_json:
+        app.out.document(ref=named, digest=digest, release=release)
+        return
+    app.out.line(f"ref     {named}")
+    app.out.line(f"digest  {digest}")
+    app.out.line(f"release {release}")
+
+
+@verb(name="inspect", examples="agent inspect org.example.hello:0.2.0")
+@click.argument("reference_text", metavar="REF")
+@format_flag
+def inspect_command(app: App, reference_text: str) -> None:
+    """Print what an artifact says of itself. Nothing of it is believed by that: see verify."""
+    reference = registry.parse_reference(reference_text, app.context.bases())
+    with app.context.open_repository(reference.location) as repository:
+        head = head_of(app.context, repository, reference)
+    manifest, meta, oci = head.manifest, head.manifest.meta, head.artifact.manifest
+    row: dict[str, object] = {
+        "id": manifest.id,
+        "version": manifest.version,
+        "release": head.subject.release,
+        "digest": oci.digest,
+        "repository": reference.location.text,
+        "name": meta.name,
+        "description": meta.description,
+        "license": meta.license,
+        "authors": list(meta.authors),
+        "wasm_target": manifest.wasm_target,
+        "abi": manifest.abi,
+        "min_host": manifest.min_host,
+        "entry": manifest.entry,
+        "capabilities": list(manifest.capabilities),
+        "stem": manifest.stem,
+    }
+    layers = [
+        {"media_type": part.media_type, "digest": part.digest, "size_bytes": part.size_bytes}
+        for part in oci.layers
+    ]
+    if app.out.as_json:
+        app.out.document(**row, layers=layers, annotations=dict(oci.annotations))
+        return
+    width = max(map(len, row))
+    for name, text in fields_of(row):
+        app.out.line(f"{name.ljust(width)}  {text}")
+    app.out.line("layers")
+    for part in oci.layers:
+        app.out.line(f"  {part.digest[:19]}…  {sizes(part.size_bytes)}  {part.media_type}")
+
+
+def head_of(
+    context: Context, repository: registry.Repository, reference: registry.Reference
+) -> Head:
+    """Fetch the head that a reference names; no tag and no digest = the newest version.
+
+    Raises:
+        NotFoundError: There is no version.
+        AgentError, registry.RegistryError, sandbox.SandboxError: As ``read_head`` raises.
+    """
+    offer = Offer(reference.tag, reference.version, reference.digest)
+    if reference.tag is None and reference.digest is None:
+        newest = next(
+            (o for o in version_offers(repository.tags()) if "-" not in str(o.version)), None
+        )
+        if newest is None:
+            raise NotFoundError(
+                f"cannot find a version in {reference.location.text}",
+                hint=f"agent tags {reference.location.text}",
+            )
+        offer = newest
+    manifest = repository.manifest(offer.digest or str(offer.tag))
+    artifact = registry.read_artifact(
+        manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
+    )
+    return read_head(context, repository, offer, artifact)

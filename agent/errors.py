@@ -1,0 +1,196 @@
+"""The agent's one family of errors; each carries its exit code (contract §7).
+
+Rooms below raise their own families; ``translated`` turns those into this one, so that the
+command line, the outcomes and the host speak of causes in one vocabulary.
+"""
+
+import errno
+import sqlite3
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """Something that could not be done.
+
+    Args:
+        message: One sentence: "cannot …", what was got, what was expected.
+        hint: The next command to try, or what to change; shown on its own line.
+
+    Attributes:
+        code: A kebab-case word for programs (JSON ``error.code``).
+        exit_code: The process exit code of contract §7.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AgentError):
+    """Wrong arguments, a broken config or trust store."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config file or variable that cannot be used; names file and key."""
+
+    code = "config"
+
+
+class NotFoundError(AgentError):
+    """No such plugin, tag, function, or nothing to roll back to."""
+
+    code = "not-found"
+    exit_code = 3
+
+
+class AuthenticationError(AgentError):
+    """The registry wants other credentials."""
+
+    code = "authentication"
+    exit_code = 4
+
+
+class NetworkError(AgentError):
+    """The registry could not be reached, or answered that it is unwell; worth a retry."""
+
+    code = "network"
+    exit_code = 5
+
+
+class FormatError(AgentError):
+    """Bytes that are not what they should be: digest, size, format, titles, id or version."""
+
+    code = "format"
+    exit_code = 6
+
+
+class TrustError(AgentError):
+    """Signature or trust says no."""
+
+    code = "trust"
+    exit_code = 7
+
+
+class PolicyError(AgentError):
+    """A rule of the operator's or of ours says no.
+
+    Args:
+        message: See ``AgentError``.
+        reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
+            stem-taken, moved-tag, constraint, trial.
+        hint: See ``AgentError``.
+    """
+
+    code = "policy"
+    exit_code = 8
+
+    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class UnhealthyError(AgentError):
+    """A release failed its probe, or was reverted without anyone asking."""
+
+    code = "unhealthy"
+    exit_code = 9
+
+
+class RollbackError(AgentError):
+    """There is a release to go back to, but it can no longer be run."""
+
+    code = "rollback-failed"
+    exit_code = 10
+
+
+class BusyError(AgentError):
+    """Another process holds the lock."""
+
+    code = "busy"
+    exit_code = 11
+
+
+class GuestError(AgentError):
+    """A plugin's call ended badly: trap, fuel, memory, or a command's non-zero exit."""
+
+    code = "guest"
+
+
+class DeadlineError(GuestError):
+    """A plugin's call passed its wall-clock limit."""
+
+    code = "deadline"
+    exit_code = 124
+
+
+def translated(error: Exception) -> AgentError | None:
+    """The agent's error for a room's; None for a bug, which must stay a traceback."""
+    if isinstance(error, AgentError):
+        return error
+    hint = getattr(error, "hint", None)
+    for kind, family in _families():
+        if isinstance(error, kind):
+            if family is PolicyError:
+                reason = "moved-tag" if type(error).__name__ == "TagMovedError" else "incompatible"
+                if type(error).__name__ == "CapabilityDenied":
+                    reason = "capability"
+                return PolicyError(str(error), reason=reason, hint=hint)
+            return family(str(error), hint=hint)
+    if isinstance(error, TimeoutError):
+        return BusyError(str(error), hint="try again when the other agent command has ended")
+    if isinstance(error, OSError):
+        return _from_system(error)
+    if isinstance(error, sqlite3.Error):
+        return AgentError(f"cannot use the ledger: {error}")
+    return None
+
+
+def _from_system(error: OSError) -> AgentError:
+    where = f" {error.filename}" if error.filename else ""
+    what = error.strerror or str(error)
+    hint = None
+    if error.errno == errno.ENOSPC:
+        hint = "free some space (agent prune removes old releases), then run the command again"
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"cannot find{where}: {what}")
+    return AgentError(f"cannot use{where or ' a file'}: {what}", hint=hint)
+
+
+def _families() -> tuple[tuple[type[Exception], type[AgentError]], ...]:
+    """The rooms' error classes, most special first, with the family each becomes."""
+    import registry.errors as r
+    import sandbox.errors as s
+    import trust.errors as t
+
+    return (
+        (r.ReferenceFormatError, UsageError),
+        (r.NotFoundError, NotFoundError),
+        (r.AuthenticationError, AuthenticationError),
+        (r.NetworkError, NetworkError),
+        (r.ContentError, FormatError),
+        (r.TagMovedError, PolicyError),
+        (r.BusyError, BusyError),
+        (r.RegistryError, AgentError),
+        (t.SignatureFormatError, TrustError),
+        (t.StoreBusyError, BusyError),
+        (t.StoreError, UsageError),
+        (t.TrustError, UsageError),
+        (s.ManifestError, FormatError),
+        (s.BadModule, FormatError),
+        (s.IncompatibleError, PolicyError),
+        (s.CapabilityDenied, PolicyError),
+        (s.MissingExport, NotFoundError),
+        (s.PluginNotFoundError, NotFoundError),
+        (s.ArgumentError, UsageError),
+        (s.DeadlineExceeded, DeadlineError),
+        (s.UnhealthyError, UnhealthyError),
+        (s.CallError, GuestError),
+        (s.SandboxError, AgentError),
+    )

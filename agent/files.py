@@ -1,0 +1,143 @@
+"""The one place that changes the disk: atomic writes, renames, fsync and locks.
+
+Every room that writes takes an object of this shape (each defines the small Protocol it
+needs); tests replace it to inject faults and crashes at each effect.
+
+Durability follows the usual recipe: temporary name in the same folder, fsync the file,
+rename, fsync the folder.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_LOCK_POLL_S = 0.02
+
+
+class Files:
+    """Durable file operations on the local disk.
+
+    All methods raise ``OSError`` as the system gives it; ``lock`` raises ``TimeoutError``.
+    """
+
+    def make_folder(self, path: Path, *, mode: int = 0o755) -> None:
+        """Create ``path`` and its parents; an existing folder is left as it is."""
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def temporary(self, folder: Path, *, mode: int = 0o600) -> Iterator[tuple[BinaryIO, Path]]:
+        """Open a new file in ``folder``; removed on exit unless it was published.
+
+        Args:
+            folder: An existing folder, on the file system of the final name.
+            mode: The permission bits of the new file, exact (the umask is not applied).
+
+        Yields:
+            The open binary file and its path.
+        """
+        descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                os.fchmod(descriptor, mode)
+                yield file, path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def publish(self, temporary: Path, final: Path) -> None:
+        """Make a temporary file durable under its final name, replacing what was there."""
+        self.sync_file(temporary)
+        self.rename(temporary, final)
+
+    def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace ``path`` by ``data`` so that a reader or a crash sees the old or the new."""
+        with self.temporary(path.parent, mode=mode) as (file, temporary):
+            file.write(data)
+            file.flush()
+            self.publish(temporary, path)
+
+    def copy_atomic(self, source: Path, path: Path, *, mode: int = 0o644) -> None:
+        """Replace ``path`` by a copy of ``source``; a copy, never a link to it."""
+        with self.temporary(path.parent, mode=mode) as (file, temporary):
+            with source.open("rb") as original:
+                shutil.copyfileobj(original, file, 1 << 20)
+            file.flush()
+            self.publish(temporary, path)
+
+    def symlink_atomic(self, target: str, path: Path) -> None:
+        """Point the symbolic link ``path`` at ``target`` in one step."""
+        temporary = path.parent / f".tmp-{os.getpid()}-{time.monotonic_ns()}"
+        temporary.symlink_to(target)
+        try:
+            self.rename(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename and make it durable."""
+        source.rename(target)
+        self.sync_folder(target.parent)
+
+    def sync_file(self, path: Path) -> None:
+        """Flush a file's bytes to the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_folder(self, path: Path) -> None:
+        """Flush a folder's entries to the disk."""
+        self.sync_file(path)
+
+    def seal_folder(self, path: Path, *, mode: int) -> None:
+        """Set a folder's permission bits and flush its entries."""
+        self.sync_folder(path)
+        path.chmod(mode)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; one that is not there is no error."""
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder and all in it; sealed (read-only) folders included."""
+        if not path.is_dir():
+            return
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
+
+    @contextlib.contextmanager
+    def lock(self, path: Path, *, timeout_s: float) -> Iterator[None]:
+        """Hold an exclusive lock between processes for the length of the block.
+
+        The lock is the kernel's (``flock``): it goes when its holder dies.
+
+        Args:
+            path: The lock file; created where it is missing, never removed.
+            timeout_s: How long to wait for another holder; 0 = do not wait.
+
+        Raises:
+            TimeoutError: Another process held the lock all that time.
+        """
+        deadline = time.monotonic() + timeout_s
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        message = f"cannot lock {path}: held by another process"
+                        raise TimeoutError(message) from None
+                    time.sleep(_LOCK_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,184 @@
+"""The plugin tree: sealed generations, the ``current`` links, the flat copies.
+
+The only writer of the tree (architecture.md, "On disk")::
+
+    plugins/.store/ID/current -> 0.2.0-3fa9c1d2e4b5     the one thing that moves
+    plugins/.store/ID/0.2.0-3fa9c1d2e4b5/STEM.{wasm,sig,toml}, README.md    sealed, read only
+    plugins/STEM.{wasm,sig,toml}                        copies, for other hosts
+
+Our hosts read the store only. The flat files are copies and not links, because a ``cp`` onto a
+link would rewrite the sealed file behind it.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.errors import AgentError, BusyError
+from agent.files import Files
+from agent.model import Generation, PluginSet
+
+_STORE = ".store"
+_CURRENT = "current"
+_SEALED_FILE = 0o444
+_SEALED_FOLDER = 0o555
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
+_FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
+_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Tree:
+    """The plugin folder of one user (or of the system).
+
+    All methods may raise ``OSError``.
+
+    Args:
+        root: The folder; created on the first write.
+        files: Performs every change.
+    """
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.root = root
+        self._files = files
+
+    # -- reading
+
+    def current(self, plugin_id: str) -> str | None:
+        """The folder name of the generation that serves; None where there is none."""
+        try:
+            name = str((self._home(plugin_id) / _CURRENT).readlink())
+        except FileNotFoundError:
+            return None
+        # A link that points elsewhere was made by nobody we know: treat it as absent.
+        return name if _FOLDER.fullmatch(name) else None
+
+    def folder(self, generation: Generation) -> Path:
+        """Where a generation lies, whether it is there or not."""
+        return self.named(generation.plugin_id, generation.folder_name)
+
+    def named(self, plugin_id: str, folder_name: str) -> Path:
+        """Where the generation of this folder name lies, whether it is there or not."""
+        return self._home(plugin_id) / _checked(_FOLDER, folder_name)
+
+    def plugin_ids(self) -> tuple[str, ...]:
+        """The plugins that have a generation serving, sorted."""
+        store = self.root / _STORE
+        if not store.is_dir():
+            return ()
+        names = sorted(entry.name for entry in store.iterdir() if _ID.fullmatch(entry.name))
+        return tuple(name for name in names if self.current(name) is not None)
+
+    def flat_manifest(self, stem: str) -> Path:
+        """Where the flat copy of a manifest lies, whether it is there or not."""
+        return self.root / f"{_checked(_STEM, stem)}.toml"
+
+    # -- writing
+
+    @contextlib.contextmanager
+    def lock(self, *, timeout_s: float) -> Iterator[None]:
+        """Hold the tree's state lock: from stage to the end of activate.
+
+        Raises:
+            BusyError: Another process held it all that time.
+        """
+        store = self.root / _STORE
+        self._files.make_folder(store)
+        try:
+            with self._files.lock(store / ".lock", timeout_s=timeout_s):
+                yield
+        except TimeoutError as error:
+            raise BusyError(
+                f"cannot change {self.root}: another agent is at it for more than {timeout_s:g} s",
+                hint="try again when it has ended",
+            ) from error
+
+    def seal(self, generation: Generation, plugin: PluginSet) -> Path:
+        """Stage the files of a release and seal them under their final name.
+
+        A folder of this name is replaced unless it serves (then it is this very release).
+
+        Returns:
+            The sealed folder.
+        """
+        final = self.folder(generation)
+        if self.current(generation.plugin_id) == final.name:
+            return final
+        staging = final.parent / f".staging-{final.name}"
+        self._files.make_folder(final.parent)
+        self._files.remove_tree(staging)
+        self._files.make_folder(staging)
+        stem = _checked(_STEM, plugin.stem)
+        self._files.copy_atomic(plugin.payload, staging / f"{stem}.wasm", mode=_SEALED_FILE)
+        for name, data in (
+            (f"{stem}.sig", plugin.signature),
+            (f"{stem}.toml", plugin.manifest),
+            ("README.md", plugin.readme),
+        ):
+            if data is not None:
+                self._files.write_atomic(staging / name, data, mode=_SEALED_FILE)
+        self._files.remove_tree(final)
+        self._files.seal_folder(staging, mode=_SEALED_FOLDER)
+        self._files.rename(staging, final)
+        return final
+
+    def unseal(self, generation: Generation) -> None:
+        """Remove a generation that does not serve; the undo of ``seal``."""
+        if self.current(generation.plugin_id) != generation.folder_name:
+            self._files.remove_tree(self.folder(generation))
+
+    def flip(self, generation: Generation) -> None:
+        """Make a sealed generation the one that serves, in one step."""
+        self._files.symlink_atomic(
+            generation.folder_name, self._home(generation.plugin_id) / _CURRENT
+        )
+
+    def unflip(self, plugin_id: str) -> None:
+        """No generation serves any more: a first install is taken back."""
+        self._files.remove(self._home(plugin_id) / _CURRENT)
+
+    def project(self, generation: Generation) -> None:
+        """Refresh the flat copies: payload, signature, then the manifest that watchers read."""
+        source = self.folder(generation)
+        stem = _checked(_STEM, generation.stem)
+        for suffix in ("wasm", "sig", "toml"):
+            sealed = source / f"{stem}.{suffix}"
+            if sealed.exists():
+                self._files.copy_atomic(sealed, self.root / sealed.name)
+
+    def unproject(self, stem: str) -> None:
+        """Remove the flat copies, the manifest first."""
+        for suffix in ("toml", "sig", "wasm"):
+            self._files.remove(self.root / f"{_checked(_STEM, stem)}.{suffix}")
+
+    def prune(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
+        """Remove what is not kept, torn staging folders too; never what serves.
+
+        Args:
+            plugin_id: The plugin.
+            keep: Folder names.
+
+        Returns:
+            The names that were removed.
+        """
+        home = self._home(plugin_id)
+        if not home.is_dir():
+            return ()
+        kept = keep | {self.current(plugin_id), _CURRENT}
+        gone = sorted(entry.name for entry in home.iterdir() if entry.name not in kept)
+        for name in gone:
+            path = home / name
+            if path.is_dir() and not path.is_symlink():
+                self._files.remove_tree(path)
+            else:
+                self._files.remove(path)
+        return tuple(gone)
+
+    def _home(self, plugin_id: str) -> Path:
+        return self.root / _STORE / _checked(_ID, plugin_id)
+
+
+def _checked(grammar: re.Pattern[str], name: str) -> str:
+    if grammar.fullmatch(name) is None or ".." in name:
+        raise AgentError(f"cannot build a path from {name!r}")
+    return name

@@ -1,0 +1,59 @@
+"""What the operator lets a plugin do; pure (contract §6, §8)."""
+
+from collections.abc import Mapping
+
+from agent.config import Config
+from agent.schema import PluginSection
+from sandbox.limits import Limits, RequestedLimits
+
+
+def granted(
+    config: Config,
+    plugin_id: str,
+    decisions: Mapping[str, bool],
+    ceiling: frozenset[str] | None,
+) -> frozenset[str]:
+    """The capabilities a plugin is granted.
+
+    ``capabilities.grant`` ∪ the plugin's ``grants`` ∪ ``agent grant`` − its ``deny`` −
+    ``agent deny``, under its key's ceiling; ``log`` is granted unless denied, whatever the
+    ceiling.
+
+    Args:
+        config: The config in force.
+        plugin_id: The plugin.
+        decisions: Capability → granted or denied, by command.
+        ceiling: The signing key's ``max_capabilities``; None = no ceiling.
+    """
+    section = config.plugin(plugin_id)
+    given = {*config.capabilities.grant, *section.grants, "log"}
+    given |= {capability for capability, yes in decisions.items() if yes}
+    denied = {*section.deny, *(capability for capability, yes in decisions.items() if not yes)}
+    allowed = frozenset(given - denied)
+    return allowed if ceiling is None else allowed & (ceiling | {"log"})
+
+
+def decided(config: Config, plugin_id: str, decisions: Mapping[str, bool]) -> frozenset[str]:
+    """The capabilities that the operator has granted or denied to a plugin in any way."""
+    section = config.plugin(plugin_id)
+    return frozenset({*config.capabilities.grant, *section.grants, *section.deny, *decisions})
+
+
+def limits_for(config: Config, section: PluginSection, requested: RequestedLimits) -> Limits:
+    """The bounds of a plugin's calls: what it asks for, capped by the operator's.
+
+    The operator's own section for the plugin wins over ``[limits]``, in both directions.
+
+    Args:
+        config: The config in force.
+        section: ``[plugins."ID"]``.
+        requested: The manifest's ``[limits]``.
+    """
+    own = section.limits
+    general = config.limits
+    cap = Limits(
+        fuel_units=own.fuel_units or general.fuel_units,
+        mem_bytes=own.mem_bytes or general.mem_bytes,
+        wall_timeout_ms=own.wall_timeout_ms or general.wall_timeout_ms,
+    )
+    return cap.lowered_by(requested)

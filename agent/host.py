@@ -1,0 +1,391 @@
+"""``PluginHost``: config, trust, state and sandbox wired together, for programs that embed us.
+
+Synchronous; use ``asyncio.to_thread``. All methods may be called from any thread.
+"""
+
+import functools
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from agent.context import Context, Options
+from agent.errors import BusyError, NotFoundError, UsageError, translated
+from agent.model import Samples
+from agent.recorder import Recorder
+from agent.served import Served
+from agent.telemetry import Telemetry, endpoint_of
+from sandbox import (
+    CallError,
+    CallResult,
+    CapabilityDenied,
+    GuestExit,
+    GuestTrap,
+    PluginFiles,
+    SandboxError,
+    Slot,
+    find_sets,
+    read_set,
+)
+
+if TYPE_CHECKING:
+    from sandbox import LogRecord, Plugin
+
+_LOG = logging.getLogger("stack_composer.host")
+_JUDGE_LOCK_S = 2.0
+_READ_AGAIN = 3
+
+
+class PluginHost:
+    """Runs plugins under the operator's config, and follows their updates while it runs.
+
+    Args:
+        home: Everything under this folder instead of the user's (``--home``).
+        config: A config file that replaces the user's and the system's.
+        context: An installation that is wired already; ``home`` and ``config`` are ignored.
+        on_log: Receives what plugins log; else the logger ``stack_composer.plugin``.
+
+    Raises:
+        ConfigError: The config cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Path | None = None,
+        config: Path | None = None,
+        context: Context | None = None,
+        on_log: "Callable[[LogRecord], None] | None" = None,
+    ) -> None:
+        self._context = context or Context(Options(home=home, config=config))
+        self._owns_context = context is None
+        self._sandbox = self._context.open_sandbox(on_log=on_log or _log)
+        self._telemetry = Telemetry(
+            endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
+        )
+        self._recorder = Recorder(self._write_samples, self._context.clock)
+        self._served: dict[str, Served] = {}
+        self._loading = threading.RLock()
+        self._told_unwritable = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write down the counted calls, wait for running ones, let go of everything."""
+        self._flush()
+        with self._loading:
+            for served in self._served.values():
+                served.close()
+            self._served.clear()
+        self._sandbox.close()
+        self._telemetry.close()
+        if self._owns_context:
+            self._context.close()
+
+    # -- loading
+
+    def load_plugin(self, path: str | Path) -> str:
+        """Verify and load one plugin.
+
+        Args:
+            path: A bare file name (``hello-plugin.wasm``): the current release of that stem in
+                the user's, then the system's plugin folder. With a ``/``: those very files,
+                verified and run as they are, never installed or recorded.
+
+        Returns:
+            The plugin's id.
+
+        Raises:
+            NotFoundError: There is none.
+            AgentError, sandbox.SandboxError: It was refused, or is broken.
+        """
+        text = str(path)
+        stem = Path(text).name.removesuffix(".wasm").removesuffix(".toml")
+        if "/" in text:
+            return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
+        owner = self._context.ledger.stem_owner(stem)
+        if owner is not None and self._context.tree.current(owner) is not None:
+            return self.load_installed(owner)
+        manifest = self._context.system_folder / f"{stem}.toml"
+        if not manifest.exists():
+            raise NotFoundError(
+                f"cannot find a plugin with the stem {stem} in {self._context.plugins_folder} "
+                f"or {self._context.system_folder}",
+                hint="agent list",
+            )
+        return self._serve_files(manifest).plugin_id
+
+    def load_installed(self, plugin_id: str) -> str:
+        """Load an installed plugin by its id: the user's, else the system's.
+
+        Raises:
+            NotFoundError: It is not installed.
+            AgentError, sandbox.SandboxError: It was refused, or is broken.
+        """
+        with self._loading:
+            served = self._served.get(plugin_id)
+            if served is None:
+                name = self._context.tree.current(plugin_id)
+                if name is None:
+                    return self._load_system(plugin_id)
+                where = functools.partial(self._context.tree.current, plugin_id)
+                load = functools.partial(self._load_generation, plugin_id)
+                plugin = self._load_first(plugin_id, name)
+                served = Served(plugin_id, Slot(plugin), name=name, where=where, load=load)
+                self._served[plugin_id] = served
+        return plugin_id
+
+    def discover(self) -> tuple[str, ...]:
+        """Load all plugins of the user's and the system's folder.
+
+        One that can't be loaded is logged and left out; it never keeps the others away.
+
+        Returns:
+            The ids that are loaded now.
+        """
+        for plugin_id in self._context.tree.plugin_ids():
+            self._try(plugin_id, functools.partial(self.load_installed, plugin_id))
+        for manifest in find_sets(self._context.system_folder):
+            self._try(str(manifest), functools.partial(self._serve_system_set, manifest))
+        return tuple(sorted(self._served))
+
+    def _try(self, what: str, load: Callable[[], object]) -> None:
+        try:
+            load()
+        except Exception as error:
+            if translated(error) is None:
+                raise
+            _LOG.warning("cannot load %s: %s", what, error)
+
+    def _serve_system_set(self, manifest: Path) -> None:
+        files = read_set(manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes)
+        plugin_id = self._context.parse_manifest(files.manifest, manifest.name).id
+        # The user's copy of an id shadows the system's.
+        if plugin_id not in self._served:
+            self._serve_bytes(files)
+
+    def _load_system(self, plugin_id: str) -> str:
+        for manifest in find_sets(self._context.system_folder):
+            files = read_set(
+                manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes
+            )
+            if self._context.parse_manifest(files.manifest, manifest.name).id == plugin_id:
+                return self._serve_bytes(files).plugin_id
+        raise NotFoundError(
+            f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
+        )
+
+    def _serve_files(self, manifest: Path) -> Served:
+        maximum = self._context.config.sandbox.max_module_bytes
+        return self._serve_bytes(read_set(manifest, max_module_bytes=maximum))
+
+    def _serve_bytes(self, files: PluginFiles) -> Served:
+        with self._loading:
+            plugin = self._load(files)
+            served = Served(plugin.manifest.id, Slot(plugin), name=plugin.release)
+            previous = self._served.get(served.plugin_id)
+            self._served[served.plugin_id] = served
+        if previous is not None:
+            previous.close()
+        return served
+
+    def _load(self, files: PluginFiles) -> "Plugin":
+        with self._telemetry.span("plugin.load") as span:
+            plugin = self._sandbox.load(files)
+            span.set_attribute("plugin.id", plugin.manifest.id)
+            span.set_attribute("plugin.version", plugin.manifest.version)
+            span.set_attribute("plugin.release", plugin.release)
+        return plugin
+
+    def _load_first(self, plugin_id: str, name: str) -> "Plugin":
+        """Load what serves; where a trial's release can't be loaded, go back and load that."""
+        try:
+            return self._load_generation(plugin_id, name)
+        except (SandboxError, NotFoundError) as error:
+            if not self._give_up_trial(plugin_id, name, error):
+                raise
+            back = self._context.tree.current(plugin_id)
+            if back is None:
+                raise
+            return self._load_generation(plugin_id, back)
+
+    def _load_generation(self, plugin_id: str, name: str) -> "Plugin":
+        """Load a sealed generation; one that was pruned meanwhile is looked up again."""
+        maximum = self._context.config.sandbox.max_module_bytes
+        for attempt in range(_READ_AGAIN):
+            folder = self._context.tree.named(plugin_id, name)
+            manifests = find_sets(folder)
+            if manifests:
+                return self._load(read_set(manifests[0], max_module_bytes=maximum))
+            name = self._context.tree.current(plugin_id) or name
+            _LOG.debug("generation of %s went away, attempt %d", plugin_id, attempt)
+        raise NotFoundError(
+            f"cannot load {plugin_id}: {folder} holds no whole plugin",
+            hint=f"agent rollback {plugin_id}",
+        )
+
+    # -- calling
+
+    def call_plugin(
+        self,
+        function: str | None = None,
+        args: Sequence[str | int | float | bytes] = (),
+        *,
+        plugin: str | None = None,
+    ) -> str | int | float | bytes | None:
+        """Call a function of a plugin and return its result.
+
+        Args:
+            function: Its name; None = the manifest's ``entry``.
+            args: Its arguments, as its signature says.
+            plugin: The plugin's id; may be left out while one is loaded.
+
+        Raises:
+            NotFoundError: No such plugin is loaded.
+            sandbox.CallError: The call ended badly: ``FuelExhausted``, ``MemoryExceeded``,
+                ``DeadlineExceeded``, ``GuestTrap``, ``CapabilityDenied``, ``GuestExit``.
+            sandbox.MissingExport, sandbox.ArgumentError: It could not begin.
+        """
+        return self.call(function, args, plugin=plugin).value
+
+    def call(
+        self,
+        function: str | None = None,
+        args: Sequence[str | int | float | bytes] = (),
+        *,
+        plugin: str | None = None,
+    ) -> CallResult:
+        """Like ``call_plugin``, with the fuel, memory and time that the call took."""
+        served = self._find(plugin)
+        unloadable = served.follow()
+        if unloadable is not None:
+            self._handle_unloadable(served, unloadable)
+        with served.slot.lease() as leased:
+            try:
+                result = self._traced(leased, function, args)
+            except (CapabilityDenied, GuestExit):
+                self._record(served, leased.release, failed=False)
+                raise
+            except CallError:
+                self._record(served, leased.release, failed=True)
+                raise
+        self._record(served, leased.release, failed=False)
+        return result
+
+    def _find(self, plugin: str | None) -> Served:
+        if plugin is None:
+            if len(self._served) != 1:
+                loaded = ", ".join(sorted(self._served)) or "none"
+                raise UsageError(f"cannot choose a plugin: loaded are {loaded}; name one")
+            return next(iter(self._served.values()))
+        served = self._served.get(plugin)
+        if served is None:
+            raise NotFoundError(
+                f"cannot call {plugin}: it is not loaded", hint="load_plugin() or discover() first"
+            )
+        return served
+
+    def _traced(
+        self, plugin: "Plugin", function: str | None, args: Sequence[str | int | float | bytes]
+    ) -> CallResult:
+        if not self._telemetry.is_on:
+            return plugin.call(function, args)
+        limits = plugin.admission.limits
+        with self._telemetry.span("plugin.call", plugin_id=plugin.manifest.id) as span:
+            span.set_attribute("plugin.version", plugin.manifest.version)
+            span.set_attribute("plugin.release", plugin.release)
+            span.set_attribute("plugin.function", function or plugin.manifest.entry)
+            span.set_attribute("plugin.fuel.limit", limits.fuel_units)
+            try:
+                result = plugin.call(function, args)
+            except CallError as error:
+                span.set_attribute("plugin.fuel.used", error.stats.fuel_used)
+                span.set_attribute("plugin.memory.peak_bytes", error.stats.memory_peak_bytes)
+                if isinstance(error, CapabilityDenied):
+                    span.set_attribute("plugin.capability", error.capability)
+                if isinstance(error, GuestTrap):
+                    with self._telemetry.span("plugin.panic", plugin_id=plugin.manifest.id) as bad:
+                        bad.set_attribute("plugin.trap.code", error.code)
+                raise
+            span.set_attribute("plugin.fuel.used", result.fuel_used)
+            span.set_attribute("plugin.memory.peak_bytes", result.memory_peak_bytes)
+            return result
+
+    # -- recording, and judging trials by what was recorded
+
+    def _record(self, served: Served, release: str, *, failed: bool) -> None:
+        if not served.is_followed:
+            return
+        self._recorder.count(served.plugin_id, release, failed=failed)
+        if failed:
+            trial = self._context.ledger.trial(served.plugin_id)
+            if trial is not None and trial.release == release:
+                self._flush()
+                self._judge(served)
+        elif self._recorder.is_due:
+            self._flush()
+            self._judge(served)
+
+    def _write_samples(self, rows: list[tuple[str, str, int, Samples]]) -> None:
+        self._context.ledger.add_samples(rows)
+
+    def _flush(self) -> None:
+        try:
+            self._recorder.flush()
+        except (sqlite3.Error, OSError) as error:
+            if not self._told_unwritable:
+                self._told_unwritable = True
+                _LOG.warning("cannot record calls: %s; plugins are served all the same", error)
+
+    def _judge(self, served: Served) -> None:
+        """Judge the plugin's trial; go back at once where it is unhealthy."""
+        try:
+            if self._context.ledger.trial(served.plugin_id) is None:
+                return
+            with self._context.tree.lock(timeout_s=_JUDGE_LOCK_S):
+                self._context.activation.judge(served.plugin_id)
+        except BusyError:
+            return  # whoever holds the lock judges, or the next flush does
+        except (sqlite3.Error, OSError) as error:
+            _LOG.warning("cannot judge the trial of %s: %s", served.plugin_id, error)
+            return
+        served.follow(now=True)
+
+    def _handle_unloadable(self, served: Served, error: Exception) -> None:
+        """A release that went live cannot be loaded here: the old one serves on."""
+        _LOG.warning("cannot load the new release of %s: %s", served.plugin_id, error)
+        name = self._context.tree.current(served.plugin_id)
+        if name is not None and isinstance(error, SandboxError | NotFoundError):
+            self._give_up_trial(served.plugin_id, name, error)
+
+    def _give_up_trial(self, plugin_id: str, name: str, error: Exception) -> bool:
+        """Reject a trial's release that can't be loaded, and go back."""
+        activation = self._context.activation
+        with self._context.tree.lock(timeout_s=_JUDGE_LOCK_S):
+            trial = self._context.ledger.trial(plugin_id)
+            live = activation.live(plugin_id)
+            if trial is None or live is None or live.folder_name != name:
+                return False
+            activation.fail_trial(trial, reason=f"it cannot be loaded: {error}")
+        return True
+
+
+def _log(record: "LogRecord") -> None:
+    logging.getLogger("stack_composer.plugin").log(
+        _LEVELS[record.level], "%s: %s", record.plugin_id, record.message
+    )
+
+
+_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)

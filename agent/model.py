@@ -1,0 +1,178 @@
+"""The values the agent's modules exchange; frozen, no behaviour with effects."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from agent.errors import AgentError
+
+
+class Kind(StrEnum):
+    """What became of one plugin in one run (contract §7, ``outcome``)."""
+
+    CURRENT = "current"
+    PENDING = "pending"
+    PLANNED = "planned"
+    FETCHED = "fetched"
+    STAGED = "staged"
+    TRIAL = "trial"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One sealed release in the plugin tree.
+
+    Attributes:
+        release: 64 hex, the SHA-256 of the statement (contract §3).
+        digest: The OCI manifest's, None for one that came without a registry.
+        capabilities: What its manifest requests.
+        payload_sha256: 64 hex; also names its entry in the AOT cache.
+        repository: Where it came from, as the registry room writes a location.
+        installed_at: Seconds since the epoch.
+        committed_at: Seconds since the epoch; None while it has never ended a trial well.
+    """
+
+    plugin_id: str
+    version: str
+    release: str
+    stem: str
+    payload_sha256: str
+    key_id: str
+    capabilities: tuple[str, ...]
+    digest: str | None
+    repository: str | None
+    installed_at: float
+    committed_at: float | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """``0.2.0-3fa9c1d2e4b5``: version and release, as in the tree."""
+        return f"{self.version}-{self.release[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A release that went live and has not yet been committed; a row, not a process.
+
+    Attributes:
+        previous: The release to go back to; None for a first install.
+        started_at: Seconds since the epoch, like ``ends_at``.
+        ends_at: When probation is over; equal to ``started_at`` = commit at once.
+    """
+
+    plugin_id: str
+    release: str
+    previous: str | None
+    started_at: float
+    ends_at: float
+
+    @property
+    def is_over_at_once(self) -> bool:
+        """Whether it has no probation: a first install, or ``probation = "0s"``."""
+        return self.ends_at <= self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the last run decided for a plugin, and why."""
+
+    plugin_id: str
+    at: float
+    candidate: str | None
+    outcome: str
+    step: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What the ledger says of one plugin.
+
+    Attributes:
+        good: The committed release that serves outside a trial; None before the first.
+        floor: The highest committed version; None before the first.
+        repository: Where updates come from.
+        channel: The tag that is followed instead of versions, if any.
+        projected: The release that the flat copies hold.
+        projection_due: Whether the flat copies must be refreshed before they are believed.
+    """
+
+    plugin_id: str
+    good: str | None
+    floor: str | None
+    repository: str | None
+    channel: str | None
+    projected: str | None
+    projection_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Calls counted for one release over a span of minutes."""
+
+    calls: int = 0
+    failures: int = 0
+    health_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a plugin's history."""
+
+    at: float
+    plugin_id: str
+    kind: str
+    version: str | None
+    release: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A release that is not taken again unless its version or digest is named."""
+
+    release: str
+    version: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSet:
+    """The files of one plugin, held in memory or on disk, not yet believed.
+
+    Attributes:
+        payload: Path of the ``.wasm`` bytes.
+    """
+
+    stem: str
+    payload: Path
+    signature: bytes | None
+    manifest: bytes
+    readme: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did for one plugin; a row of ``pull``, ``update``, ``rollback``.
+
+    Attributes:
+        step: The pipeline's step that decided: check, plan, fetch, verify, stage, probe,
+            activate, trial, commit, rollback.
+        error: The cause of a ``refused`` or ``failed`` or ``pending``.
+    """
+
+    plugin_id: str
+    kind: Kind
+    step: str
+    detail: str
+    before: str | None = None
+    after: str | None = None
+    release: str | None = None
+    digest: str | None = None
+    error: AgentError | None = field(default=None, compare=False)

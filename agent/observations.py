@@ -1,0 +1,145 @@
+"""What was seen, counted, decided and done: the part of the ledger that no flip waits for."""
+
+from collections.abc import Iterable
+
+from agent.database import Database
+from agent.model import Decision, Event, Samples
+
+
+class Observations(Database):
+    """First looks, refusals, samples, grants, history; see ``Database`` for errors."""
+
+    def refuse(self, repository: str, digest: str, *, terms: str, reason: str, at: float) -> None:
+        """Remember a candidate that was refused, and the terms it was judged under."""
+        self._run(
+            "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
+            (repository, digest, terms, reason, at),
+        )
+
+    def refusals(self, repository: str, *, terms: str) -> dict[str, str]:
+        """Digest → reason of what was refused under these terms."""
+        return dict(
+            self._run(
+                "SELECT digest, reason FROM refused WHERE repository = ? AND terms = ?",
+                (repository, terms),
+            )
+        )
+
+    # -- first seen
+
+    def see_tags(self, repository: str, tags: Iterable[str], *, at: float) -> None:
+        """Note tags; the time of the first look is kept for ever."""
+        known = self.seen(repository)
+        fresh = [(repository, tag, at) for tag in tags if tag not in known]
+        if fresh:
+            with self.transaction():
+                self._run_many(
+                    "INSERT OR IGNORE INTO first_seen (repository, tag, at) VALUES (?, ?, ?)",
+                    fresh,
+                )
+
+    def see_digest(self, repository: str, tag: str, digest: str, *, at: float) -> str:
+        """Note what a tag named at the first look.
+
+        Returns:
+            The digest first seen there: another than the one given means it has moved.
+        """
+        with self.transaction():
+            self._run(
+                "INSERT INTO first_seen (repository, tag, digest, at) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET digest = coalesce(digest, excluded.digest)",
+                (repository, tag, digest, at),
+            )
+        return self.seen(repository)[tag][0] or digest
+
+    def seen(self, repository: str) -> dict[str, tuple[str | None, float]]:
+        """Tag → (digest if it was fetched, first look) of a repository."""
+        rows = self._run(
+            "SELECT tag, digest, at FROM first_seen WHERE repository = ?", (repository,)
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def remember_serial(self, store: str, serial: int) -> int:
+        """The highest serial ever seen of a trust store, this one included."""
+        rows = self._run("SELECT serial FROM trust_serials WHERE store = ?", (store,))
+        highest = max([serial, *(row[0] for row in rows)])
+        if not rows or highest != rows[0][0]:
+            self._run("INSERT OR REPLACE INTO trust_serials VALUES (?, ?)", (store, highest))
+        return int(highest)
+
+    # -- samples
+
+    def add_samples(self, rows: Iterable[tuple[str, str, int, Samples]]) -> None:
+        """Add counted calls: (plugin id, release, minute since the epoch, counts)."""
+        with self.transaction():
+            self._run_many(
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, "
+                "failures = failures + excluded.failures, "
+                "health_failures = health_failures + excluded.health_failures",
+                [
+                    (plugin_id, release, minute, s.calls, s.failures, s.health_failures)
+                    for plugin_id, release, minute, s in rows
+                ],
+            )
+
+    def samples(self, plugin_id: str, release: str, *, since: float = 0) -> Samples:
+        """The calls counted for a release since a time (by its minute)."""
+        rows = self._run(
+            "SELECT coalesce(sum(calls), 0), coalesce(sum(failures), 0), "
+            "coalesce(sum(health_failures), 0) FROM samples "
+            "WHERE plugin_id = ? AND release = ? AND minute >= ?",
+            (plugin_id, release, int(since // 60)),
+        )
+        return Samples(*rows[0])
+
+    # -- grants and history
+
+    def decide(self, plugin_id: str, capability: str, *, granted: bool, at: float) -> None:
+        """Record ``agent grant`` or ``agent deny``; the later takes back the earlier."""
+        self._run(
+            "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?)",
+            (plugin_id, capability, int(granted), at),
+        )
+
+    def decisions(self, plugin_id: str) -> dict[str, bool]:
+        """Capability → granted (True) or denied (False)."""
+        rows = self._run("SELECT capability, granted FROM grants WHERE plugin_id = ?", (plugin_id,))
+        return {row[0]: bool(row[1]) for row in rows}
+
+    def record(self, event: Event) -> None:
+        """Append to the history."""
+        self._run(
+            "INSERT INTO history (at, plugin_id, kind, version, release, detail) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (event.at, event.plugin_id, event.kind, event.version, event.release, event.detail),
+        )
+
+    def history(self, plugin_id: str, *, limit: int = 1000) -> tuple[Event, ...]:
+        """The latest events of a plugin, oldest first."""
+        rows = self._run(
+            "SELECT at, plugin_id, kind, version, release, detail FROM history "
+            "WHERE plugin_id = ? ORDER BY number DESC LIMIT ?",
+            (plugin_id, limit),
+        )
+        return tuple(Event(*row) for row in reversed(rows))
+
+    def note_decision(self, decision: Decision) -> None:
+        """Keep what the last run decided for a plugin."""
+        self._run(
+            "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                decision.plugin_id,
+                decision.at,
+                decision.candidate,
+                decision.outcome,
+                decision.step,
+                decision.reason,
+                decision.detail,
+            ),
+        )
+
+    def decision(self, plugin_id: str) -> Decision | None:
+        """What the last run decided for a plugin."""
+        rows = self._run("SELECT * FROM decisions WHERE plugin_id = ?", (plugin_id,))
+        return Decision(*rows[0]) if rows else None

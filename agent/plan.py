@@ -1,0 +1,169 @@
+"""Which version is a candidate, and may it be taken now? Pure questions, each with its reason.
+
+A candidate that is passed over is always a ``Skip`` that says why, in a word for machines and
+a sentence for people (``agent why``).
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from semver import Version
+
+from agent.durations import format_duration
+from agent.errors import PolicyError
+from agent.requirement import Requirement, is_version, parse_version
+
+_MAX_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a repository offers: a version's tag, a channel, or a digest."""
+
+    tag: str | None
+    version: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a version is not taken now.
+
+    Attributes:
+        waits: It may be taken later without anyone acting (cooldown, hold, consent).
+    """
+
+    version: str | None
+    reason: str
+    detail: str
+    waits: bool = False
+
+    def refusal(self, plugin_id: str) -> PolicyError:
+        """The error for a command that named this plugin."""
+        version = f" {self.version}" if self.version else ""
+        return PolicyError(f"cannot take {plugin_id}{version}: {self.detail}", reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What bounds the choice among the versions on offer.
+
+    Attributes:
+        installed: The version that serves; None before the first install.
+        rejected: Version → reason of releases that failed here.
+        refused: Version → reason of candidates that trust or format refused.
+        first_seen: Tag → seconds since the epoch of the first look.
+        cooldown_s: Minimum age since first seen; 0 where a person named the plugin to pull.
+        hold_until: ISO date-time, "forever", or None.
+    """
+
+    installed: str | None
+    floor: str | None
+    constraint: Requirement | None
+    rejected: Mapping[str, str]
+    refused: Mapping[str, str]
+    first_seen: Mapping[str, float]
+    cooldown_s: int
+    hold_until: str | None
+    now: float
+
+
+def version_offers(tags: Iterable[str]) -> tuple[Offer, ...]:
+    """The tags that are versions ("_" stands for "+"), highest first; others are channels."""
+    offers = [Offer(tag, version) for tag in tags if is_version(version := tag.replace("_", "+"))]
+    # Build metadata has no precedence; the text decides so that the order is the same each run.
+    return tuple(
+        sorted(offers, key=lambda o: (_precedence(str(o.version)), str(o.tag)), reverse=True)
+    )
+
+
+def choose(offers: Iterable[Offer], rules: Rules) -> tuple[tuple[Offer, ...], tuple[Skip, ...]]:
+    """Which offers to try in this run, in order, and why the others are passed over.
+
+    Args:
+        offers: As ``version_offers`` gives them.
+        rules: The bounds.
+
+    Returns:
+        At most three offers above what is installed, and a reason for each newer one skipped.
+    """
+    tries: list[Offer] = []
+    skips: list[Skip] = []
+    for offer in offers:
+        version = offer.version or ""
+        if rules.installed is not None and _not_above(version, rules.installed):
+            continue
+        skip = _why_not(offer, rules)
+        if skip is not None:
+            skips.append(skip)
+        elif len(tries) < _MAX_TRIES:
+            tries.append(offer)
+    return tuple(tries), tuple(skips)
+
+
+def held(hold_until: str | None, now: float) -> str | None:
+    """Why a hold is in force; None where there is none or it is over."""
+    if hold_until is None:
+        return None
+    if hold_until == "forever":
+        return "held"
+    until = dt.datetime.fromisoformat(hold_until)
+    left_s = until.timestamp() - now
+    return f"held until {hold_until}, {format_duration(left_s)} left" if left_s > 0 else None
+
+
+def within(plugin_id: str, namespace: str) -> bool:
+    """Whether an ID is in a namespace, by whole segments."""
+    return plugin_id == namespace or plugin_id.startswith(f"{namespace}.")
+
+
+def below_floor(version: str, floor: str | None) -> bool:
+    """Whether a version is lower than the highest that was ever committed."""
+    return floor is not None and _precedence(version) < _precedence(floor)
+
+
+def needs_consent(
+    requested: Iterable[str], before: Iterable[str], decided: Iterable[str]
+) -> tuple[str, ...]:
+    """What an update requests that the installed release did not and nobody has decided on.
+
+    Args:
+        requested: The candidate's capabilities.
+        before: The installed release's.
+        decided: What the operator has granted or denied to this plugin.
+    """
+    return tuple(sorted(set(requested) - set(before) - set(decided) - {"log"}))
+
+
+def _why_not(offer: Offer, rules: Rules) -> Skip | None:
+    version = offer.version or ""
+    parsed = parse_version(version)
+    if rules.constraint is not None:
+        if not rules.constraint.admits(version):
+            detail = f'the constraint "{rules.constraint.text}" does not admit it'
+            return Skip(version, "constraint", detail)
+    elif parsed.prerelease:
+        return Skip(version, "pre-release", "pre-releases are taken only when asked for")
+    if below_floor(version, rules.floor):
+        return Skip(version, "floor", f"below the floor {rules.floor}")
+    if version in rules.rejected:
+        return Skip(version, "rejected", f"rejected here: {rules.rejected[version]}")
+    if version in rules.refused:
+        return Skip(version, "refused", f"refused before: {rules.refused[version]}")
+    hold = held(rules.hold_until, rules.now)
+    if hold is not None:
+        return Skip(version, "held", hold, waits=True)
+    age_s = rules.now - rules.first_seen.get(str(offer.tag), rules.now)
+    if age_s < rules.cooldown_s:
+        left = format_duration(rules.cooldown_s - max(age_s, 0))
+        return Skip(version, "cooldown", f"cooldown, {left} left", waits=True)
+    return None
+
+
+def _not_above(version: str, installed: str) -> bool:
+    return _precedence(version) <= _precedence(installed)
+
+
+def _precedence(version: str) -> Version:
+    return parse_version(version).replace(build=None)

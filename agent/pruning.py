@@ -1,0 +1,40 @@
+"""What is kept of old releases, and what goes (``update.keep``)."""
+
+from agent.context import Context
+from agent.model import Generation
+
+
+def prunable(context: Context, plugin_id: str) -> tuple[Generation, ...]:
+    """The generations that ``prune`` would remove.
+
+    Kept are what serves, what a trial would go back to, and the newest ``update.keep``
+    releases that were not rejected.
+    """
+    ledger = context.ledger
+    installed = ledger.installed(plugin_id)
+    live = context.activation.live(plugin_id)
+    trial = ledger.trial(plugin_id)
+    rejected = ledger.rejections(plugin_id)
+    kept = {live.release if live else None, installed.good if installed else None}
+    if trial is not None:
+        kept |= {trial.release, trial.previous}
+    generations = ledger.generations(plugin_id)
+    sound = [g.release for g in generations if g.release not in rejected]
+    kept |= set(sound[: context.config.update.keep])
+    return tuple(g for g in generations if g.release not in kept)
+
+
+def prune(context: Context, plugin_id: str) -> tuple[Generation, ...]:
+    """Remove old generations, and what a crash left beside them; under the tree's lock.
+
+    Returns:
+        What was removed. The tree goes first: a row without a folder is pruned again later,
+        a folder without a row would be nobody's.
+    """
+    gone = prunable(context, plugin_id)
+    kept = {g.folder_name for g in context.ledger.generations(plugin_id)}
+    kept -= {g.folder_name for g in gone}
+    context.tree.prune(plugin_id, frozenset(kept))
+    for generation in gone:
+        context.ledger.forget_generation(plugin_id, generation.release)
+    return gone

@@ -1,0 +1,106 @@
+"""Going back by hand: which release is good, is it still believed, and then the flip."""
+
+import contextlib
+
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import NotFoundError, RollbackError, translated
+from agent.model import Generation, Kind, Outcome
+from agent.telemetry import Telemetry
+
+
+def roll_back(
+    context: Context,
+    telemetry: Telemetry,
+    plugin_id: str,
+    *,
+    to_version: str | None,
+    dry_run: bool,
+) -> Outcome:
+    """Go back to the last good release, and reject the one that serves.
+
+    Args:
+        context: The installation.
+        telemetry: Where the span goes.
+        plugin_id: The plugin.
+        to_version: The version to go back to; None = the last good one.
+        dry_run: Change nothing.
+
+    Raises:
+        NotFoundError: It is not installed, or there is nothing to go back to.
+        RollbackError: The release to go back to is no longer trusted, or is broken.
+        BusyError: Another process holds the tree.
+    """
+    with telemetry.span("agent.rollback", plugin_id=plugin_id), contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(context.tree.lock(timeout_s=LOCK_TIMEOUT_S))
+            context.activation.recover()
+        leaving = context.activation.live(plugin_id)
+        if leaving is None:
+            raise NotFoundError(
+                f"cannot roll back {plugin_id}: it is not installed", hint="agent list"
+            )
+        target = _target(context, leaving, to_version)
+        _require_loadable(context, target)
+        if not dry_run:
+            context.activation.turn_back(
+                leaving,
+                target,
+                kind="rollback",
+                reason=f"rolled back to {target.version} by hand",
+            )
+    return Outcome(
+        plugin_id,
+        Kind.PLANNED if dry_run else Kind.ROLLED_BACK,
+        "rollback",
+        f"{leaving.version} is rejected" if not dry_run else f"would leave {leaving.version}",
+        before=leaving.version,
+        after=target.version,
+        release=target.release,
+        digest=target.digest,
+    )
+
+
+def _target(context: Context, leaving: Generation, to_version: str | None) -> Generation:
+    """The release before a trial, else the newest committed one that is not rejected."""
+    plugin_id, ledger = leaving.plugin_id, context.ledger
+    others = [g for g in ledger.generations(plugin_id) if g.release != leaving.release]
+    if to_version is not None:
+        for generation in others:
+            if generation.version == to_version:
+                return generation
+        kept = ", ".join(g.version for g in others) or "none"
+        raise NotFoundError(
+            f"cannot roll back {plugin_id} to {to_version}: kept are {kept}",
+            hint=f"agent pull {plugin_id}:{to_version} --allow-downgrade",
+        )
+    trial = ledger.trial(plugin_id)
+    if trial is not None and trial.previous is not None:
+        for generation in others:
+            if generation.release == trial.previous:
+                return generation
+    rejected = ledger.rejections(plugin_id)
+    good = [g for g in others if g.committed_at is not None and g.release not in rejected]
+    if not good:
+        raise NotFoundError(
+            f"cannot roll back {plugin_id}: no good release is kept beside {leaving.version}",
+            hint=f"agent history {plugin_id}",
+        )
+    return max(good, key=lambda g: g.committed_at or 0)
+
+
+def _require_loadable(context: Context, target: Generation) -> None:
+    """Load the target's sealed bytes: verified, compiled, its imports there."""
+    from sandbox import read_set
+
+    manifest = context.tree.folder(target) / f"{target.stem}.toml"
+    try:
+        with contextlib.closing(context.open_sandbox()) as sandbox:
+            sandbox.load(read_set(manifest)).close()
+    except Exception as error:
+        cause = translated(error)
+        if cause is None:
+            raise
+        raise RollbackError(
+            f"cannot roll back {target.plugin_id} to {target.version}: {cause.message}",
+            hint=cause.hint or f"agent history {target.plugin_id}",
+        ) from error

@@ -1,0 +1,114 @@
+"""From believed bytes to a release that serves: compile, seal, probe, activate; and the undo."""
+
+import contextlib
+
+from agent.candidate import is_lasting
+from agent.context import Context
+from agent.errors import UnhealthyError, translated
+from agent.model import Generation, PluginSet, Trial
+from agent.steps import Steps
+
+
+class Stage:
+    """One verified release on its way into the tree.
+
+    Args:
+        context: The installation.
+        generation: What it will be.
+        plugin: Its files, verified, not yet in the tree.
+        steps: Where it shows its place.
+    """
+
+    def __init__(
+        self, context: Context, generation: Generation, plugin: PluginSet, steps: Steps
+    ) -> None:
+        self._context = context
+        self._generation = generation
+        self._plugin = plugin
+        self._steps = steps
+
+    def compile(self) -> None:
+        """Compile the code into the AOT cache, outside any lock; the probe then loads fast.
+
+        Raises:
+            sandbox.SandboxError: It is no module, or imports what no host function provides.
+        """
+        from sandbox import PluginFiles
+
+        plugin = self._plugin
+        files = PluginFiles(
+            stem=plugin.stem,
+            payload=plugin.payload.read_bytes(),
+            signature=plugin.signature,
+            manifest=plugin.manifest,
+            readme=plugin.readme,
+            folder=plugin.payload.parent,
+        )
+        with contextlib.closing(self._context.open_sandbox()) as sandbox:
+            sandbox.load(files).close()
+
+    def seal_and_probe(self) -> None:
+        """Seal the files, then load the sealed bytes and run the health call.
+
+        Raises:
+            UnhealthyError: The health function said no, or its call ended badly.
+            sandbox.SandboxError: A refusal while loading keeps its own code.
+        """
+        from sandbox import CallError, CapabilityDenied, read_set
+
+        plugin_id = self._generation.plugin_id
+        with self._steps.stepping(plugin_id, "stage"):
+            self._context.ledger.add_generation(self._generation)
+            folder = self._context.tree.seal(self._generation, self._plugin)
+        with (
+            self._steps.stepping(plugin_id, "probe"),
+            contextlib.closing(self._context.open_sandbox()) as sandbox,
+        ):
+            plugin = sandbox.load(read_set(folder / f"{self._plugin.stem}.toml"))
+            try:
+                plugin.probe()
+            except CapabilityDenied:
+                raise
+            except CallError as error:
+                raise UnhealthyError(
+                    f"cannot take {plugin_id} {self._generation.version}: its probe failed, {error}"
+                ) from error
+            finally:
+                plugin.close()
+
+    def activate(self, *, channel: str | None) -> Trial:
+        """Make it serve; see ``Activation.activate``."""
+        with self._steps.stepping(self._generation.plugin_id, "activate"):
+            return self._context.activation.activate(
+                self._generation,
+                probation_s=self._context.config.update.probation,
+                channel=channel,
+            )
+
+    def fail(self, error: Exception) -> None:
+        """Take the staging back, and remember a fault that is the release's own.
+
+        An unhealthy release is rejected; a refused one is remembered by digest. Disk, network
+        and busy never count against a release.
+        """
+        context, generation = self._context, self._generation
+        cause, now = translated(error), context.clock()
+        if isinstance(cause, UnhealthyError):
+            context.ledger.reject(
+                generation.plugin_id,
+                generation.release,
+                generation.version,
+                reason=cause.message,
+                at=now,
+            )
+        elif cause is not None and is_lasting(cause):
+            context.ledger.refuse(
+                str(generation.repository),
+                str(generation.digest),
+                terms=context.refusal_terms(),
+                reason=cause.message,
+                at=now,
+            )
+        if context.activation.live(generation.plugin_id) != generation:
+            context.tree.unseal(generation)
+            context.ledger.forget_generation(generation.plugin_id, generation.release)

@@ -1,0 +1,370 @@
+"""The update pipeline, top to bottom.
+
+Check, plan, fetch head, verify, consent, fetch payload, compile, stage, probe, activate.
+Network and compilation happen before the tree's lock is taken; under it the plan is checked
+again. Every run leaves, per plugin, the criterion that decided (``agent why``).
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import registry
+from agent.candidate import MAX_README_BYTES, Candidate
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.durations import format_duration
+from agent.errors import FormatError, NotFoundError, PolicyError, translated
+from agent.grants import decided
+from agent.model import Decision, Generation, Installed, Kind, Outcome, PluginSet
+from agent.plan import Skip, below_floor, needs_consent, within
+from agent.pruning import prune
+from agent.search import Search, Wish
+from agent.staging import Stage
+from agent.steps import Progress, Steps
+from agent.telemetry import Telemetry
+
+
+class Pipeline:
+    """Runs the pipeline for one plugin at a time; one's failure never touches another's.
+
+    Args:
+        context: The installation.
+        telemetry: Where spans go.
+        progress: How the caller shows what goes on.
+    """
+
+    def __init__(
+        self, context: Context, telemetry: Telemetry, progress: Progress | None = None
+    ) -> None:
+        self._context = context
+        self._steps = Steps(telemetry, progress or Progress.silent())
+        self._search = Search(context, self._steps)
+
+    def pull(self, wish: Wish) -> Outcome:
+        """Take what a reference names; errors become the outcome's ``error``."""
+        return self._run(wish.reference.plugin_id, lambda: self._take(wish))
+
+    def update(self, plugin_id: str, *, named: bool, dry_run: bool = False) -> Outcome:
+        """Update one installed plugin from where it came from.
+
+        Args:
+            plugin_id: The plugin.
+            named: A person named it: an open trial is judged and passed over.
+            dry_run: Stop before the payload.
+        """
+        return self._run(plugin_id, lambda: self._update(plugin_id, named=named, dry_run=dry_run))
+
+    def fetch_to(self, reference: registry.Reference, folder: Path) -> Outcome:
+        """``pull --output``: write the verified files into a folder, install nothing."""
+
+        def fetch() -> Outcome:
+            with self._repository(reference.location) as repository:
+                wish = Wish(reference, named=reference.tag is not None or bool(reference.digest))
+                candidate, _ = self._search.first_believed(repository, wish, None)
+                if candidate is None:
+                    raise NotFoundError(f"cannot find a version of {reference.text} to fetch")
+                self._context.files.make_folder(folder)
+                plugin = self._fetch_payload(repository, candidate, folder)
+            files = self._context.files
+            stem = candidate.manifest.stem
+            if plugin.readme is not None:
+                files.write_atomic(folder / "README.md", plugin.readme)
+            files.write_atomic(folder / f"{stem}.sig", candidate.signature)
+            files.write_atomic(folder / f"{stem}.toml", candidate.manifest_bytes)
+            return _outcome(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
+
+        return self._run(reference.plugin_id, fetch)
+
+    # -- one plugin, errors turned into an outcome
+
+    def _run(self, plugin_id: str, work: Callable[[], Outcome]) -> Outcome:
+        self._steps.begin()
+        before = self._serving_version(plugin_id)
+        with self._steps.telemetry.span("agent.update", plugin_id=plugin_id) as span:
+            try:
+                outcome = work()
+            except Exception as error:
+                cause = translated(error)
+                if cause is None:
+                    raise
+                refused = cause.exit_code in (6, 7, 8, 9)
+                kind = Kind.REFUSED if refused else Kind.FAILED
+                outcome = Outcome(
+                    plugin_id,
+                    kind,
+                    self._steps.now,
+                    cause.message,
+                    after=self._steps.version,
+                    error=cause,
+                )
+            span.set_attribute("agent.outcome", outcome.kind.value)
+        outcome = replace(outcome, before=before)
+        self._note(outcome)
+        return outcome
+
+    def _note(self, outcome: Outcome) -> None:
+        cause = outcome.error
+        reason = cause.reason if isinstance(cause, PolicyError) else cause.code if cause else ""
+        self._context.ledger.note_decision(
+            Decision(
+                plugin_id=outcome.plugin_id,
+                at=self._context.clock(),
+                candidate=outcome.after,
+                outcome=outcome.kind.value,
+                step=outcome.step,
+                reason=reason,
+                detail=outcome.detail,
+            )
+        )
+
+    def _serving_version(self, plugin_id: str) -> str | None:
+        generation = self._context.activation.live(plugin_id)
+        return generation.version if generation else None
+
+    # -- update: what was remembered becomes a wish
+
+    def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
+        ledger = self._context.ledger
+        installed = ledger.installed(plugin_id)
+        if installed is None or self._context.activation.live(plugin_id) is None:
+            raise NotFoundError(
+                f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
+            )
+        if ledger.trial(plugin_id) is not None:
+            if not named:
+                return Outcome(plugin_id, Kind.PENDING, "trial", "on trial until probation ends")
+            if not dry_run:
+                with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+                    self._context.activation.judge(plugin_id)
+        channel = self._context.config.plugin(plugin_id).channel or installed.channel
+        reference = registry.Reference(self._source(installed), tag=channel)
+        return self._take(Wish(reference, unattended=True, dry_run=dry_run))
+
+    def _source(self, installed: Installed) -> registry.Location:
+        """Where a plugin updates from: a namespace rule's, else where it came from."""
+        context, plugin_id = self._context, installed.plugin_id
+        ruled = any(within(plugin_id, namespace) for namespace in context.config.namespaces)
+        if ruled or context.options.registry or installed.repository is None:
+            return registry.locate(plugin_id, context.bases())
+        return registry.parse_location(installed.repository, context.places.home)
+
+    # -- the pipeline
+
+    def _take(self, wish: Wish) -> Outcome:
+        plugin_id = wish.reference.plugin_id
+        context = self._context
+        if not wish.dry_run:
+            self._settle(plugin_id)
+        serving = context.activation.live(plugin_id)
+        with self._repository(wish.reference.location) as repository:
+            candidate, skips = self._search.first_believed(repository, wish, serving)
+            if candidate is None:
+                return _nothing_to_take(plugin_id, serving, skips)
+            self._steps.now = "plan"
+            if serving is not None and candidate.release == serving.release:
+                return _outcome(candidate, Kind.CURRENT, "plan", "this release is installed")
+            self._refuse_by_rule(candidate, wish)
+            pending = self._consent(candidate, serving)
+            if pending is not None:
+                return pending
+            if wish.dry_run:
+                return _outcome(candidate, Kind.PLANNED, "plan", "would be taken")
+            with self._incoming() as folder:
+                plugin = self._fetch_payload(repository, candidate, folder)
+                stage = self._stage(candidate, wish, plugin)
+                outcome = self._install(stage, candidate, wish)
+        return _with_passed_over(outcome, skips)
+
+    def _settle(self, plugin_id: str) -> None:
+        """Finish what a crash left, and judge an open trial: a mutating verb does so first."""
+        ledger = self._context.ledger
+        if ledger.installed(plugin_id) is None:
+            return
+        with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            self._context.activation.recover()
+            self._context.activation.judge(plugin_id)
+
+    def _refuse_by_rule(self, candidate: Candidate, wish: Wish) -> None:
+        """The rules that need the signed manifest: floor, rejection, stem."""
+        context, manifest = self._context, candidate.manifest
+        installed = context.ledger.installed(manifest.id)
+        floor = installed.floor if installed else None
+        if not wish.allow_downgrade and below_floor(manifest.version, floor):
+            raise PolicyError(
+                f"cannot take {manifest.id} {manifest.version}: below the floor {floor}",
+                reason="floor",
+                hint=f"agent rollback {manifest.id} --to {manifest.version}, or --allow-downgrade",
+            )
+        rejection = context.ledger.rejections(manifest.id).get(candidate.release)
+        if rejection is not None and not wish.named:
+            raise PolicyError(
+                f"cannot take {manifest.id} {manifest.version}: rejected here, {rejection.reason}",
+                reason="rejected",
+                hint=f"agent pull {manifest.id}:{manifest.version} takes it all the same",
+            )
+        self._refuse_stem(manifest.id, manifest.stem)
+
+    def _refuse_stem(self, plugin_id: str, stem: str) -> None:
+        """A stem belongs to one plugin, for good, and never to files that are not ours."""
+        ledger = self._context.ledger
+        owner = ledger.stem_owner(stem)
+        if owner not in (None, plugin_id):
+            raise PolicyError(
+                f"cannot take {plugin_id}: its stem {stem} belongs to {owner}", reason="stem-taken"
+            )
+        own = {generation.stem for generation in ledger.generations(plugin_id)}
+        if own and stem not in own:
+            raise PolicyError(
+                f"cannot take {plugin_id}: its stem was {', '.join(sorted(own))}, now {stem}",
+                reason="stem-taken",
+            )
+        flat = self._context.tree.flat_manifest(stem)
+        if not own and flat.exists():
+            raise PolicyError(
+                f"cannot take {plugin_id}: {flat} is there and was not installed by this agent",
+                reason="stem-taken",
+                hint="move that plugin's files elsewhere first",
+            )
+
+    def _consent(self, candidate: Candidate, serving: Generation | None) -> Outcome | None:
+        """An update that asks for more than before waits for the operator (contract §7)."""
+        if serving is None:
+            return None
+        manifest = candidate.manifest
+        decisions = self._context.ledger.decisions(manifest.id)
+        missing = needs_consent(
+            manifest.capabilities,
+            serving.capabilities,
+            decided(self._context.config, manifest.id, decisions),
+        )
+        if not missing:
+            return None
+        words = ", ".join(missing)
+        cause = PolicyError(
+            f"cannot take {manifest.id} {manifest.version} yet: it newly requests {words}",
+            reason="consent",
+            hint=f"agent grant {manifest.id} {missing[0]}, or agent deny {manifest.id} "
+            f"{missing[0]}; then agent update {manifest.id}",
+        )
+        return replace(
+            _outcome(candidate, Kind.PENDING, "consent", f"newly requests {words}"), error=cause
+        )
+
+    def _fetch_payload(
+        self, repository: registry.Repository, candidate: Candidate, folder: Path
+    ) -> PluginSet:
+        """Fetch the code, now that it is believed, and the README."""
+        artifact, stem = candidate.artifact, candidate.manifest.stem
+        path = folder / f"{stem}.wasm"
+        with self._steps.stepping(candidate.manifest.id, "fetch"):
+            self._steps.progress.bytes_total(artifact.payload.size_bytes)
+            repository.fetch_blob(artifact.payload, path, progress=self._steps.progress.bytes_done)
+            readme = None
+            if artifact.readme is not None:
+                readme = repository.read_blob(artifact.readme, max_bytes=MAX_README_BYTES)
+        with path.open("rb") as file:
+            if file.read(4) != b"\0asm":
+                path.unlink()
+                raise FormatError(f"cannot use {candidate.digest}: its payload is not wasm")
+        return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, readme)
+
+    def _stage(self, candidate: Candidate, wish: Wish, plugin: PluginSet) -> Stage:
+        manifest, context = candidate.manifest, self._context
+        generation = Generation(
+            plugin_id=manifest.id,
+            version=manifest.version,
+            release=candidate.release,
+            stem=manifest.stem,
+            payload_sha256=candidate.artifact.payload.digest.removeprefix("sha256:"),
+            key_id=candidate.key_id,
+            capabilities=tuple(manifest.capabilities),
+            digest=candidate.digest,
+            repository=wish.reference.location.text,
+            installed_at=context.clock(),
+        )
+        return Stage(context, generation, plugin, self._steps)
+
+    def _install(self, stage: Stage, candidate: Candidate, wish: Wish) -> Outcome:
+        """Compile, then under the lock: check the plan again, seal, probe, go live."""
+        context, plugin_id = self._context, candidate.manifest.id
+        installed = context.ledger.installed(plugin_id)
+        reference = wish.reference
+        channel = None if reference.version or reference.digest else reference.tag
+        if wish.unattended:
+            channel = installed.channel if installed else None
+        try:
+            stage.compile()
+            with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+                self._steps.now = "plan"
+                context.activation.recover()
+                self._refuse_by_rule(candidate, wish)
+                stage.seal_and_probe()
+                if not wish.activate:
+                    return _outcome(candidate, Kind.STAGED, "stage", "sealed, not activated")
+                trial = stage.activate(channel=channel)
+                if trial.is_over_at_once:
+                    with self._steps.stepping(plugin_id, "commit"):
+                        prune(context, plugin_id)
+                    return _outcome(candidate, Kind.COMMITTED, "commit", "serving")
+        except Exception as error:
+            stage.fail(error)
+            raise
+        left = format_duration(context.config.update.probation)
+        return _outcome(candidate, Kind.TRIAL, "activate", f"serving, on trial for {left}")
+
+    # -- helpers with effects
+
+    @contextlib.contextmanager
+    def _repository(self, location: registry.Location) -> Iterator[registry.Repository]:
+        with self._context.open_repository(location) as repository:
+            yield repository
+
+    @contextlib.contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        """A folder for what arrives; gone at the end, inert if a crash leaves it."""
+        base = self._context.places.cache / "incoming"
+        self._context.files.make_folder(base, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=base) as folder:
+            yield Path(folder)
+
+
+def _outcome(candidate: Candidate, kind: Kind, step: str, detail: str) -> Outcome:
+    return Outcome(
+        candidate.manifest.id,
+        kind,
+        step,
+        detail,
+        after=candidate.manifest.version,
+        release=candidate.release,
+        digest=candidate.digest,
+    )
+
+
+def _with_passed_over(outcome: Outcome, skips: tuple[Skip, ...]) -> Outcome:
+    passed = "".join(f"; passed over {skip.version}: {skip.detail}" for skip in skips)
+    return replace(outcome, detail=outcome.detail + passed)
+
+
+def _nothing_to_take(
+    plugin_id: str, serving: Generation | None, skips: tuple[Skip, ...]
+) -> Outcome:
+    """Nothing newer that may be taken now: current, pending, or an error where none serves."""
+    waiting = next((skip for skip in skips if skip.waits), None)
+    first = waiting or (skips[0] if skips else None)
+    if serving is None:
+        if first is not None:
+            raise first.refusal(plugin_id)
+        raise NotFoundError(f"cannot find a version of {plugin_id} to take")
+    detail = f"{first.version or 'the newest'}: {first.detail}" if first else "nothing newer"
+    return Outcome(
+        plugin_id,
+        Kind.PENDING if waiting else Kind.CURRENT,
+        "plan",
+        detail,
+        after=waiting.version if waiting else serving.version,
+        release=None if waiting else serving.release,
+        digest=None if waiting else serving.digest,
+        error=waiting.refusal(plugin_id) if waiting else None,
+    )

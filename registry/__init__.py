@@ -1,0 +1,75 @@
+"""How bytes travel: OCI references, manifests, layouts and registries."""
+
+from registry.artifact import PluginArtifact, is_stem, read_artifact
+from registry.auth import Anonymous, Credential, CredentialSource, DockerConfig
+from registry.digest import copy_verified, parse_digest, sha256_digest
+from registry.errors import (
+    AuthenticationError,
+    BusyError,
+    ContentError,
+    NetworkError,
+    NotFoundError,
+    ReferenceFormatError,
+    RegistryError,
+    TagMovedError,
+)
+from registry.layout import LayoutRepository
+from registry.model import Descriptor, Manifest
+from registry.opening import open_repository
+from registry.publish import ArtifactInput, BuiltArtifact, build_artifact, push_artifact
+from registry.reference import (
+    Bases,
+    HttpLocation,
+    LayoutLocation,
+    Location,
+    Reference,
+    locate,
+    parse_location,
+    parse_reference,
+)
+from registry.repository import Files, Progress, Repository
+from registry.settings import HttpSettings
+from registry.version_tags import tag_to_version, version_to_tag
+
+__all__ = [
+    "Anonymous",
+    "ArtifactInput",
+    "AuthenticationError",
+    "Bases",
+    "BuiltArtifact",
+    "BusyError",
+    "ContentError",
+    "Credential",
+    "CredentialSource",
+    "Descriptor",
+    "DockerConfig",
+    "Files",
+    "HttpLocation",
+    "HttpSettings",
+    "LayoutLocation",
+    "LayoutRepository",
+    "Location",
+    "Manifest",
+    "NetworkError",
+    "NotFoundError",
+    "PluginArtifact",
+    "Progress",
+    "Reference",
+    "ReferenceFormatError",
+    "RegistryError",
+    "Repository",
+    "TagMovedError",
+    "build_artifact",
+    "copy_verified",
+    "is_stem",
+    "locate",
+    "open_repository",
+    "parse_digest",
+    "parse_location",
+    "parse_reference",
+    "push_artifact",
+    "read_artifact",
+    "sha256_digest",
+    "tag_to_version",
+    "version_to_tag",
+]

@@ -1,0 +1,260 @@
+"""A repository behind the OCI distribution API 1.1."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import urljoin, urlsplit
+
+from registry.auth import CredentialSource
+from registry.digest import check_bytes, copy_verified, parse_digest, sha256_digest
+from registry.errors import ContentError, NotFoundError, ReferenceFormatError
+from registry.model import (
+    INDEX_MEDIA_TYPE,
+    MANIFEST_MEDIA_TYPE,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Manifest,
+)
+from registry.reference import HttpLocation
+from registry.repository import Files, Progress, check_unmoved
+from registry.settings import HttpSettings
+from registry.strict_json import parse_object
+from registry.transport import Body, Reply, Transport
+from registry.version_tags import is_release_tag, is_tag
+
+_MAX_TAGS_BYTES = 4 << 20
+_MAX_TAG_PAGES = 100
+_PAGE_TAGS = 1000
+# An index is asked for too: it is refused with a reason then, where a registry would say 404.
+_ACCEPT = f"{MANIFEST_MEDIA_TYPE}, {INDEX_MEDIA_TYPE};q=0.1"
+_NEXT_LINK = re.compile(r'\s*<([^<>]+)>\s*;.*\brel="?next"?', re.ASCII)
+
+
+class HttpRepository:
+    """See ``Repository``; used by one thread at a time for each operation.
+
+    Args:
+        location: Host and name.
+        settings: How to speak HTTP.
+        credentials: Asked once.
+        files: How blobs come to the disk.
+    """
+
+    def __init__(
+        self,
+        location: HttpLocation,
+        settings: HttpSettings,
+        credentials: CredentialSource,
+        files: Files,
+    ) -> None:
+        self._location = location
+        self._files = files
+        self._path = f"/v2/{location.name}"
+        credential = credentials.find(location.host, location.name)
+        self._transport = Transport(location.host, settings, credential)
+
+    @property
+    def location(self) -> HttpLocation:
+        """Where it is."""
+        return self._location
+
+    def resolve(self, tag: str) -> Descriptor:
+        """Ask with one HEAD what a tag names; where the registry does not say, fetch it."""
+        with self._transport.request("HEAD", self._manifest_path(tag), accept=_ACCEPT) as reply:
+            digest = reply.header("Docker-Content-Digest")
+            length = reply.header("Content-Length") or ""
+            media_type = (reply.header("Content-Type") or "").partition(";")[0].strip()
+        if digest is None or not (length.isascii() and length.isdigit()):
+            return self.manifest(tag).descriptor
+        what = f"what {self._location.text} says of tag {tag}"
+        return Descriptor.parse(
+            {"mediaType": media_type, "digest": digest, "size": int(length[:20])}, what
+        )
+
+    def tagged(self, tag: str) -> Descriptor | None:
+        """Say what a tag is set to."""
+        try:
+            return self.resolve(tag)
+        except NotFoundError:
+            return None
+
+    def manifest(self, reference: str) -> Manifest:
+        """Fetch and parse a manifest of at most 4 MiB; its bytes have the digest asked for."""
+        asked = reference if ":" in reference else None
+        what = f"manifest {reference} of {self._location.text}"
+        path = self._manifest_path(reference)
+        with self._transport.request(
+            "GET", path, accept=_ACCEPT, transfer_bytes=MAX_MANIFEST_BYTES
+        ) as reply:
+            raw = reply.read_all(MAX_MANIFEST_BYTES, what)
+            said = reply.header("Docker-Content-Digest")
+        got = sha256_digest(raw)
+        for expected in (asked, said):
+            if expected is not None and got != expected:
+                message = f"cannot accept {what}: its bytes are {got}, expected {expected[:80]}"
+                raise ContentError(message)
+        return Manifest.parse(raw)
+
+    def read_blob(self, descriptor: Descriptor, *, max_bytes: int) -> bytes:
+        """Fetch a small blob into memory, verified."""
+        what = f"blob {descriptor.digest} of {self._location.text}"
+        if descriptor.size_bytes > max_bytes:
+            message = f"cannot accept {what}: {descriptor.size_bytes} bytes, expected ≤ {max_bytes}"
+            raise ContentError(message)
+        with self._blob(descriptor) as reply:
+            raw = reply.read_all(descriptor.size_bytes, what)
+        return check_bytes(raw, descriptor.digest, descriptor.size_bytes, what)
+
+    def fetch_blob(
+        self, descriptor: Descriptor, destination: Path, *, progress: Progress | None = None
+    ) -> None:
+        """Stream a blob to a file, which appears whole and verified or not at all."""
+        with (
+            self._files.temporary(destination.parent) as (file, temporary),
+            self._blob(descriptor) as reply,
+        ):
+            copy_verified(
+                reply,
+                file,
+                digest=descriptor.digest,
+                size_bytes=descriptor.size_bytes,
+                progress=progress,
+            )
+            file.flush()
+            self._files.publish(temporary, destination)
+
+    def tags(self) -> tuple[str, ...]:
+        """List the tags: one request, more only if the registry gives them in pages."""
+        what = f"tags of {self._location.text}"
+        tags: dict[str, None] = {}
+        pages: set[str] = set()
+        url = urljoin(self._transport.origin, f"{self._path}/tags/list?n={_PAGE_TAGS}")
+        while url not in pages and len(pages) < _MAX_TAG_PAGES:
+            pages.add(url)
+            with self._transport.request("GET", url, accept="application/json") as reply:
+                page = parse_object(reply.read_all(_MAX_TAGS_BYTES, what), what).get("tags")
+                link = _NEXT_LINK.match(reply.header("Link") or "")
+            # A repository whose tags were all deleted has null.
+            if page is not None and not isinstance(page, list):
+                message = f"cannot read {what}: got {type(page).__name__}, expected a list"
+                raise ContentError(message)
+            tags |= dict.fromkeys(
+                tag for tag in page or () if isinstance(tag, str) and is_release_tag(tag)
+            )
+            if link is None:
+                return tuple(tags)
+            url = urljoin(url, link[1])
+            if urlsplit(url)[:2] != urlsplit(self._transport.origin)[:2]:
+                message = f"cannot read {what}: the next page is on another host"
+                raise ContentError(message)
+        message = f"cannot read {what}: after {len(pages)} pages there is no end"
+        raise ContentError(message)
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Ask with one HEAD whether the blob is there."""
+        path = f"{self._path}/blobs/{descriptor.digest}"
+        try:
+            with self._transport.request("HEAD", path):
+                return True
+        except NotFoundError:
+            return False
+
+    def push_blob(
+        self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None
+    ) -> None:
+        """Upload a blob in one piece (POST, then PUT); the registry checks its digest."""
+        what = f"blob {descriptor.digest}"
+        if isinstance(source, bytes):
+            check_bytes(source, descriptor.digest, descriptor.size_bytes, what)
+            self._upload(descriptor, io.BytesIO(source), progress)
+            return
+        with source.open("rb") as file:
+            if (size_bytes := source.stat().st_size) != descriptor.size_bytes:
+                message = (
+                    f"cannot push {source}: got {size_bytes} bytes, "
+                    f"expected {descriptor.size_bytes}"
+                )
+                raise ContentError(message)
+            self._upload(descriptor, file, progress)
+
+    def push_manifest(self, raw: bytes, *, tag: str | None, move: bool = True) -> Descriptor:
+        """Store a manifest and point a tag at it.
+
+        The API has no compare-and-swap: between our look at the tag and our PUT another
+        publisher can set it, and ``move=False`` does not see that.
+        """
+        manifest = Manifest.parse(raw)
+        if tag is not None and not move and (named := self.tagged(tag)) is not None:
+            check_unmoved(self._location, tag, named=named.digest, digest=manifest.digest)
+            return manifest.descriptor
+        path = self._manifest_path(manifest.digest if tag is None else tag)
+        body = Body(manifest.media_type, raw, len(raw))
+        with self._transport.request(
+            "PUT", path, expected=(HTTPStatus.CREATED,), body=body, transfer_bytes=len(raw)
+        ) as reply:
+            said = reply.header("Docker-Content-Digest")
+        if said is not None and said != manifest.digest:
+            message = f"cannot push to {self._location.text}: it stored {said[:80]} instead"
+            raise ContentError(message)
+        return manifest.descriptor
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _manifest_path(self, reference: str) -> str:
+        if ":" in reference:
+            parse_digest(reference)
+        elif not is_tag(reference):
+            message = f"cannot use tag {reference[:140]!r}: it is none"
+            raise ReferenceFormatError(message)
+        return f"{self._path}/manifests/{reference}"
+
+    @contextmanager
+    def _blob(self, descriptor: Descriptor) -> Iterator[Reply]:
+        path = f"{self._path}/blobs/{descriptor.digest}"
+        with self._transport.request("GET", path, transfer_bytes=descriptor.size_bytes) as reply:
+            length = reply.header("Content-Length")
+            if length is not None and length != str(descriptor.size_bytes):
+                message = (
+                    f"cannot accept blob {descriptor.digest} of {self._location.text}: "
+                    f"got {length[:20]} bytes, expected {descriptor.size_bytes}"
+                )
+                raise ContentError(message)
+            yield reply
+
+    def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
+        with self._transport.request(
+            "POST", f"{self._path}/blobs/uploads/", expected=(HTTPStatus.ACCEPTED,)
+        ) as reply:
+            place = reply.header("Location")
+            if place is None:
+                message = f"cannot push to {self._location.text}: it names no upload location"
+                raise ContentError(message)
+            url = urljoin(reply.url, place)
+        # The location may have a query of its own, which has to come back as it was.
+        url += f"{'&' if urlsplit(url).query else '?'}digest={descriptor.digest}"
+        with self._transport.request(
+            "PUT",
+            url,
+            expected=(HTTPStatus.CREATED,),
+            body=Body("application/octet-stream", file, descriptor.size_bytes, progress),
+            transfer_bytes=descriptor.size_bytes,
+        ):
+            pass

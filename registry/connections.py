@@ -1,0 +1,159 @@
+"""urllib3 connections that keep a deadline.
+
+A time-out bounds one silence, so a server that sends a byte now and then would hold us for ever,
+in the headers even before there is a response to close. Here every single read from the socket
+looks at the deadline of the operation it belongs to.
+"""
+
+import io
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from http.client import HTTPResponse
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import InsecureRequestWarning
+
+from registry.errors import RegistryError
+from registry.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class Deadline(threading.local):
+    """When the operation that this thread is in has to be over, on the monotonic clock."""
+
+    at_s: float = float("inf")
+
+    def start(self, budget_s: float) -> None:
+        """Begin an operation."""
+        self.at_s = time.monotonic() + budget_s
+
+    def remaining_s(self) -> float:
+        """Return what is left.
+
+        Raises:
+            TimeoutError: Nothing is.
+        """
+        remaining_s = self.at_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("the operation's time is up")
+        return remaining_s
+
+
+class _DeadlineReader(io.RawIOBase):
+    """The reading side of a socket."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        super().__init__()
+        # makefile() keeps the socket open for as long as a response still reads from it.
+        self._raw = connection.makefile("rb", buffering=0)
+        self._socket = connection
+        self._deadline = deadline
+        self._timeout_s = connection.gettimeout() or float("inf")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        self._socket.settimeout(min(self._timeout_s, self._deadline.remaining_s()))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+def make_manager(url: str, settings: HttpSettings, deadline: Deadline) -> urllib3.PoolManager:
+    """Make the pool that requests to ``url``, and to where it redirects, go through.
+
+    Args:
+        url: The registry's origin.
+        settings: Proxy, certificates.
+        deadline: Looked at by every read.
+
+    Raises:
+        RegistryError: A certificate or key file can't be used.
+    """
+
+    class Response(HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: object, **kwargs: object) -> None:
+            super().__init__(sock, *args, **kwargs)  # type: ignore[arg-type]
+            self.fp.close()
+            self.fp = io.BufferedReader(_DeadlineReader(sock, deadline))
+
+    class Plain(HTTPConnection):
+        response_class = Response
+
+    class Secure(HTTPSConnection):
+        response_class = Response
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    options = {
+        "num_pools": 4,
+        "maxsize": 4,
+        "retries": False,
+        "ssl_context": _ssl_context(url, settings),
+    }
+    proxy = settings.proxy or _environment_proxy(url)
+    manager: urllib3.PoolManager
+    if proxy and not is_loopback(urlsplit(url).hostname or ""):
+        userinfo, at, host = urlsplit(proxy).netloc.rpartition("@")
+        headers = urllib3.make_headers(proxy_basic_auth=userinfo) if at else None
+        bare = proxy.replace(f"{userinfo}@{host}", host, 1) if at else proxy
+        manager = urllib3.ProxyManager(bare, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    else:
+        manager = urllib3.PoolManager(**options)  # type: ignore[arg-type]
+    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    return manager
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine by its spelling alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _ssl_context(url: str, settings: HttpSettings) -> ssl.SSLContext | None:
+    files = [file for file in (settings.ca_file, settings.client_cert, settings.client_key) if file]
+    if not files and not settings.insecure and url.startswith("http:"):
+        # Reading the system's certificates takes 20 ms; urllib3 does it should TLS come up.
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.client_cert is not None:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(str(file) for file in files)
+        message = f"cannot use TLS files {names}: {error}; expected PEM"
+        raise RegistryError(message) from error
+    if settings.insecure:
+        # Whoever asked for this knows it; a warning per request would not say more.
+        urllib3.disable_warnings(InsecureRequestWarning)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _environment_proxy(url: str) -> str:
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    return urllib.request.getproxies().get(parts.scheme, "")

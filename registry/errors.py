@@ -1,0 +1,50 @@
+"""What can go wrong between this program and a registry.
+
+One root, ``RegistryError``; a subclass stands for each thing a caller does differently. Errors of
+the local disk stay ``OSError``: a full disk is no fault of a registry.
+"""
+
+import re
+
+_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
+_AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=._~-]{6,}")
+
+
+def redact(text: str) -> str:
+    """Take user names, passwords and tokens out of a text that is going to be shown."""
+    return _AUTHORIZATION.sub(r"\1 ***", _USERINFO.sub("***@", text))
+
+
+class RegistryError(Exception):
+    """Something a registry, a layout or a reference to one did not allow; secrets are redacted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
+
+
+class ReferenceFormatError(RegistryError):
+    """A reference, a registry base or a tag that is not written as the grammar asks."""
+
+
+class NotFoundError(RegistryError):
+    """The repository, tag, manifest or blob is not there."""
+
+
+class AuthenticationError(RegistryError):
+    """The registry wants credentials, or other ones than it got."""
+
+
+class NetworkError(RegistryError):
+    """The registry could not be reached, was too slow, or failed; worth a retry."""
+
+
+class ContentError(RegistryError):
+    """Bytes that are not what their descriptor, their format or the artifact's shape says."""
+
+
+class TagMovedError(RegistryError):
+    """A version's tag names other bytes than the ones it is said to name."""
+
+
+class BusyError(RegistryError):
+    """Another process held the layout's lock all the time we waited."""

@@ -1,0 +1,26 @@
+"""What the operator lets a plugin do; decided outside of the sandbox, which knows no trust."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The verdict on one plugin.
+
+    Attributes:
+        granted: Capabilities; ``log`` is in it unless the operator denied it.
+        limits: The operator's bounds; the plugin can only ask for less.
+        data_dir: What ``/plugin/data`` shows with ``fs_read``, or None.
+        settings: The operator's values over the manifest's defaults.
+        release: The release's SHA-256 in hex; empty for a folder that nobody signed.
+    """
+
+    granted: frozenset[str]
+    limits: Limits = field(default_factory=Limits)
+    data_dir: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    release: str = ""

@@ -1,0 +1,126 @@
+"""The cache of compiled code. An entry is native code, so each is authenticated.
+
+wasmtime loads an artefact with a flipped byte and runs it. Every entry is therefore sealed
+with a key of this folder over the artefact, the module's digest and what it was compiled
+for; one that doesn't fit is no error, the module is compiled again.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+_KEY_BYTES = 32
+_SEAL_BYTES = hashlib.sha256().digest_size
+_MAX_ENTRY_BYTES = 1 << 30
+_PURPOSE = b"stack-composer-aot/v1\n"
+
+
+class Files(Protocol):
+    """The writes that the cache needs."""
+
+    def make_folder(self, path: Path, *, mode: int = ...) -> None:
+        """Create a folder and its parents."""
+
+    def write_atomic(self, path: Path, data: bytes, *, mode: int = ...) -> None:
+        """Replace a file in one step."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file that may be gone."""
+
+
+class AotCache:
+    """Compiled modules by payload digest, in a folder of the user's own.
+
+    The cache is a convenience: where the disk fails it misses, and nothing else.
+
+    Args:
+        folder: Made with mode 0700; a key is kept in it with mode 0600.
+        files: Writes to the disk.
+        binding: What the entries are good for; see ``engine.binding``.
+    """
+
+    def __init__(self, folder: Path, files: Files, binding: bytes) -> None:
+        self._folder = folder
+        self._files = files
+        self._binding = binding
+
+    def load(self, payload_sha256: str) -> bytes | None:
+        """The compiled module, or None where no entry carries our seal."""
+        key = self._key()
+        if key is None:
+            return None
+        entry = _read_own(self._entry(payload_sha256), _MAX_ENTRY_BYTES)
+        if entry is None or len(entry) <= _SEAL_BYTES:
+            return None
+        seal, artefact = entry[:_SEAL_BYTES], entry[_SEAL_BYTES:]
+        if not hmac.compare_digest(seal, self._seal(key, payload_sha256, artefact)):
+            return None
+        return artefact
+
+    def store(self, payload_sha256: str, artefact: bytes) -> None:
+        """Keep a compiled module; a disk that refuses is no error."""
+        key = self._key()
+        if key is None:
+            return
+        seal = self._seal(key, payload_sha256, artefact)
+        with contextlib.suppress(OSError):
+            self._files.write_atomic(self._entry(payload_sha256), seal + artefact, mode=0o600)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Remove every entry whose payload digest is not in ``keep``, of any wasmtime.
+
+        Raises:
+            OSError: An entry can't be removed.
+        """
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.glob("*.aot"):
+            if path.name.partition("-")[0] not in keep:
+                self._files.remove(path)
+
+    def _entry(self, payload_sha256: str) -> Path:
+        return self._folder / f"{payload_sha256}-{self._binding.hex()[:16]}.aot"
+
+    def _seal(self, key: bytes, payload_sha256: str, artefact: bytes) -> bytes:
+        seal = hmac.new(key, _PURPOSE, hashlib.sha256)
+        seal.update(self._binding + bytes.fromhex(payload_sha256))
+        seal.update(artefact)
+        return seal.digest()
+
+    def _key(self) -> bytes | None:
+        path = self._folder / "key"
+        try:
+            self._files.make_folder(self._folder, mode=0o700)
+            folder = self._folder.stat()
+            if folder.st_uid != os.geteuid() or stat.S_IMODE(folder.st_mode) & 0o077:
+                return None  # others could read the key, and seal code of their own
+            key = _read_own(path, _KEY_BYTES)
+            if key is None or len(key) != _KEY_BYTES:
+                key = secrets.token_bytes(_KEY_BYTES)
+                self._files.write_atomic(path, key, mode=0o600)
+        except OSError:
+            return None
+        return key
+
+
+def _read_own(path: Path, longest: int) -> bytes | None:
+    """Read a regular file that is the user's alone; None for any other."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not own or stat.S_IMODE(status.st_mode) & 0o077 or status.st_size > longest:
+            return None
+        try:
+            return file.read(longest)
+        except OSError:
+            return None

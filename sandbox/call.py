@@ -1,0 +1,82 @@
+"""One call under every limit: arm, run, disarm, and tell how it ended."""
+
+import time
+from collections.abc import Callable
+
+from wasmtime import Store
+
+from sandbox import memory
+from sandbox.context import CallContext
+from sandbox.deadline import Watchdog
+from sandbox.ending import ending
+from sandbox.errors import CallError, CallStats, SandboxError
+from sandbox.result import CallResult, Value
+from sandbox.worker import Worker
+
+
+def run_call(
+    context: CallContext,
+    worker: Worker,
+    store: Store,
+    watchdog: Watchdog,
+    body: Callable[[], Value],
+) -> CallResult:
+    """Run guest code in a store, with fuel and a deadline.
+
+    Args:
+        context: The call.
+        worker: Whose engine the store is in.
+        store: Where the guest is or will be.
+        watchdog: Interrupts the engine at the deadline.
+        body: Enters the guest and returns the result.
+
+    Returns:
+        The result, with what it used.
+
+    Raises:
+        CallError: The guest did not succeed; with what it used.
+        SandboxError: A function or memory it needs is missing.
+        BaseException: What a callback of the host raised, as it is.
+    """
+    context.store = store
+    context.engine = worker.engine
+    worker.seat.context = context
+    store.set_fuel(context.limits.fuel_units)
+    store.set_epoch_deadline(1)
+    value: Value = None
+    raised: BaseException | None = None
+    watchdog.arm(worker.engine, context.deadline_s)
+    try:
+        if context.cancelled.is_set():
+            watchdog.interrupt(worker.engine)
+        value = body()
+    except BaseException as error:  # noqa: BLE001  # judged below, together with the context
+        raised = error
+    finally:
+        watchdog.disarm(worker.engine)
+        worker.seat.context = None
+    cause = ending(context, raised)
+    stats = _stats(context)
+    context.log.flush()
+    context.store = context.memory = context.engine = None
+    if cause is None:
+        stderr = context.stderr.decode("utf-8", "replace")
+        return CallResult(value, stats.fuel_used, stats.memory_peak_bytes, stats.took_ms, stderr)
+    if isinstance(cause, SandboxError):
+        cause.plugin_id = context.plugin_id
+    if isinstance(cause, CallError):
+        cause.stats = stats
+    if cause is raised:
+        raise cause
+    raise cause from raised
+
+
+def _stats(context: CallContext) -> CallStats:
+    left = context.fuel_left
+    if left is None:
+        left = context.require_store().get_fuel()
+    return CallStats(
+        fuel_used=context.limits.fuel_units - left,
+        memory_peak_bytes=memory.size_bytes(context),
+        took_ms=(time.monotonic() - context.started_s) * 1000,
+    )

@@ -1,0 +1,144 @@
+"""The state of one call, shared by the caller and the host functions the guest calls.
+
+What ends a call is recorded here and not raised through wasmtime: its binding keeps the
+exception of a host function in one variable for all threads, and another thread can get it.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from wasmtime import Engine, Memory, Store
+
+from sandbox.errors import CapabilityDenied, DeadlineExceeded, FuelExhausted
+from sandbox.limits import Limits
+from sandbox.log import CallLog
+
+
+class StopCallError(Exception):
+    """Unwinds a host function after the call's end has been recorded; never leaves it."""
+
+
+@dataclass(slots=True)
+class CallContext:
+    """One call: what it may do, what it has done, and why it ended.
+
+    Attributes:
+        plugin_id: For errors and records.
+        func: The function that was asked for.
+        limits: The call's bounds.
+        allowed: The capabilities it may use.
+        argv: A command's stem and arguments.
+        log: Takes what the guest says.
+        is_command: ``_start`` runs: stdout is the result.
+        started_s: ``time.monotonic()`` at the request.
+        store: The call's store, once there is one.
+        engine: Where the guest runs, once it is armed.
+        memory: The guest's memory, once it is known.
+        error: What a host function ended the call with.
+        exit_code: What the guest gave to ``proc_exit``.
+        fuel_left: The fuel at that end.
+        stdout: What a command wrote so far.
+        stderr: The same for stderr, cut at the log's budget.
+        streams: Handles given out by ``host_llm_chat``, with what is left to say.
+        replying: A host function is in the guest's ``alloc``.
+        cancelled: Set when the caller no longer waits.
+    """
+
+    plugin_id: str
+    func: str
+    limits: Limits
+    allowed: frozenset[str]
+    argv: tuple[str, ...]
+    log: CallLog
+    is_command: bool
+    started_s: float = field(default_factory=time.monotonic)
+    store: Store | None = None
+    engine: Engine | None = None
+    memory: Memory | None = None
+    error: BaseException | None = None
+    exit_code: int | None = None
+    fuel_left: int | None = None
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    streams: dict[int, list[str]] = field(default_factory=dict)
+    replying: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def deadline_s(self) -> float:
+        """When the call must be over, on the clock of ``time.monotonic()``."""
+        return self.started_s + self.limits.wall_timeout_ms / 1000
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; 0 once it has passed."""
+        return max(0.0, self.deadline_s - time.monotonic())
+
+    @property
+    def ended(self) -> bool:
+        """Whether a host function has ended the call."""
+        return self.error is not None or self.exit_code is not None
+
+    def charge(self, units: int) -> None:
+        """Take fuel for host work.
+
+        Raises:
+            StopCallError: There was not enough; the call has ended.
+        """
+        store = self.require_store()
+        left = store.get_fuel() - units
+        if left <= 0:
+            self.fail(
+                FuelExhausted(
+                    f"cannot finish {self.func}: it used up its fuel of "
+                    f"{self.limits.fuel_units} units; raise limits.fuel_units"
+                ),
+                fuel_left=0,
+            )
+            raise StopCallError
+        store.set_fuel(left)
+
+    def fail(self, error: BaseException, *, fuel_left: int | None = None) -> None:
+        """End the call with an error; the first one counts."""
+        if not self.ended:
+            self.error = error
+            self._stop(fuel_left)
+
+    def exit(self, code: int) -> None:
+        """End the call as ``proc_exit`` does."""
+        if not self.ended:
+            self.exit_code = code
+            self._stop(None)
+
+    def deny(self, capability: str) -> StopCallError:
+        """End the call because a capability is missing; raise what this returns."""
+        self.fail(
+            CapabilityDenied(
+                f"cannot let {self.plugin_id} use {capability!r}: it is not granted; "
+                f"see: agent grants {self.plugin_id}",
+                capability=capability,
+            )
+        )
+        return StopCallError()
+
+    def overdue(self) -> DeadlineExceeded:
+        """The error of a call that took too long."""
+        return DeadlineExceeded(
+            f"cannot finish {self.func}: it took longer than {self.limits.wall_timeout_ms} ms; "
+            "raise limits.wall_timeout_ms"
+        )
+
+    def require_store(self) -> Store:
+        """The call's store; there is one whenever guest code runs."""
+        if self.store is None:
+            message = "no guest runs in this call"
+            raise RuntimeError(message)
+        return self.store
+
+    def _stop(self, fuel_left: int | None) -> None:
+        if self.store is None:
+            return
+        self.fuel_left = self.store.get_fuel() if fuel_left is None else fuel_left
+        # without fuel the guest traps at its next branch or call; host functions refuse till then
+        self.store.set_fuel(0)

@@ -1,0 +1,80 @@
+"""Why a call ended, told from its context, the clock, the fuel and the trap, in that order.
+
+What comes out of the binding is the last thing to believe: it can be the exception of a
+host function on another thread.
+"""
+
+from wasmtime import Trap, TrapCode, WasmtimeError
+
+from sandbox import memory
+from sandbox.context import CallContext, StopCallError
+from sandbox.errors import FuelExhausted, GuestExit, GuestTrap, MemoryExceeded, SandboxError
+from sandbox.log import escape_text
+
+_FULL_PARTS = 16
+_SHOWN_CHARACTERS = 300
+
+
+def ending(context: CallContext, raised: BaseException | None) -> BaseException | None:
+    """The error of a call, or None where it succeeded.
+
+    Args:
+        context: The call, its store still open.
+        raised: What came out of the guest or of reading its result.
+    """
+    if context.error is not None:
+        if not isinstance(context.error, Trap | WasmtimeError):
+            return context.error
+        raised = context.error  # the guest's alloc trapped within a host function
+    elif context.exit_code is not None and (context.exit_code or not context.is_command):
+        code = context.exit_code
+        return GuestExit(f"cannot finish {context.func}: it ended with exit code {code}", code=code)
+    if isinstance(raised, SandboxError):
+        return raised
+    if raised is None or isinstance(raised, StopCallError):
+        return context.overdue() if context.remaining_s <= 0 else None
+    return _trap(context, raised)
+
+
+def _trap(context: CallContext, raised: BaseException) -> SandboxError:
+    code = _code(raised)
+    if code is None and context.require_store().get_fuel() == 0:
+        code = TrapCode.OUT_OF_FUEL.name
+    elif code is None and context.remaining_s <= 0:
+        code = TrapCode.INTERRUPT.name
+    if code == TrapCode.INTERRUPT.name or context.cancelled.is_set():
+        return context.overdue()
+    if code == TrapCode.OUT_OF_FUEL.name:
+        return FuelExhausted(
+            f"cannot finish {context.func}: it used up its fuel of "
+            f"{context.limits.fuel_units} units; raise limits.fuel_units"
+        )
+    text = escape_text(" ".join(str(raised).split()))[:_SHOWN_CHARACTERS]
+    if _is_full(context) or "exceeds memory limits" in text or "exceeds table limits" in text:
+        return MemoryExceeded(
+            f"cannot finish {context.func}: it needs more memory than its "
+            f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
+        )
+    return GuestTrap(
+        f"cannot finish {context.func}: the guest trapped: {code or text}", code=code or "UNKNOWN"
+    )
+
+
+def _code(raised: BaseException) -> str | None:
+    if not isinstance(raised, Trap):
+        return None
+    try:
+        code = raised.trap_code
+    except ValueError:  # a code that the binding has no name for
+        return None
+    return code.name if code else None
+
+
+def _is_full(context: CallContext) -> bool:
+    """Whether the guest filled its memory, so that it most likely trapped for want of it.
+
+    A refused growth is -1 in the guest and nothing here. Allocators grow by more than a
+    page, so that the last growth that fitted can end a little below the limit.
+    """
+    limit = context.limits.mem_bytes
+    return memory.size_bytes(context) > limit - limit // _FULL_PARTS

@@ -1,0 +1,118 @@
+"""What can go wrong in the sandbox, as types: one root, a subclass where a caller branches."""
+
+from dataclasses import dataclass
+
+
+class SandboxError(Exception):
+    """The root of every error that leaves the sandbox.
+
+    Attributes:
+        plugin_id: The plugin it is about, once that is known.
+    """
+
+    def __init__(self, message: str, *, plugin_id: str | None = None) -> None:
+        super().__init__(message)
+        self.plugin_id = plugin_id
+
+
+class PluginNotFoundError(SandboxError):
+    """The manifest or the module it names is not there (exit 3)."""
+
+
+class ManifestError(SandboxError):
+    """The manifest is not what contract section 2 says; names the file and the key (exit 6)."""
+
+
+class IncompatibleError(SandboxError):
+    """The plugin is well formed and this host cannot run it: ABI, kind, import (exit 8)."""
+
+
+class BadModule(SandboxError):  # noqa: N818  # the name the contract gives it
+    """The payload is not a module the sandbox accepts (exit 6)."""
+
+
+class MissingExport(SandboxError):  # noqa: N818  # the name the contract gives it
+    """A function or memory that a call needs is not exported (exit 3)."""
+
+
+class ArgumentError(SandboxError):
+    """The number or the type of a call's arguments is wrong (exit 2)."""
+
+
+class UnhealthyError(SandboxError):
+    """The health function answered, and its number was not 0 (exit 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """What a call used.
+
+    Attributes:
+        fuel_used: Units of fuel, host work included.
+        memory_peak_bytes: The linear memory at its largest.
+        took_ms: Wall time from request to result.
+    """
+
+    fuel_used: int = 0
+    memory_peak_bytes: int = 0
+    took_ms: float = 0.0
+
+
+class CallError(SandboxError):
+    """A call that began and did not succeed.
+
+    Attributes:
+        stats: What it had used when it ended.
+    """
+
+    def __init__(self, message: str, *, plugin_id: str | None = None) -> None:
+        super().__init__(message, plugin_id=plugin_id)
+        self.stats = CallStats()
+
+
+class FuelExhausted(CallError):  # noqa: N818  # the name the contract gives it
+    """The call used up its fuel (exit 1)."""
+
+
+class MemoryExceeded(CallError):  # noqa: N818  # the name the contract gives it
+    """The call needed more memory than its limit (exit 1)."""
+
+
+class DeadlineExceeded(CallError):  # noqa: N818  # the name the contract gives it
+    """The call took longer than its wall time, host functions included (exit 124)."""
+
+
+class GuestTrap(CallError):  # noqa: N818  # the name the contract gives it
+    """The guest trapped.
+
+    Attributes:
+        code: The trap's name, such as ``UNREACHABLE`` or ``MEMORY_OUT_OF_BOUNDS``.
+    """
+
+    def __init__(self, message: str, *, code: str, plugin_id: str | None = None) -> None:
+        super().__init__(message, plugin_id=plugin_id)
+        self.code = code
+
+
+class CapabilityDenied(CallError):  # noqa: N818  # the name the contract gives it
+    """The guest called a host function that it was not granted (exit 8).
+
+    Attributes:
+        capability: What was missing.
+    """
+
+    def __init__(self, message: str, *, capability: str, plugin_id: str | None = None) -> None:
+        super().__init__(message, plugin_id=plugin_id)
+        self.capability = capability
+
+
+class GuestExit(CallError):  # noqa: N818  # sibling of the names the contract gives
+    """A command ended with an exit code other than 0.
+
+    Attributes:
+        code: That code.
+    """
+
+    def __init__(self, message: str, *, code: int, plugin_id: str | None = None) -> None:
+        super().__init__(message, plugin_id=plugin_id)
+        self.code = code

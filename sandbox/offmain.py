@@ -1,0 +1,59 @@
+"""Guest calls of the main thread run on another one: Ctrl-C is raised in the main thread.
+
+An exception that is raised while native code is on the stack can take the process down.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class OffMain:
+    """Runs guest calls: those of the main thread elsewhere, all others where they are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def run(self, call: Callable[[], T], *, stop: Callable[[], None]) -> T:
+        """Run a call and return what it returns.
+
+        Args:
+            call: Runs the guest.
+            stop: Ends the guest; called when the wait for it is interrupted.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile; the guest has ended.
+            BaseException: Whatever ``call`` raises.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return call()
+        future = self._open().submit(call)
+        try:
+            wait([future])
+        except BaseException:
+            while not future.done():
+                # a second Ctrl-C must not leave a guest behind either
+                with contextlib.suppress(KeyboardInterrupt):
+                    stop()
+                    wait([future])
+            raise
+        return future.result()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        with self._lock:
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
+                self._executor = None
+
+    def _open(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                # one thread: there is one main thread to wait for it
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="sandbox-guest")
+            return self._executor

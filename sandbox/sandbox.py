@@ -1,0 +1,160 @@
+"""The door: load = verify → format → compile or cache → import check → plugin."""
+
+import contextlib
+import hashlib
+import threading
+import weakref
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from wasmtime import Module, WasmtimeError
+
+from sandbox.admission import Admission
+from sandbox.aot import AotCache, Files
+from sandbox.deadline import Watchdog
+from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles
+from sandbox.engine import binding, new_engine
+from sandbox.errors import BadModule, SandboxError
+from sandbox.log import LogRecord
+from sandbox.manifest import PluginManifest
+from sandbox.module import check_format, check_imports, compile_module, shape_of
+from sandbox.offmain import OffMain
+from sandbox.plugin import Plugin, Runtime
+from sandbox.shape import Shape
+from sandbox.worker import Surroundings, Worker
+
+__all__ = ["Admission", "Sandbox"]
+
+_SETTING_PREFIX = "SC_SETTING_"
+
+
+class Sandbox:
+    """Loads plugins and runs them in this process.
+
+    Args:
+        verify: Says what the operator lets the plugin do, or raises its own error, which
+            passes through ``load`` as it is.
+        parse: ``parse(manifest_bytes, file_name)``; see ``parse_manifest``.
+        cache_dir: Where compiled code is kept, in a folder of its own; None = nowhere.
+        files: Writes the cache.
+        max_module_bytes: The largest payload that is compiled.
+        on_log: Takes the plugins' log records, on the thread of the call.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Callable[[PluginFiles], Admission],
+        parse: Callable[[bytes, str], PluginManifest],
+        cache_dir: Path | None,
+        files: Files,
+        max_module_bytes: int = MAX_MODULE_BYTES,
+        on_log: Callable[[LogRecord], None] | None = None,
+    ) -> None:
+        self._verify = verify
+        self._parse = parse
+        self._cache = AotCache(cache_dir / "aot", files, binding()) if cache_dir else None
+        self._max_module_bytes = max_module_bytes
+        self._runtime = Runtime(Watchdog(), OffMain(), on_log)
+        self._lock = threading.Lock()
+        self._plugins: weakref.WeakSet[Plugin] = weakref.WeakSet()
+        self._closed = False
+
+    def load(self, files: PluginFiles) -> Plugin:
+        """Verify, compile and check a plugin; it is not instantiated yet.
+
+        Args:
+            files: Its bytes; what is verified is what runs.
+
+        Raises:
+            BadModule: Too long, not a valid module, or not what ``[exports]`` says.
+            IncompatibleError: A component, an import that no host function provides, a newer ABI.
+            ManifestError: As ``parse`` raises.
+            MissingExport: ``entry``, ``[health]`` or ``[exports]`` names no function of it.
+            SandboxError: The sandbox is closed.
+            Exception: Whatever ``verify`` raises.
+        """
+        if self._closed:
+            raise SandboxError(f"cannot load {files.stem}: the sandbox is closed")
+        admission = self._verify(files)
+        manifest = self._parse(files.manifest, f"{files.stem}.toml")
+        try:
+            plugin = self._load(files, manifest, admission)
+        except SandboxError as error:
+            error.plugin_id = manifest.id
+            raise
+        with self._lock:
+            self._plugins.add(plugin)
+        return plugin
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Remove compiled code from the cache, but for these payloads' (SHA-256 in hex).
+
+        Raises:
+            OSError: An entry can't be removed.
+        """
+        if self._cache:
+            self._cache.prune(keep)
+
+    def close(self) -> None:
+        """Close every plugin; calls that run are left to end, by their deadlines at the latest."""
+        self._closed = True
+        with self._lock:
+            plugins = list(self._plugins)
+        for plugin in plugins:
+            plugin.close()
+        self._runtime.watchdog.close()
+        self._runtime.off_main.close()
+
+    def _load(self, files: PluginFiles, manifest: PluginManifest, admission: Admission) -> Plugin:
+        name = f"{files.stem}.wasm"
+        check_format(files.payload, name=name, max_module_bytes=self._max_module_bytes)
+        if manifest.wasm_target == "wasm32-wasip2":
+            raise BadModule(
+                f"cannot load {name}: it is a core module, and plugin.wasm_target says "
+                "wasm32-wasip2"
+            )
+        artefact, shape = self._compile(files.payload, name)
+        check_imports(shape, name=name)
+        surroundings = _surroundings(manifest, admission)
+
+        def make_worker() -> Worker:
+            return Worker(artefact, shape, surroundings, name=name)
+
+        plugin = Plugin(manifest, admission, shape, make_worker, self._runtime)
+        plugin.warm()
+        return plugin
+
+    def _compile(self, payload: bytes, name: str) -> tuple[bytes, Shape]:
+        digest = hashlib.sha256(payload).hexdigest()
+        artefact = self._cache.load(digest) if self._cache else None
+        if artefact is not None:
+            # sealed code that this wasmtime does not take after all is compiled again
+            with contextlib.suppress(WasmtimeError):
+                return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
+        artefact = compile_module(payload, name=name)
+        if self._cache:
+            self._cache.store(digest, artefact)
+        return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
+
+
+def _surroundings(manifest: PluginManifest, admission: Admission) -> Surroundings:
+    settings = {key: _text(value) for key, value in manifest.settings.items()}
+    for key, value in admission.settings.items():
+        if key not in settings:
+            raise SandboxError(
+                f"cannot set {key!r} of {manifest.id}: its manifest has no such setting; "
+                f"it has {', '.join(settings) or 'none'}"
+            )
+        if "\0" in value:
+            raise SandboxError(f"cannot set {key!r} of {manifest.id}: the value holds a NUL")
+        settings[key] = value
+    may_read = "fs_read" in admission.granted and "fs_read" in manifest.capabilities
+    return Surroundings(
+        environment={_SETTING_PREFIX + key.upper(): value for key, value in settings.items()},
+        data_dir=admission.data_dir if may_read else None,
+    )
+
+
+def _text(value: str | float | bool) -> str:  # noqa: FBT001  # the value itself
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,148 @@
+"""A worker: one engine with one module linked into it, for one call at a time."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wasmtime import Instance, InstancePre, Linker, Module, Store, WasiConfig, WasmtimeError
+
+from sandbox.capabilities import HOST_MODULES, WASI_MODULE
+from sandbox.context import CallContext
+from sandbox.engine import new_engine
+from sandbox.errors import IncompatibleError, SandboxError
+from sandbox.hostfuncs import border, unprovided, wasi
+from sandbox.hostfuncs.log import host_log
+from sandbox.log import escape_text
+from sandbox.shape import Shape
+
+GUEST_DATA = "/plugin/data"
+"""Where a plugin with ``fs_read`` sees its data."""
+
+_BODIES: dict[str, border.Body] = {
+    "host_log": host_log,
+    "host_retrieval_search": unprovided.retrieval_search,
+    "host_llm_chat": unprovided.llm_chat,
+    "host_llm_next": unprovided.llm_next,
+    "host_plan": unprovided.plan,
+    "host_fetch": unprovided.fetch,
+}
+
+_MOST_IDLE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every instance of a plugin sees.
+
+    Attributes:
+        environment: WASI environment variables.
+        data_dir: What ``/plugin/data`` shows, read only; None = no files at all.
+    """
+
+    environment: Mapping[str, str]
+    data_dir: Path | None
+
+
+class Worker:
+    """An engine, the module in it, and everything linked, ready for instances.
+
+    Args:
+        artefact: The compiled module.
+        shape: What it imports.
+        surroundings: What its instances see.
+        name: For messages.
+
+    Raises:
+        IncompatibleError: An import has another type than the host's function.
+    """
+
+    def __init__(
+        self, artefact: bytes, shape: Shape, surroundings: Surroundings, *, name: str
+    ) -> None:
+        self.engine = new_engine()
+        self.seat = border.Seat()
+        self._surroundings = surroundings
+        self._uses_wasi = shape.uses_wasi
+        self._linker = Linker(self.engine)
+        _define(self._linker, self.seat, shape)
+        try:
+            module = Module.deserialize(self.engine, artefact)
+            self._pre: InstancePre = self._linker.instantiate_pre(module)
+        except WasmtimeError as error:
+            reason = escape_text(" ".join(str(error).split()))
+            raise IncompatibleError(f"cannot load {name}: {reason}") from error
+
+    def new_store(self, context: CallContext) -> Store:
+        """A store with every limit set, whose epoch deadline is the next tick."""
+        limits = context.limits
+        store = Store(self.engine)
+        store.set_limits(
+            memory_size=limits.mem_bytes,
+            table_elements=limits.table_elements,
+            instances=limits.instances,
+            tables=limits.tables,
+            memories=limits.memories,
+        )
+        if self._uses_wasi:
+            # without it a WASI call aborts the process
+            store.set_wasi(self._wasi_config(context.argv))
+        return store
+
+    def instantiate(self, store: Store) -> Instance:
+        """A new instance; its start function runs."""
+        return self._pre.instantiate(store)
+
+    def _wasi_config(self, argv: tuple[str, ...]) -> WasiConfig:
+        config = WasiConfig()
+        config.argv = list(argv)
+        config.env = list(self._surroundings.environment.items())
+        folder = self._surroundings.data_dir
+        if folder is not None and folder.is_dir():
+            try:
+                config.preopen_dir(str(folder), GUEST_DATA, fs_mutable=False)
+            except WasmtimeError as error:
+                raise SandboxError(f"cannot open {folder} for the plugin: {error}") from error
+        return config
+
+
+class WorkerPool:
+    """Lends workers; keeps those that are idle, up to a few."""
+
+    def __init__(self, make: Callable[[], Worker]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._most_idle = _MOST_IDLE
+
+    @contextmanager
+    def lend(self) -> Iterator[Worker]:
+        """A worker that nobody else uses meanwhile."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or self._make()
+        try:
+            yield worker
+        finally:
+            with self._lock:
+                if len(self._idle) < self._most_idle:
+                    self._idle.append(worker)
+
+    def close(self) -> None:
+        """Drop the idle workers; one that is lent goes when its call ends."""
+        with self._lock:
+            self._most_idle = 0
+            self._idle.clear()
+
+
+def _define(linker: Linker, seat: border.Seat, shape: Shape) -> None:
+    if shape.uses_wasi:
+        linker.allow_shadowing = True
+        linker.define_wasi()
+        for name, (kind, body) in wasi.SHADOWED.items():
+            border.define(linker, seat, (WASI_MODULE, name), kind, body)
+    for item in dict.fromkeys(shape.imports):  # a module may import a function twice
+        if item.module in HOST_MODULES and item.kind is not None:
+            body = _BODIES[item.name]
+            border.define(linker, seat, (item.module, item.name), item.kind, body)

@@ -1,0 +1,120 @@
+"""Plugins written as WebAssembly text, loaded through the sandbox's own door."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from wasmtime import wat2wasm
+
+from agent.files import Files
+from sandbox import Admission, Limits, LogRecord, Plugin, PluginFiles, Sandbox
+from sandbox.manifest import PluginManifest, parse_manifest
+
+HOST_VERSION = "0.1.0"
+
+BUMP = """
+  (memory (export "memory") 2)
+  (global $heap (mut i32) (i32.const 1024))
+  (func $alloc (export "alloc") (param $len i32) (result i32)
+    (local $at i32)
+    (local.set $at (global.get $heap))
+    (global.set $heap (i32.add (global.get $heap) (local.get $len)))
+    (local.get $at))
+"""
+"""A memory of two pages and an allocator that never frees."""
+
+ECHO = f"""(module {BUMP}
+  (func (export "run") (param $ptr i32) (param $len i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32))
+            (i64.extend_i32_u (local.get $len)))))"""
+"""``run`` gives back its string."""
+
+
+def satisfies(version: str, requirement: str) -> bool:
+    """Stand in for Cargo's requirement syntax: ``>=`` and a version, nothing else."""
+    if not requirement.startswith(">="):
+        message = f"not a requirement: {requirement}"
+        raise ValueError(message)
+    return tuple(version.split(".")) >= tuple(requirement[2:].split("."))
+
+
+def parse(data: bytes, name: str) -> PluginManifest:
+    """Parse a manifest as a 0.1.0 host does."""
+    return parse_manifest(data, name=name, host_version=HOST_VERSION, satisfies=satisfies)
+
+
+def manifest_text(extra: str = "", *, without: str = "", **plugin: str) -> str:
+    """A whole manifest; ``plugin`` replaces keys of ``[plugin]`` by TOML values."""
+    keys: dict[str, str] = {
+        "id": '"org.example.hello"',
+        "version": '"0.1.0"',
+        "wasm_target": '"wasm32-wasi"',
+        "signature": '"file:hello.sig"',
+        "capabilities": "[]",
+        "entry": '"run"',
+    }
+    keys.update(plugin)
+    lines = [f"{key} = {value}" for key, value in keys.items() if key != without]
+    meta = "" if "[meta]" in extra else '[meta]\nname = "Hello"\n'
+    return "[plugin]\n" + "\n".join(lines) + "\n" + meta + extra
+
+
+def plugin_files(wat: str | bytes, extra: str = "", **plugin: str) -> PluginFiles:
+    """The bytes of a plugin; ``wat`` is text to assemble, or a payload as it is."""
+    payload = bytes(wat2wasm(wat)) if isinstance(wat, str) else wat
+    manifest = manifest_text(extra, **plugin).encode()
+    return PluginFiles("hello", payload, None, manifest, Path("/nowhere"))
+
+
+@contextmanager
+def sandbox(
+    admission: Admission | None = None,
+    *,
+    cache_dir: Path | None = None,
+    on_log: Callable[[LogRecord], None] | None = None,
+    max_module_bytes: int = 1 << 20,
+) -> Iterator[Sandbox]:
+    """A sandbox that admits every plugin as told."""
+    verdict = admission or admit()
+    box = Sandbox(
+        verify=lambda _: verdict,
+        parse=parse,
+        cache_dir=cache_dir,
+        files=Files(),
+        max_module_bytes=max_module_bytes,
+        on_log=on_log,
+    )
+    try:
+        yield box
+    finally:
+        box.close()
+
+
+def admit(
+    *granted: str,
+    log: bool = True,
+    data_dir: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    **limits: int,
+) -> Admission:
+    """What an operator says: capabilities beside ``log``, and limits that differ."""
+    return Admission(
+        granted=frozenset(granted) | ({"log"} if log else set()),
+        limits=Limits(**limits),
+        data_dir=data_dir,
+        settings=settings or {},
+    )
+
+
+@contextmanager
+def loaded(
+    wat: str | bytes,
+    admission: Admission | None = None,
+    *,
+    extra: str = "",
+    on_log: Callable[[LogRecord], None] | None = None,
+    **plugin: str,
+) -> Iterator[Plugin]:
+    """A plugin, loaded; closed with its sandbox at the end."""
+    with sandbox(admission, on_log=on_log) as box:
+        yield box.load(plugin_files(wat, extra, **plugin))

@@ -1,0 +1,143 @@
+"""The cache of compiled code: used when it is ours, and only then."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from support.sandbox import ECHO, plugin_files, sandbox
+
+from agent.files import Files
+from sandbox.aot import AotCache
+
+DIGEST = hashlib.sha256(b"payload").hexdigest()
+
+
+def cache(folder: Path, binding: bytes = b"b" * 32) -> AotCache:
+    """A cache of the folder ``aot`` within ``folder``."""
+    return AotCache(folder / "aot", Files(), binding)
+
+
+def entry_of(folder: Path) -> Path:
+    """The one entry that the cache holds."""
+    (entry,) = (folder / "aot").glob("*.aot")
+    return entry
+
+
+def test_what_was_stored_is_found_again(tmp_path: Path) -> None:
+    """An artefact comes back, from another cache object too, in a folder of 0700."""
+    cache(tmp_path).store(DIGEST, b"code")
+    assert cache(tmp_path).load(DIGEST) == b"code"
+    assert stat.S_IMODE((tmp_path / "aot").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "aot" / "key").stat().st_mode) == 0o600
+    assert cache(tmp_path).load("0" * 64) is None
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, -1])
+def test_a_flipped_bit_is_a_miss(tmp_path: Path, place: int) -> None:
+    """Neither a changed seal nor changed code is ever handed out."""
+    cache(tmp_path).store(DIGEST, b"code" * 10)
+    entry = entry_of(tmp_path)
+    data = bytearray(entry.read_bytes())
+    data[place] ^= 1
+    entry.write_bytes(data)
+    assert cache(tmp_path).load(DIGEST) is None
+
+
+def test_an_entry_is_good_for_its_module_and_engine_only(tmp_path: Path) -> None:
+    """An entry moved to another digest or another engine is a miss, also when truncated."""
+    box = cache(tmp_path)
+    box.store(DIGEST, b"code")
+    entry = entry_of(tmp_path)
+    other = hashlib.sha256(b"other").hexdigest()
+    foreign = cache(tmp_path, b"c" * 32)
+    (tmp_path / "aot" / entry.name.replace(DIGEST, other)).write_bytes(entry.read_bytes())
+    foreign._entry(DIGEST).write_bytes(entry.read_bytes())
+    for path in (tmp_path / "aot").glob("*.aot"):
+        path.chmod(0o600)
+    assert box.load(other) is None
+    assert foreign.load(DIGEST) is None
+    entry.write_bytes(entry.read_bytes()[:20])
+    assert box.load(DIGEST) is None
+
+
+def test_a_key_that_others_can_read_is_replaced(tmp_path: Path) -> None:
+    """Entries under a key with loose modes, or another key, are misses."""
+    box = cache(tmp_path)
+    box.store(DIGEST, b"code")
+    (tmp_path / "aot" / "key").chmod(0o644)
+    assert box.load(DIGEST) is None
+    box.store(DIGEST, b"code")
+    assert box.load(DIGEST) == b"code"
+    (tmp_path / "aot" / "key").write_bytes(b"k" * 32)
+    assert box.load(DIGEST) is None
+
+
+def test_a_folder_that_others_can_enter_is_not_used(tmp_path: Path) -> None:
+    """A cache folder with loose modes neither gives nor takes code."""
+    box = cache(tmp_path)
+    box.store(DIGEST, b"code")
+    (tmp_path / "aot").chmod(0o755)
+    assert box.load(DIGEST) is None
+    box.store("1" * 64, b"code")
+    assert len(list((tmp_path / "aot").glob("*.aot"))) == 1
+
+
+def test_a_link_or_a_pipe_is_a_miss(tmp_path: Path) -> None:
+    """Entries that are not regular files are passed over, without waiting."""
+    box = cache(tmp_path)
+    box.store(DIGEST, b"code")
+    entry = entry_of(tmp_path)
+    entry.rename(tmp_path / "moved")
+    entry.symlink_to(tmp_path / "moved")
+    assert box.load(DIGEST) is None
+    entry.unlink()
+    os.mkfifo(entry, 0o600)
+    assert box.load(DIGEST) is None
+
+
+def test_a_cache_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
+    """A file where the folder should be: every load is a miss, every store is silent."""
+    (tmp_path / "aot").write_bytes(b"")
+    box = cache(tmp_path)
+    box.store(DIGEST, b"code")
+    assert box.load(DIGEST) is None
+    box.prune([])
+
+
+def test_prune_keeps_what_it_is_told(tmp_path: Path) -> None:
+    """Entries of other payloads go, whatever engine they were for."""
+    box = cache(tmp_path)
+    box.prune([])
+    box.store(DIGEST, b"code")
+    box.store("1" * 64, b"code")
+    cache(tmp_path, b"c" * 32).store("1" * 64, b"code")
+    box.prune([DIGEST])
+    assert entry_of(tmp_path).name.startswith(DIGEST)
+    assert box.load(DIGEST) == b"code"
+
+
+def test_a_plugin_runs_from_the_cache(tmp_path: Path) -> None:
+    """The second load takes the entry as it is; a damaged one is compiled again."""
+    files = plugin_files(ECHO)
+    for damage in (False, False, True):
+        if damage:
+            entry_of(tmp_path).write_bytes(b"\0" * 100)
+        with sandbox(cache_dir=tmp_path) as box:
+            plugin = box.load(files)
+            assert plugin.call("run", ["hi"]).value == "hi"
+    assert entry_of(tmp_path).stat().st_size > 100
+
+
+def test_sealed_code_that_the_engine_refuses_is_compiled_again(tmp_path: Path) -> None:
+    """An entry that carries our seal and is no code does not stop the plugin."""
+    files = plugin_files(ECHO)
+    digest = hashlib.sha256(files.payload).hexdigest()
+    with sandbox(cache_dir=tmp_path) as box:
+        assert box._cache is not None
+        box._cache.store(digest, b"no code")
+        assert box.load(files).call("run", ["hi"]).value == "hi"
+        assert box._cache.load(digest) != b"no code"
+        box.prune([])
+        assert box._cache.load(digest) is None
