@@ -14,13 +14,19 @@ test: $(VENV)/ready
 	    apache2-utils='command -v htpasswd' openssl='command -v openssl'
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# One run, side by side with peers; on a quiet machine.
+bench: $(VENV)/ready
+	@for figure in startup swap check pull; do \
+	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
+	done; exit $${failed:-0}
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/ready
 	$(BIN)/mypy
-	$(BIN)/mypy tests deploy sdk
+	$(BIN)/mypy tests deploy sdk benchmarks
 
 contracts: $(VENV)/ready
 	$(BIN)/lint-imports

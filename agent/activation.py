@@ -38,6 +38,15 @@ class Activation:
                 return generation
         return None
 
+    def in_use(self, plugin_id: str) -> frozenset[str]:
+        """The releases that must stay whole: what serves, and what may be gone back to."""
+        live, trial = self.live(plugin_id), self.ledger.trial(plugin_id)
+        installed = self.ledger.installed(plugin_id)
+        used = {live.release if live else None, installed.good if installed else None}
+        if trial is not None:
+            used |= {trial.release, trial.previous}
+        return frozenset(release for release in used if release is not None)
+
     def activate(self, generation: Generation, *, probation_s: int, channel: str | None) -> Trial:
         """Make a sealed generation serve, on trial; a first install commits at once.
 
@@ -130,17 +139,18 @@ class Activation:
             return
         trial = self.ledger.trial(plugin_id)
         live = self.live(plugin_id)
-        if trial is not None and (live is None or live.release != trial.release):
-            # The flip never happened: the intention is void.
-            self.ledger.abandon_trial(plugin_id)
-            trial = None
         serving = live.release if live else None
-        if trial is None and serving != installed.good:
+        # Void: the flip never happened. The row goes last, so that what serves until then is
+        # never without one.
+        is_void = trial is not None and trial.release != serving
+        if (trial is None or is_void) and serving != installed.good:
             good = self._good(plugin_id)
             self._serve(plugin_id, good, live.stem if live else None)
         elif installed.projection_due and live is not None:
             self._project(live)
-        if trial is not None and trial.previous is None:
+        if is_void:
+            self.ledger.abandon_trial(plugin_id)
+        elif trial is not None and trial.previous is None:
             self.commit(trial)
 
     def _serve(self, plugin_id: str, target: Generation | None, stem: str | None) -> None:
@@ -148,9 +158,11 @@ class Activation:
             self.tree.flip(target)
             self._project(target)
             return
-        self.tree.unflip(plugin_id)
+        # The copies go while `current` still names their stem: after a crash in between it
+        # is all there again to be undone.
         if stem is not None:
             self.tree.unproject(stem)
+        self.tree.unflip(plugin_id)
         self.ledger.projected(plugin_id, None)
 
     def _project(self, generation: Generation) -> None:

@@ -205,18 +205,20 @@ class Context:
         self,
         *,
         unsigned: bool = False,
+        repository: str | None = None,
         on_log: "Callable[[sandbox.LogRecord], None] | None" = None,
     ) -> "sandbox.Sandbox":
         """A sandbox whose loads are verified and granted by this installation.
 
         Args:
             unsigned: Believe the bytes as they are: ``agent call PATH --dev`` only.
+            repository: Where bytes came from that were never accepted before.
             on_log: Receives what plugins log.
         """
         import sandbox
 
         return sandbox.Sandbox(
-            verify=functools.partial(self._admit, unsigned=unsigned),
+            verify=functools.partial(self._admit, unsigned=unsigned, repository=repository),
             parse=self.parse_manifest,
             cache_dir=self.places.cache,
             files=self.files,
@@ -231,7 +233,9 @@ class Context:
         with contextlib.closing(self.open_sandbox()) as sandbox:
             sandbox.prune(keep)
 
-    def _admit(self, files: "sandbox.PluginFiles", *, unsigned: bool) -> "sandbox.Admission":
+    def _admit(
+        self, files: "sandbox.PluginFiles", *, unsigned: bool, repository: str | None
+    ) -> "sandbox.Admission":
         """Verify a set and say what it may do; raises ``TrustError`` where it is refused."""
         import sandbox
         import trust
@@ -244,7 +248,7 @@ class Context:
             evidence = trust.Evidence(
                 signature=files.signature,
                 payload=files.payload,
-                repository=accepted.repository if accepted else None,
+                repository=accepted.repository if accepted else repository,
             )
             verdict = self.judge(subject, evidence, installed=accepted is not None)
             if not verdict.accepted:

@@ -3,7 +3,7 @@
 import re
 
 _UNIT_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_GRAMMAR = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+_GRAMMAR = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 def parse_duration(text: str) -> int:

@@ -174,6 +174,7 @@ def _families() -> tuple[tuple[type[Exception], type[AgentError]], ...]:
         (r.NotFoundError, NotFoundError),
         (r.AuthenticationError, AuthenticationError),
         (r.NetworkError, NetworkError),
+        (r.UnsignedError, TrustError),
         (r.ContentError, FormatError),
         (r.TagMovedError, PolicyError),
         (r.BusyError, BusyError),

@@ -11,11 +11,13 @@ link would rewrite the sealed file behind it.
 """
 
 import contextlib
+import errno
+import filecmp
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agent.errors import AgentError, BusyError
+from agent.errors import BusyError, UsageError
 from agent.files import Files
 from agent.model import Generation, PluginSet
 
@@ -48,9 +50,11 @@ class Tree:
         """The folder name of the generation that serves; None where there is none."""
         try:
             name = str((self._home(plugin_id) / _CURRENT).readlink())
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                raise
             return None
-        # A link that points elsewhere was made by nobody we know: treat it as absent.
+        # What is no link, or points elsewhere, was made by nobody we know: treat it as absent.
         return name if _FOLDER.fullmatch(name) else None
 
     def folder(self, generation: Generation) -> Path:
@@ -84,19 +88,23 @@ class Tree:
         """
         store = self.root / _STORE
         self._files.make_folder(store)
-        try:
-            with self._files.lock(store / ".lock", timeout_s=timeout_s):
-                yield
-        except TimeoutError as error:
-            raise BusyError(
-                f"cannot change {self.root}: another agent is at it for more than {timeout_s:g} s",
-                hint="try again when it has ended",
-            ) from error
+        with contextlib.ExitStack() as held:
+            # Only the wait for the lock says "busy", not a time-out of what is done under it.
+            try:
+                held.enter_context(self._files.lock(store / ".lock", timeout_s=timeout_s))
+            except TimeoutError as error:
+                raise BusyError(
+                    f"cannot change {self.root}: another agent is at it for more than "
+                    f"{timeout_s:g} s",
+                    hint="try again when it has ended",
+                ) from error
+            yield
 
     def seal(self, generation: Generation, plugin: PluginSet) -> Path:
         """Stage the files of a release and seal them under their final name.
 
-        A folder of this name is replaced unless it serves (then it is this very release).
+        A folder of this name is replaced unless it serves (then it is this very release), or
+        holds the same bytes already: it may be what a rollback goes back to.
 
         Returns:
             The sealed folder.
@@ -104,19 +112,22 @@ class Tree:
         final = self.folder(generation)
         if self.current(generation.plugin_id) == final.name:
             return final
+        stem = _checked(_STEM, plugin.stem)
+        small = {
+            f"{stem}.sig": plugin.signature,
+            f"{stem}.toml": plugin.manifest,
+            "README.md": plugin.readme,
+        }
+        held = {name: data for name, data in small.items() if data is not None}
+        if _holds(final, f"{stem}.wasm", plugin.payload, held):
+            return final
         staging = final.parent / f".staging-{final.name}"
         self._files.make_folder(final.parent)
         self._files.remove_tree(staging)
         self._files.make_folder(staging)
-        stem = _checked(_STEM, plugin.stem)
         self._files.copy_atomic(plugin.payload, staging / f"{stem}.wasm", mode=_SEALED_FILE)
-        for name, data in (
-            (f"{stem}.sig", plugin.signature),
-            (f"{stem}.toml", plugin.manifest),
-            ("README.md", plugin.readme),
-        ):
-            if data is not None:
-                self._files.write_atomic(staging / name, data, mode=_SEALED_FILE)
+        for name, data in held.items():
+            self._files.write_atomic(staging / name, data, mode=_SEALED_FILE)
         self._files.remove_tree(final)
         self._files.seal_folder(staging, mode=_SEALED_FOLDER)
         self._files.rename(staging, final)
@@ -178,7 +189,19 @@ class Tree:
         return self.root / _STORE / _checked(_ID, plugin_id)
 
 
+def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, bytes]) -> bool:
+    """Whether a folder holds exactly these files."""
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != {payload_name, *small}:
+        return False
+    return filecmp.cmp(folder / payload_name, payload, shallow=False) and all(
+        (folder / name).read_bytes() == data for name, data in small.items()
+    )
+
+
 def _checked(grammar: re.Pattern[str], name: str) -> str:
     if grammar.fullmatch(name) is None or ".." in name:
-        raise AgentError(f"cannot build a path from {name!r}")
+        raise UsageError(
+            f"cannot build a path from {name!r}: expected a plugin's id, version or stem",
+            hint="agent list",
+        )
     return name

@@ -5,7 +5,6 @@ Synchronous; use ``asyncio.to_thread``. All methods may be called from any threa
 
 import functools
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,17 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from agent.context import Context, Options
-from agent.errors import BusyError, NotFoundError, UsageError, translated
-from agent.model import Samples
-from agent.recorder import Recorder
+from agent.errors import NotFoundError, TrustError, UsageError, translated
 from agent.served import Served
 from agent.telemetry import Telemetry, endpoint_of
+from agent.tracing import traced_call
+from agent.watch import Watch
 from sandbox import (
     CallError,
     CallResult,
     CapabilityDenied,
     GuestExit,
-    GuestTrap,
     PluginFiles,
     SandboxError,
     Slot,
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from sandbox import LogRecord, Plugin
 
 _LOG = logging.getLogger("stack_composer.host")
-_JUDGE_LOCK_S = 2.0
 _READ_AGAIN = 3
 
 
@@ -66,10 +63,9 @@ class PluginHost:
         self._telemetry = Telemetry(
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
-        self._recorder = Recorder(self._write_samples, self._context.clock)
+        self._watch = Watch(self._context)
         self._served: dict[str, Served] = {}
         self._loading = threading.RLock()
-        self._told_unwritable = False
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +80,7 @@ class PluginHost:
 
     def close(self) -> None:
         """Write down the counted calls, wait for running ones, let go of everything."""
-        self._flush()
+        self._watch.flush()
         with self._loading:
             for served in self._served.values():
                 served.close()
@@ -213,8 +209,8 @@ class PluginHost:
         """Load what serves; where a trial's release can't be loaded, go back and load that."""
         try:
             return self._load_generation(plugin_id, name)
-        except (SandboxError, NotFoundError) as error:
-            if not self._give_up_trial(plugin_id, name, error):
+        except (SandboxError, NotFoundError, TrustError) as error:
+            if not self._watch.give_up_trial(plugin_id, name, error):
                 raise
             back = self._context.tree.current(plugin_id)
             if back is None:
@@ -271,17 +267,17 @@ class PluginHost:
         served = self._find(plugin)
         unloadable = served.follow()
         if unloadable is not None:
-            self._handle_unloadable(served, unloadable)
+            self._watch.unloadable(served, unloadable)
         with served.slot.lease() as leased:
             try:
-                result = self._traced(leased, function, args)
+                result = traced_call(self._telemetry, leased, function, args)
             except (CapabilityDenied, GuestExit):
-                self._record(served, leased.release, failed=False)
+                self._watch.record(served, leased.release, failed=False)
                 raise
             except CallError:
-                self._record(served, leased.release, failed=True)
+                self._watch.record(served, leased.release, failed=True)
                 raise
-        self._record(served, leased.release, failed=False)
+        self._watch.record(served, leased.release, failed=False)
         return result
 
     def _find(self, plugin: str | None) -> Served:
@@ -296,90 +292,6 @@ class PluginHost:
                 f"cannot call {plugin}: it is not loaded", hint="load_plugin() or discover() first"
             )
         return served
-
-    def _traced(
-        self, plugin: "Plugin", function: str | None, args: Sequence[str | int | float | bytes]
-    ) -> CallResult:
-        if not self._telemetry.is_on:
-            return plugin.call(function, args)
-        limits = plugin.admission.limits
-        with self._telemetry.span("plugin.call", plugin_id=plugin.manifest.id) as span:
-            span.set_attribute("plugin.version", plugin.manifest.version)
-            span.set_attribute("plugin.release", plugin.release)
-            span.set_attribute("plugin.function", function or plugin.manifest.entry)
-            span.set_attribute("plugin.fuel.limit", limits.fuel_units)
-            try:
-                result = plugin.call(function, args)
-            except CallError as error:
-                span.set_attribute("plugin.fuel.used", error.stats.fuel_used)
-                span.set_attribute("plugin.memory.peak_bytes", error.stats.memory_peak_bytes)
-                if isinstance(error, CapabilityDenied):
-                    span.set_attribute("plugin.capability", error.capability)
-                if isinstance(error, GuestTrap):
-                    with self._telemetry.span("plugin.panic", plugin_id=plugin.manifest.id) as bad:
-                        bad.set_attribute("plugin.trap.code", error.code)
-                raise
-            span.set_attribute("plugin.fuel.used", result.fuel_used)
-            span.set_attribute("plugin.memory.peak_bytes", result.memory_peak_bytes)
-            return result
-
-    # -- recording, and judging trials by what was recorded
-
-    def _record(self, served: Served, release: str, *, failed: bool) -> None:
-        if not served.is_followed:
-            return
-        self._recorder.count(served.plugin_id, release, failed=failed)
-        if failed:
-            trial = self._context.ledger.trial(served.plugin_id)
-            if trial is not None and trial.release == release:
-                self._flush()
-                self._judge(served)
-        elif self._recorder.is_due:
-            self._flush()
-            self._judge(served)
-
-    def _write_samples(self, rows: list[tuple[str, str, int, Samples]]) -> None:
-        self._context.ledger.add_samples(rows)
-
-    def _flush(self) -> None:
-        try:
-            self._recorder.flush()
-        except (sqlite3.Error, OSError) as error:
-            if not self._told_unwritable:
-                self._told_unwritable = True
-                _LOG.warning("cannot record calls: %s; plugins are served all the same", error)
-
-    def _judge(self, served: Served) -> None:
-        """Judge the plugin's trial; go back at once where it is unhealthy."""
-        try:
-            if self._context.ledger.trial(served.plugin_id) is None:
-                return
-            with self._context.tree.lock(timeout_s=_JUDGE_LOCK_S):
-                self._context.activation.judge(served.plugin_id)
-        except BusyError:
-            return  # whoever holds the lock judges, or the next flush does
-        except (sqlite3.Error, OSError) as error:
-            _LOG.warning("cannot judge the trial of %s: %s", served.plugin_id, error)
-            return
-        served.follow(now=True)
-
-    def _handle_unloadable(self, served: Served, error: Exception) -> None:
-        """A release that went live cannot be loaded here: the old one serves on."""
-        _LOG.warning("cannot load the new release of %s: %s", served.plugin_id, error)
-        name = self._context.tree.current(served.plugin_id)
-        if name is not None and isinstance(error, SandboxError | NotFoundError):
-            self._give_up_trial(served.plugin_id, name, error)
-
-    def _give_up_trial(self, plugin_id: str, name: str, error: Exception) -> bool:
-        """Reject a trial's release that can't be loaded, and go back."""
-        activation = self._context.activation
-        with self._context.tree.lock(timeout_s=_JUDGE_LOCK_S):
-            trial = self._context.ledger.trial(plugin_id)
-            live = activation.live(plugin_id)
-            if trial is None or live is None or live.folder_name != name:
-                return False
-            activation.fail_trial(trial, reason=f"it cannot be loaded: {error}")
-        return True
 
 
 def _log(record: "LogRecord") -> None:

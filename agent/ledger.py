@@ -143,6 +143,11 @@ class Ledger(Observations):
                 "UPDATE plugins SET good = ?, projection_due = 1 WHERE plugin_id = ?",
                 (target, rejected.plugin_id),
             )
+            # What was gone back to by name is wanted again, whatever was said of it before.
+            self._run(
+                "DELETE FROM rejected WHERE plugin_id = ? AND release = ?",
+                (rejected.plugin_id, target),
+            )
             self._run("DELETE FROM trials WHERE plugin_id = ?", (rejected.plugin_id,))
 
     def projected(self, plugin_id: str, release: str | None) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from agent.errors import AgentError
+from agent.errors import AgentError, PolicyError
 
 
 class Kind(StrEnum):
@@ -74,19 +74,6 @@ class Trial:
     def is_over_at_once(self) -> bool:
         """Whether it has no probation: a first install, or ``probation = "0s"``."""
         return self.ends_at <= self.started_at
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the last run decided for a plugin, and why."""
-
-    plugin_id: str
-    at: float
-    candidate: str | None
-    outcome: str
-    step: str
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +151,7 @@ class Outcome:
     Attributes:
         step: The pipeline's step that decided: check, plan, fetch, verify, stage, probe,
             activate, trial, commit, rollback.
+        ungranted: What a first install requests and does not get.
         error: The cause of a ``refused`` or ``failed`` or ``pending``.
     """
 
@@ -175,4 +163,33 @@ class Outcome:
     after: str | None = None
     release: str | None = None
     digest: str | None = None
+    ungranted: tuple[str, ...] = ()
     error: AgentError | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the last run decided for a plugin, and why."""
+
+    plugin_id: str
+    at: float
+    candidate: str | None
+    outcome: str
+    step: str
+    reason: str
+    detail: str
+
+    @classmethod
+    def of(cls, outcome: Outcome, *, at: float) -> "Decision":
+        """The decision that an outcome stands for."""
+        cause = outcome.error
+        reason = cause.reason if isinstance(cause, PolicyError) else cause.code if cause else ""
+        return cls(
+            plugin_id=outcome.plugin_id,
+            at=at,
+            candidate=outcome.after,
+            outcome=outcome.kind.value,
+            step=outcome.step,
+            reason=reason,
+            detail=outcome.detail,
+        )

@@ -11,16 +11,10 @@ def prunable(context: Context, plugin_id: str) -> tuple[Generation, ...]:
     releases that were not rejected.
     """
     ledger = context.ledger
-    installed = ledger.installed(plugin_id)
-    live = context.activation.live(plugin_id)
-    trial = ledger.trial(plugin_id)
     rejected = ledger.rejections(plugin_id)
-    kept = {live.release if live else None, installed.good if installed else None}
-    if trial is not None:
-        kept |= {trial.release, trial.previous}
     generations = ledger.generations(plugin_id)
     sound = [g.release for g in generations if g.release not in rejected]
-    kept |= set(sound[: context.config.update.keep])
+    kept = context.activation.in_use(plugin_id) | set(sound[: context.config.update.keep])
     return tuple(g for g in generations if g.release not in kept)
 
 

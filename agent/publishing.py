@@ -1,6 +1,8 @@
 """The publisher's side: a plugin folder read, signed, checked, made into an artifact."""
 
 import datetime as dt
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,47 +13,71 @@ from agent.context import Context, refusal
 from agent.errors import FormatError, TrustError
 from agent.files import Files
 from agent.subjects import subject_of
-from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles, read_set
+from sandbox.discovery import PluginTexts, missing_module, read_texts
 from sandbox.manifest import PluginManifest
 
 if TYPE_CHECKING:
     import trust
 
 
+_MAGIC = b"\0asm"
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A plugin's folder as its author has it."""
+    """A plugin's folder as its author has it; the module stays on disk."""
 
     path: Path
-    files: PluginFiles
+    texts: PluginTexts
     manifest: PluginManifest
     subject: "trust.Subject"
 
     @property
     def signature_path(self) -> Path:
         """Where the ``.sig`` belongs."""
-        return self.path.parent / f"{self.files.stem}.sig"
+        return self.path.parent / f"{self.texts.stem}.sig"
 
 
 def read_folder(context: Context, manifest_path: Path) -> Folder:
-    """Read a plugin folder and check its shape.
+    """Read a plugin folder and check its shape; the module is hashed, not held in memory.
 
     Args:
-        context: The installation.
+        context: The installation; ``registry.max_artifact_bytes`` bounds the module.
         manifest_path: The ``.toml``.
 
     Raises:
-        FormatError: The payload is not wasm.
+        FormatError: The module is not wasm, or too large.
         sandbox.SandboxError: A file is missing, oversize or malformed.
     """
-    files = read_set(manifest_path, max_module_bytes=MAX_MODULE_BYTES)
-    manifest = context.parse_manifest(files.manifest, str(manifest_path))
-    if not files.payload.startswith(b"\0asm"):
-        raise FormatError(
-            f"cannot use {manifest_path.parent / files.stem}.wasm: got other bytes, expected wasm"
-        )
-    subject = subject_of(manifest, files.manifest, files.payload)
-    return Folder(manifest_path, files, manifest, subject)
+    texts = read_texts(manifest_path)
+    manifest = context.parse_manifest(texts.manifest, str(manifest_path))
+    payload = texts.payload_path
+    if not payload.is_file():
+        raise missing_module(manifest_path, texts.stem)
+    longest = context.config.registry.max_artifact_bytes
+    with payload.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise FormatError(f"cannot use {payload}: got other bytes, expected wasm")
+        if (size := os.fstat(file.fileno()).st_size) > longest:
+            raise FormatError(f"cannot use {payload}: got {size} bytes, expected ≤ {longest}")
+        file.seek(0)
+        payload_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Folder(
+        manifest_path, texts, manifest, subject_of(manifest, texts.manifest, payload_sha256)
+    )
+
+
+def judge_folder(context: Context, folder: Folder) -> "trust.Verdict":
+    """Verify a folder against the trust store in force; the module is read only if needed."""
+    import trust
+
+    evidence = trust.Evidence(signature=folder.texts.signature)
+    verdict = context.judge(folder.subject, evidence)
+    if verdict.needs_payload:
+        payload = folder.texts.payload_path.read_bytes()
+        evidence = trust.Evidence(signature=folder.texts.signature, payload=payload)
+        verdict = context.judge(folder.subject, evidence)
+    return verdict
 
 
 def sign_folder(folder: Folder, key: "trust.PrivateKey", files: Files) -> bytes:
@@ -71,10 +97,10 @@ def signed_by(folder: Folder, key: "trust.PublicKey") -> bool:
     """Whether the folder's ``.sig`` is valid under a key."""
     import trust
 
-    if folder.files.signature is None:
+    if folder.texts.signature is None:
         return False
     try:
-        raw = trust.parse_signature(folder.files.signature)
+        raw = trust.parse_signature(folder.texts.signature)
     except trust.SignatureFormatError:
         return False
     return key.verify(raw, folder.subject.statement)
@@ -86,15 +112,12 @@ def require_believed(context: Context, folder: Folder) -> None:
     Raises:
         TrustError: It does not; the message names the finding.
     """
-    import trust
-
-    if folder.files.signature is None:
+    if folder.texts.signature is None:
         raise TrustError(
             f"cannot push {folder.path}: there is no {folder.signature_path.name} beside it",
             hint=f"agent push {folder.path.parent} --key FILE signs it",
         )
-    evidence = trust.Evidence(signature=folder.files.signature, payload=folder.files.payload)
-    verdict = context.judge(folder.subject, evidence)
+    verdict = judge_folder(context, folder)
     if not verdict.accepted:
         raise refusal(f"{folder.manifest.id} {folder.manifest.version}", verdict)
 
@@ -111,14 +134,13 @@ def build(folder: Folder, signature: bytes, environ: Mapping[str, str]) -> regis
         registry.RegistryError: A part is not what the artifact's shape needs.
     """
     manifest, meta = folder.manifest, folder.manifest.meta
-    payload = folder.path.parent / f"{folder.files.stem}.wasm"
     return registry.build_artifact(
         registry.ArtifactInput(
-            stem=folder.files.stem,
-            payload=payload,
+            stem=folder.texts.stem,
+            payload=folder.texts.payload_path,
             signature=signature,
-            plugin_manifest=folder.files.manifest,
-            readme=folder.files.readme,
+            plugin_manifest=folder.texts.manifest,
+            readme=folder.texts.readme,
             created=_created(folder, environ),
             plugin_id=manifest.id,
             version=manifest.version,
@@ -143,6 +165,6 @@ def _created(folder: Folder, environ: Mapping[str, str]) -> dt.datetime:
             raise FormatError(f"cannot read SOURCE_DATE_EPOCH: got {epoch!r}, expected seconds")
         return dt.datetime.fromtimestamp(int(epoch), dt.UTC)
     # The .sig is left out: signing anew must not make another artifact of the same input.
-    inputs = [folder.path, folder.path.parent / f"{folder.files.stem}.wasm"]
+    inputs = [folder.path, folder.texts.payload_path]
     newest = max(path.stat().st_mtime for path in inputs)
     return dt.datetime.fromtimestamp(int(newest), dt.UTC)

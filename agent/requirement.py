@@ -16,8 +16,11 @@ _MAX_REQUIREMENT_CHARS = 512
 _COMPARATOR = re.compile(
     r"\s*(\^|~|=|>=|<=|>|<)?\s*"
     r"(0|[1-9]\d{0,17})(?:\.(0|[1-9]\d{0,17}|[*xX]))?(?:\.(0|[1-9]\d{0,17}|[*xX]))?"
-    r"(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?\s*"
+    r"(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?\s*",
+    re.ASCII,
 )
+_LOWEST = "0"
+"""The lowest pre-release there is: ``<2.0.0-0`` keeps the pre-releases of 2.0.0 out as well."""
 
 
 def parse_version(text: str) -> Version:
@@ -127,7 +130,7 @@ def _comparator(part: str, whole: str) -> _Comparator:
         raise bad
     major = int(major_text)
     try:
-        low = Version(major, minor or 0, patch or 0, pre)
+        low = parse_version(f"{major}.{minor or 0}.{patch or 0}" + (f"-{pre}" if pre else ""))
     except ValueError:
         raise bad from None
     named = (major, minor or 0, patch or 0) if pre else None
@@ -147,13 +150,14 @@ def _limits(
         case ">=":
             return {"low": low}
         case "<":
-            return {"high": low}
+            # "<2" is below all of 2; "<2.0.0" is below that one version.
+            return {"high": low if after_given is None else low.replace(prerelease=_LOWEST)}
         case "<=":
             return {"high": after_given or low, "to_high": after_given is None}
         case "=":
             return {"low": low, "high": after_given or low, "to_high": after_given is None}
         case "~":
-            return {"low": low, "high": after_given or Version(major, low.minor + 1, 0)}
+            return {"low": low, "high": after_given or Version(major, low.minor + 1, 0, _LOWEST)}
         case _:
             return {"low": low, "high": _caret_limit(major, minor, patch)}
 
@@ -161,16 +165,16 @@ def _limits(
 def _next_above(major: int, minor: int | None, patch: int | None) -> Version | None:
     """The first version after all that a partial version stands for; None if it is whole."""
     if minor is None:
-        return Version(major + 1, 0, 0)
+        return Version(major + 1, 0, 0, _LOWEST)
     if patch is None:
-        return Version(major, minor + 1, 0)
+        return Version(major, minor + 1, 0, _LOWEST)
     return None
 
 
 def _caret_limit(major: int, minor: int | None, patch: int | None) -> Version:
     """Cargo's caret: up to the next change of the left-most non-zero part."""
     if major > 0 or minor is None:
-        return Version(major + 1, 0, 0)
+        return Version(major + 1, 0, 0, _LOWEST)
     if minor > 0 or patch is None:
-        return Version(0, minor + 1, 0)
-    return Version(0, 0, patch + 1)
+        return Version(0, minor + 1, 0, _LOWEST)
+    return Version(0, 0, patch + 1, _LOWEST)

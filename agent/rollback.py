@@ -3,8 +3,8 @@
 import contextlib
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import NotFoundError, RollbackError, translated
-from agent.model import Generation, Kind, Outcome
+from agent.errors import AgentError, NotFoundError, RollbackError, translated
+from agent.model import Decision, Generation, Kind, Outcome
 from agent.telemetry import Telemetry
 
 
@@ -25,9 +25,12 @@ def roll_back(
         to_version: The version to go back to; None = the last good one.
         dry_run: Change nothing.
 
+    Returns:
+        What was done; ``failed`` where there is nothing to go back to (``NotFoundError``), or
+        where that is no longer trusted, or is broken (``RollbackError``).
+
     Raises:
-        NotFoundError: It is not installed, or there is nothing to go back to.
-        RollbackError: The release to go back to is no longer trusted, or is broken.
+        NotFoundError: It is not installed.
         BusyError: Another process holds the tree.
     """
     with telemetry.span("agent.rollback", plugin_id=plugin_id), contextlib.ExitStack() as stack:
@@ -39,8 +42,18 @@ def roll_back(
             raise NotFoundError(
                 f"cannot roll back {plugin_id}: it is not installed", hint="agent list"
             )
-        target = _target(context, leaving, to_version)
-        _require_loadable(context, target)
+        try:
+            target = _target(context, leaving, to_version)
+            _require_loadable(context, target)
+        except AgentError as cause:
+            return Outcome(
+                plugin_id,
+                Kind.FAILED,
+                "rollback",
+                cause.message,
+                before=leaving.version,
+                error=cause,
+            )
         if not dry_run:
             context.activation.turn_back(
                 leaving,
@@ -48,16 +61,19 @@ def roll_back(
                 kind="rollback",
                 reason=f"rolled back to {target.version} by hand",
             )
-    return Outcome(
+    outcome = Outcome(
         plugin_id,
         Kind.PLANNED if dry_run else Kind.ROLLED_BACK,
         "rollback",
-        f"{leaving.version} is rejected" if not dry_run else f"would leave {leaving.version}",
+        f"would leave {leaving.version}" if dry_run else f"{leaving.version} is rejected",
         before=leaving.version,
         after=target.version,
         release=target.release,
         digest=target.digest,
     )
+    if not dry_run:
+        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+    return outcome
 
 
 def _target(context: Context, leaving: Generation, to_version: str | None) -> Generation:

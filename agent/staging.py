@@ -1,12 +1,16 @@
 """From believed bytes to a release that serves: compile, seal, probe, activate; and the undo."""
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from agent.candidate import is_lasting
-from agent.context import Context
-from agent.errors import UnhealthyError, translated
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import BusyError, UnhealthyError, translated
 from agent.model import Generation, PluginSet, Trial
 from agent.steps import Steps
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
 
 
 class Stage:
@@ -26,6 +30,7 @@ class Stage:
         self._generation = generation
         self._plugin = plugin
         self._steps = steps
+        self._is_new = False
 
     def compile(self) -> None:
         """Compile the code into the AOT cache, outside any lock; the probe then loads fast.
@@ -44,7 +49,7 @@ class Stage:
             readme=plugin.readme,
             folder=plugin.payload.parent,
         )
-        with contextlib.closing(self._context.open_sandbox()) as sandbox:
+        with contextlib.closing(self._open_sandbox()) as sandbox:
             sandbox.load(files).close()
 
     def seal_and_probe(self) -> None:
@@ -58,11 +63,13 @@ class Stage:
 
         plugin_id = self._generation.plugin_id
         with self._steps.stepping(plugin_id, "stage"):
+            known = self._context.ledger.generation(plugin_id, self._generation.release)
+            self._is_new = known is None
             self._context.ledger.add_generation(self._generation)
             folder = self._context.tree.seal(self._generation, self._plugin)
         with (
             self._steps.stepping(plugin_id, "probe"),
-            contextlib.closing(self._context.open_sandbox()) as sandbox,
+            contextlib.closing(self._open_sandbox()) as sandbox,
         ):
             plugin = sandbox.load(read_set(folder / f"{self._plugin.stem}.toml"))
             try:
@@ -84,6 +91,9 @@ class Stage:
                 probation_s=self._context.config.update.probation,
                 channel=channel,
             )
+
+    def _open_sandbox(self) -> "Sandbox":
+        return self._context.open_sandbox(repository=self._generation.repository)
 
     def fail(self, error: Exception) -> None:
         """Take the staging back, and remember a fault that is the release's own.
@@ -109,6 +119,10 @@ class Stage:
                 reason=cause.message,
                 at=now,
             )
-        if context.activation.live(generation.plugin_id) != generation:
-            context.tree.unseal(generation)
-            context.ledger.forget_generation(generation.plugin_id, generation.release)
+        if not self._is_new:
+            return  # nothing was sealed yet, or it was kept from before
+        # Where another agent is at the tree, what was sealed stays: inert, and pruned later.
+        with contextlib.suppress(BusyError), context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            if generation.release not in context.activation.in_use(generation.plugin_id):
+                context.tree.unseal(generation)
+                context.ledger.forget_generation(generation.plugin_id, generation.release)

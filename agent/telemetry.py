@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 Value = str | int | float | bool
+_EXPORT_TIMEOUT_S = 2
+"""Retries included: a collector that is down must not hold up a command."""
 
 
 class Span(Protocol):
@@ -50,7 +52,9 @@ class Telemetry:
             {"service.name": "stack-composer-agent", "service.version": __version__}
         )
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        exporter = OTLPSpanExporter(
+            endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("stack-composer-agent", __version__)
 

@@ -15,11 +15,13 @@ import registry
 from agent.candidate import MAX_README_BYTES, Candidate
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.durations import format_duration
-from agent.errors import FormatError, NotFoundError, PolicyError, translated
-from agent.grants import decided
+from agent.errors import FormatError, NotFoundError, UnhealthyError, translated
 from agent.model import Decision, Generation, Installed, Kind, Outcome, PluginSet
-from agent.plan import Skip, below_floor, needs_consent, within
+from agent.outcomes import nothing_to_take, outcome_of, with_passed_over
+from agent.plan import within
+from agent.probation import Verdict
 from agent.pruning import prune
+from agent.rules import refuse_by_rule, refuse_if_changed, ungranted, waiting_for_consent
 from agent.search import Search, Wish
 from agent.staging import Stage
 from agent.steps import Progress, Steps
@@ -73,7 +75,7 @@ class Pipeline:
                 files.write_atomic(folder / "README.md", plugin.readme)
             files.write_atomic(folder / f"{stem}.sig", candidate.signature)
             files.write_atomic(folder / f"{stem}.toml", candidate.manifest_bytes)
-            return _outcome(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
+            return outcome_of(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
 
         return self._run(reference.plugin_id, fetch)
 
@@ -101,23 +103,9 @@ class Pipeline:
                 )
             span.set_attribute("agent.outcome", outcome.kind.value)
         outcome = replace(outcome, before=before)
-        self._note(outcome)
+        ledger = self._context.ledger
+        ledger.note_decision(Decision.of(outcome, at=self._context.clock()))
         return outcome
-
-    def _note(self, outcome: Outcome) -> None:
-        cause = outcome.error
-        reason = cause.reason if isinstance(cause, PolicyError) else cause.code if cause else ""
-        self._context.ledger.note_decision(
-            Decision(
-                plugin_id=outcome.plugin_id,
-                at=self._context.clock(),
-                candidate=outcome.after,
-                outcome=outcome.kind.value,
-                step=outcome.step,
-                reason=reason,
-                detail=outcome.detail,
-            )
-        )
 
     def _serving_version(self, plugin_id: str) -> str | None:
         generation = self._context.activation.live(plugin_id)
@@ -133,14 +121,31 @@ class Pipeline:
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
             )
         if ledger.trial(plugin_id) is not None:
-            if not named:
+            reverted = None if dry_run else self._judge(plugin_id)
+            if reverted is not None and not named:
+                return reverted
+            if not named and ledger.trial(plugin_id) is not None:
                 return Outcome(plugin_id, Kind.PENDING, "trial", "on trial until probation ends")
-            if not dry_run:
-                with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-                    self._context.activation.judge(plugin_id)
         channel = self._context.config.plugin(plugin_id).channel or installed.channel
         reference = registry.Reference(self._source(installed), tag=channel)
         return self._take(Wish(reference, unattended=True, dry_run=dry_run))
+
+    def _judge(self, plugin_id: str) -> Outcome | None:
+        """Judge the open trial, as every run does; an outcome where it ended badly."""
+        activation = self._context.activation
+        with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            judged = activation.judge(plugin_id)
+        if judged is None or judged[1].verdict is not Verdict.UNHEALTHY:
+            return None
+        cause = UnhealthyError(
+            f"cannot keep {plugin_id} on trial: {judged[1].detail}; rolled back",
+            hint=f"agent history {plugin_id}",
+        )
+        back = activation.live(plugin_id)
+        outcome = Outcome(plugin_id, Kind.ROLLED_BACK, "rollback", judged[1].detail, error=cause)
+        if back is None:
+            return outcome
+        return replace(outcome, after=back.version, release=back.release, digest=back.digest)
 
     def _source(self, installed: Installed) -> registry.Location:
         """Where a plugin updates from: a namespace rule's, else where it came from."""
@@ -161,21 +166,23 @@ class Pipeline:
         with self._repository(wish.reference.location) as repository:
             candidate, skips = self._search.first_believed(repository, wish, serving)
             if candidate is None:
-                return _nothing_to_take(plugin_id, serving, skips)
+                return nothing_to_take(plugin_id, serving, skips)
             self._steps.now = "plan"
             if serving is not None and candidate.release == serving.release:
-                return _outcome(candidate, Kind.CURRENT, "plan", "this release is installed")
-            self._refuse_by_rule(candidate, wish)
-            pending = self._consent(candidate, serving)
+                return outcome_of(candidate, Kind.CURRENT, "plan", "this release is installed")
+            refuse_by_rule(context, candidate, wish)
+            pending = waiting_for_consent(context, candidate, serving)
             if pending is not None:
                 return pending
             if wish.dry_run:
-                return _outcome(candidate, Kind.PLANNED, "plan", "would be taken")
+                return outcome_of(candidate, Kind.PLANNED, "plan", "would be taken")
             with self._incoming() as folder:
                 plugin = self._fetch_payload(repository, candidate, folder)
                 stage = self._stage(candidate, wish, plugin)
-                outcome = self._install(stage, candidate, wish)
-        return _with_passed_over(outcome, skips)
+                outcome = self._install(stage, candidate, wish, serving)
+        if serving is None:
+            outcome = replace(outcome, ungranted=ungranted(context, plugin_id))
+        return with_passed_over(outcome, skips)
 
     def _settle(self, plugin_id: str) -> None:
         """Finish what a crash left, and judge an open trial: a mutating verb does so first."""
@@ -185,72 +192,6 @@ class Pipeline:
         with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
             self._context.activation.recover()
             self._context.activation.judge(plugin_id)
-
-    def _refuse_by_rule(self, candidate: Candidate, wish: Wish) -> None:
-        """The rules that need the signed manifest: floor, rejection, stem."""
-        context, manifest = self._context, candidate.manifest
-        installed = context.ledger.installed(manifest.id)
-        floor = installed.floor if installed else None
-        if not wish.allow_downgrade and below_floor(manifest.version, floor):
-            raise PolicyError(
-                f"cannot take {manifest.id} {manifest.version}: below the floor {floor}",
-                reason="floor",
-                hint=f"agent rollback {manifest.id} --to {manifest.version}, or --allow-downgrade",
-            )
-        rejection = context.ledger.rejections(manifest.id).get(candidate.release)
-        if rejection is not None and not wish.named:
-            raise PolicyError(
-                f"cannot take {manifest.id} {manifest.version}: rejected here, {rejection.reason}",
-                reason="rejected",
-                hint=f"agent pull {manifest.id}:{manifest.version} takes it all the same",
-            )
-        self._refuse_stem(manifest.id, manifest.stem)
-
-    def _refuse_stem(self, plugin_id: str, stem: str) -> None:
-        """A stem belongs to one plugin, for good, and never to files that are not ours."""
-        ledger = self._context.ledger
-        owner = ledger.stem_owner(stem)
-        if owner not in (None, plugin_id):
-            raise PolicyError(
-                f"cannot take {plugin_id}: its stem {stem} belongs to {owner}", reason="stem-taken"
-            )
-        own = {generation.stem for generation in ledger.generations(plugin_id)}
-        if own and stem not in own:
-            raise PolicyError(
-                f"cannot take {plugin_id}: its stem was {', '.join(sorted(own))}, now {stem}",
-                reason="stem-taken",
-            )
-        flat = self._context.tree.flat_manifest(stem)
-        if not own and flat.exists():
-            raise PolicyError(
-                f"cannot take {plugin_id}: {flat} is there and was not installed by this agent",
-                reason="stem-taken",
-                hint="move that plugin's files elsewhere first",
-            )
-
-    def _consent(self, candidate: Candidate, serving: Generation | None) -> Outcome | None:
-        """An update that asks for more than before waits for the operator (contract §7)."""
-        if serving is None:
-            return None
-        manifest = candidate.manifest
-        decisions = self._context.ledger.decisions(manifest.id)
-        missing = needs_consent(
-            manifest.capabilities,
-            serving.capabilities,
-            decided(self._context.config, manifest.id, decisions),
-        )
-        if not missing:
-            return None
-        words = ", ".join(missing)
-        cause = PolicyError(
-            f"cannot take {manifest.id} {manifest.version} yet: it newly requests {words}",
-            reason="consent",
-            hint=f"agent grant {manifest.id} {missing[0]}, or agent deny {manifest.id} "
-            f"{missing[0]}; then agent update {manifest.id}",
-        )
-        return replace(
-            _outcome(candidate, Kind.PENDING, "consent", f"newly requests {words}"), error=cause
-        )
 
     def _fetch_payload(
         self, repository: registry.Repository, candidate: Candidate, folder: Path
@@ -286,7 +227,9 @@ class Pipeline:
         )
         return Stage(context, generation, plugin, self._steps)
 
-    def _install(self, stage: Stage, candidate: Candidate, wish: Wish) -> Outcome:
+    def _install(
+        self, stage: Stage, candidate: Candidate, wish: Wish, serving: Generation | None
+    ) -> Outcome:
         """Compile, then under the lock: check the plan again, seal, probe, go live."""
         context, plugin_id = self._context, candidate.manifest.id
         installed = context.ledger.installed(plugin_id)
@@ -299,20 +242,24 @@ class Pipeline:
             with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
                 self._steps.now = "plan"
                 context.activation.recover()
-                self._refuse_by_rule(candidate, wish)
+                live = context.activation.live(plugin_id)
+                if live is not None and live.release == candidate.release:
+                    return outcome_of(candidate, Kind.CURRENT, "plan", "another agent took it")
+                refuse_by_rule(context, candidate, wish)
+                refuse_if_changed(plugin_id, serving, live)
                 stage.seal_and_probe()
                 if not wish.activate:
-                    return _outcome(candidate, Kind.STAGED, "stage", "sealed, not activated")
+                    return outcome_of(candidate, Kind.STAGED, "stage", "sealed, not activated")
                 trial = stage.activate(channel=channel)
                 if trial.is_over_at_once:
                     with self._steps.stepping(plugin_id, "commit"):
                         prune(context, plugin_id)
-                    return _outcome(candidate, Kind.COMMITTED, "commit", "serving")
+                    return outcome_of(candidate, Kind.COMMITTED, "commit", "serving")
         except Exception as error:
             stage.fail(error)
             raise
         left = format_duration(context.config.update.probation)
-        return _outcome(candidate, Kind.TRIAL, "activate", f"serving, on trial for {left}")
+        return outcome_of(candidate, Kind.TRIAL, "activate", f"serving, on trial for {left}")
 
     # -- helpers with effects
 
@@ -328,43 +275,3 @@ class Pipeline:
         self._context.files.make_folder(base, mode=0o700)
         with tempfile.TemporaryDirectory(dir=base) as folder:
             yield Path(folder)
-
-
-def _outcome(candidate: Candidate, kind: Kind, step: str, detail: str) -> Outcome:
-    return Outcome(
-        candidate.manifest.id,
-        kind,
-        step,
-        detail,
-        after=candidate.manifest.version,
-        release=candidate.release,
-        digest=candidate.digest,
-    )
-
-
-def _with_passed_over(outcome: Outcome, skips: tuple[Skip, ...]) -> Outcome:
-    passed = "".join(f"; passed over {skip.version}: {skip.detail}" for skip in skips)
-    return replace(outcome, detail=outcome.detail + passed)
-
-
-def _nothing_to_take(
-    plugin_id: str, serving: Generation | None, skips: tuple[Skip, ...]
-) -> Outcome:
-    """Nothing newer that may be taken now: current, pending, or an error where none serves."""
-    waiting = next((skip for skip in skips if skip.waits), None)
-    first = waiting or (skips[0] if skips else None)
-    if serving is None:
-        if first is not None:
-            raise first.refusal(plugin_id)
-        raise NotFoundError(f"cannot find a version of {plugin_id} to take")
-    detail = f"{first.version or 'the newest'}: {first.detail}" if first else "nothing newer"
-    return Outcome(
-        plugin_id,
-        Kind.PENDING if waiting else Kind.CURRENT,
-        "plan",
-        detail,
-        after=waiting.version if waiting else serving.version,
-        release=None if waiting else serving.release,
-        digest=None if waiting else serving.digest,
-        error=waiting.refusal(plugin_id) if waiting else None,
-    )

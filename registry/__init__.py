@@ -12,6 +12,7 @@ from registry.errors import (
     ReferenceFormatError,
     RegistryError,
     TagMovedError,
+    UnsignedError,
 )
 from registry.layout import LayoutRepository
 from registry.model import Descriptor, Manifest
@@ -59,6 +60,7 @@ __all__ = [
     "RegistryError",
     "Repository",
     "TagMovedError",
+    "UnsignedError",
     "build_artifact",
     "copy_verified",
     "is_stem",

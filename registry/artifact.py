@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from registry.errors import ContentError
+from registry.errors import ContentError, UnsignedError
 from registry.model import Descriptor, Manifest
 
 ARTIFACT_TYPE = "application/vnd.stack-composer.plugin.v1"
@@ -59,6 +59,7 @@ def read_artifact(
     Raises:
         ContentError: It is another kind of artifact; a part is missing, is there twice, or is
             not titled as it must be; the code is not layer 0; it is too large.
+        UnsignedError: The part that is missing is the signature.
     """
     what = f"artifact {manifest.digest}"
     if manifest.artifact_type != ARTIFACT_TYPE:
@@ -75,7 +76,10 @@ def read_artifact(
     if payload is None or payload is not manifest.layers[0]:
         message = f"cannot use {what}: expected {PAYLOAD_MEDIA_TYPE} as layer 0"
         raise ContentError(message)
-    signature = _required(manifest, SIGNATURE_MEDIA_TYPE, what)
+    signature = _only(manifest, (SIGNATURE_MEDIA_TYPE,), what)
+    if signature is None:
+        message = f"cannot use {what}: it is unsigned, no layer is a {SIGNATURE_MEDIA_TYPE}"
+        raise UnsignedError(message)
     plugin_manifest = _required(manifest, PLUGIN_MANIFEST_MEDIA_TYPE, what)
     readme = _only(manifest, (README_MEDIA_TYPE,), what)
     if readme is not None and readme.annotations.get(TITLE, README_TITLE) != README_TITLE:

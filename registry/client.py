@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from registry.auth import CredentialSource
 from registry.digest import check_bytes, copy_verified, parse_digest, sha256_digest
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
+from registry.failures import join
 from registry.model import (
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
@@ -148,7 +149,7 @@ class HttpRepository:
             )
             if link is None:
                 return tuple(tags)
-            url = urljoin(url, link[1])
+            url = join(url, link[1])
             if urlsplit(url)[:2] != urlsplit(self._transport.origin)[:2]:
                 message = f"cannot read {what}: the next page is on another host"
                 raise ContentError(message)
@@ -247,7 +248,7 @@ class HttpRepository:
             if place is None:
                 message = f"cannot push to {self._location.text}: it names no upload location"
                 raise ContentError(message)
-            url = urljoin(reply.url, place)
+            url = join(reply.url, place)
         # The location may have a query of its own, which has to come back as it was.
         url += f"{'&' if urlsplit(url).query else '?'}digest={descriptor.digest}"
         with self._transport.request(

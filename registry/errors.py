@@ -42,6 +42,10 @@ class ContentError(RegistryError):
     """Bytes that are not what their descriptor, their format or the artifact's shape says."""
 
 
+class UnsignedError(ContentError):
+    """An artifact without a signature: nobody answers for it."""
+
+
 class TagMovedError(RegistryError):
     """A version's tag names other bytes than the ones it is said to name."""
 

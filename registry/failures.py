@@ -2,7 +2,7 @@
 
 import json
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from urllib3.exceptions import SSLError
 
@@ -72,6 +72,22 @@ def status_error(
     if status in RETRIED_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NetworkError(message + "; try again later")
     return RegistryError(message)
+
+
+def join(base: str, target: str) -> str:
+    """Resolve a link that a registry gave against where it gave it.
+
+    Raises:
+        ContentError: It is no URL.
+    """
+    try:
+        url = urljoin(base, target)
+        # Asked for here, once: looking at a bad port is what raises.
+        _ = urlsplit(url).port
+    except ValueError as error:
+        message = f"cannot follow {_one_line(target)} from {shown(base)}: {error}"
+        raise ContentError(message) from error
+    return url
 
 
 def shown(url: str) -> str:

@@ -20,7 +20,14 @@ from urllib3.exceptions import HTTPError
 from registry.auth import Credential
 from registry.connections import Deadline, is_loopback, make_manager
 from registry.errors import ContentError, NetworkError, RegistryError
-from registry.failures import RETRIED_STATUSES, is_certificate, network_error, shown, status_error
+from registry.failures import (
+    RETRIED_STATUSES,
+    is_certificate,
+    join,
+    network_error,
+    shown,
+    status_error,
+)
 from registry.repository import Progress
 from registry.settings import HttpSettings
 
@@ -178,7 +185,7 @@ class Transport:
             if response.status not in _REDIRECTS or target is None or method not in {"GET", "HEAD"}:
                 return Reply(url, response)
             _finish(response)
-            source, url = url, urljoin(url, target)
+            source, url = url, join(url, target)
             if urlsplit(url).scheme != "https" and urlsplit(url).scheme != urlsplit(source).scheme:
                 message = (
                     f"cannot follow {shown(source)}: it redirects to {shown(url)}, expected https"

@@ -15,7 +15,7 @@ class Admission:
         granted: Capabilities; ``log`` is in it unless the operator denied it.
         limits: The operator's bounds; the plugin can only ask for less.
         data_dir: What ``/plugin/data`` shows with ``fs_read``, or None.
-        settings: The operator's values over the manifest's defaults.
+        settings: The operator's values over the manifest's defaults; others are left out.
         release: The release's SHA-256 in hex; empty for a folder that nobody signed.
     """
 

@@ -34,17 +34,31 @@ class PluginFiles:
     readme: bytes | None = field(default=None, repr=False)
 
 
-def read_set(manifest_path: Path, *, max_module_bytes: int = MAX_MODULE_BYTES) -> PluginFiles:
-    """Read a plugin's files, beginning with its manifest.
+@dataclass(frozen=True, slots=True)
+class PluginTexts:
+    """A plugin's small files, as read; its module lies at ``payload_path``, not yet looked at."""
+
+    stem: str
+    manifest: bytes = field(repr=False)
+    signature: bytes | None
+    folder: Path
+    readme: bytes | None = field(default=None, repr=False)
+
+    @property
+    def payload_path(self) -> Path:
+        """Where the module should be."""
+        return self.folder / f"{self.stem}.wasm"
+
+
+def read_texts(manifest_path: Path) -> PluginTexts:
+    """Read a plugin's files but for the module, beginning with its manifest.
 
     Args:
         manifest_path: The ``.toml``; the others lie beside it.
-        max_module_bytes: The largest module that is read.
 
     Raises:
-        PluginNotFoundError: No manifest, or no module of that stem beside it.
+        PluginNotFoundError: There is no such manifest.
         ManifestError: The manifest is too long, not TOML, or names no stem.
-        BadModule: The module is longer than ``max_module_bytes``.
         SandboxError: A file can't be read, or isn't a regular file (links are refused).
     """
     manifest = _read(manifest_path, MAX_MANIFEST_BYTES, ManifestError)
@@ -52,14 +66,37 @@ def read_set(manifest_path: Path, *, max_module_bytes: int = MAX_MODULE_BYTES) -
         raise PluginNotFoundError(f"cannot read {manifest_path}: there is no such file")
     folder = manifest_path.parent
     stem = manifest_stem(manifest, name=str(manifest_path))
-    payload = _read(folder / f"{stem}.wasm", max_module_bytes, BadModule)
-    if payload is None:
-        raise PluginNotFoundError(
-            f"cannot load {manifest_path}: there is no {stem}.wasm beside it, "
-            "where its plugin.signature says it is"
-        )
     signature = _read(folder / f"{stem}.sig", _MAX_SIGNATURE_BYTES, SandboxError)
-    return PluginFiles(stem, payload, signature, manifest, folder, _readme(folder))
+    return PluginTexts(stem, manifest, signature, folder, _readme(folder))
+
+
+def read_set(manifest_path: Path, *, max_module_bytes: int = MAX_MODULE_BYTES) -> PluginFiles:
+    """Read all of a plugin's files.
+
+    Args:
+        manifest_path: The ``.toml``; the others lie beside it.
+        max_module_bytes: The largest module that is read.
+
+    Raises:
+        PluginNotFoundError: No manifest, or no module of that stem beside it.
+        ManifestError, SandboxError: As of ``read_texts``.
+        BadModule: The module is longer than ``max_module_bytes``.
+    """
+    texts = read_texts(manifest_path)
+    payload = _read(texts.payload_path, max_module_bytes, BadModule)
+    if payload is None:
+        raise missing_module(manifest_path, texts.stem)
+    return PluginFiles(
+        texts.stem, payload, texts.signature, texts.manifest, texts.folder, texts.readme
+    )
+
+
+def missing_module(manifest_path: Path, stem: str) -> PluginNotFoundError:
+    """The error for a manifest whose module is not beside it."""
+    return PluginNotFoundError(
+        f"cannot load {manifest_path}: there is no {stem}.wasm beside it, "
+        "where its plugin.signature says it is"
+    )
 
 
 def find_sets(folder: Path) -> list[Path]:

@@ -32,15 +32,28 @@ class OffMain:
         """
         if threading.current_thread() is not threading.main_thread():
             return call()
-        future = self._open().submit(call)
+        begun, ended = threading.Event(), threading.Event()
+
+        def work() -> T:
+            begun.set()
+            try:
+                return call()
+            finally:
+                ended.set()
+
         try:
+            future = self._open().submit(work)
             wait([future])
         except BaseException:
-            while not future.done():
-                # a second Ctrl-C must not leave a guest behind either
+            stopped = False
+            # Also where it came while the call was handed over: a call that has yet to begin
+            # finds that it was stopped. A second Ctrl-C must not leave a guest behind either.
+            while not stopped or (begun.is_set() and not ended.is_set()):
                 with contextlib.suppress(KeyboardInterrupt):
                     stop()
-                    wait([future])
+                    stopped = True
+                    if begun.is_set():
+                        ended.wait()
             raise
         return future.result()
 

@@ -141,14 +141,11 @@ class Sandbox:
 def _surroundings(manifest: PluginManifest, admission: Admission) -> Surroundings:
     settings = {key: _text(value) for key, value in manifest.settings.items()}
     for key, value in admission.settings.items():
-        if key not in settings:
-            raise SandboxError(
-                f"cannot set {key!r} of {manifest.id}: its manifest has no such setting; "
-                f"it has {', '.join(settings) or 'none'}"
-            )
         if "\0" in value:
             raise SandboxError(f"cannot set {key!r} of {manifest.id}: the value holds a NUL")
-        settings[key] = value
+        # what only another version knows must not stop an update or a rollback to this one
+        if key in settings:
+            settings[key] = value
     may_read = "fs_read" in admission.granted and "fs_read" in manifest.capabilities
     return Surroundings(
         environment={_SETTING_PREFIX + key.upper(): value for key, value in settings.items()},

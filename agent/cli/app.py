@@ -4,14 +4,15 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from agent.cli.output import Output
-from agent.context import Context, Options
-from agent.errors import UsageError
-from agent.telemetry import Telemetry, endpoint_of
+
+if TYPE_CHECKING:
+    from agent.context import Context
+    from agent.telemetry import Telemetry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,13 +31,17 @@ class App:
         self.exit_code = 0
 
     @functools.cached_property
-    def context(self) -> Context:
-        """The installation that the flags name."""
+    def context(self) -> "Context":
+        """The installation that the flags name; its modules load now and not for --help."""
+        from agent.context import Context, Options
+
         return Context(Options(**self.flags))
 
     @functools.cached_property
-    def telemetry(self) -> Telemetry:
+    def telemetry(self) -> "Telemetry":
         """Where spans go; nowhere unless an endpoint is configured."""
+        from agent.telemetry import Telemetry, endpoint_of
+
         return Telemetry(endpoint_of(self.context.config.telemetry.endpoint, os.environ))
 
     def close(self) -> None:
@@ -138,6 +143,8 @@ def manifest_at(text: str) -> Path:
     Raises:
         UsageError: There is none, or more than one.
     """
+    from agent.errors import UsageError
+
     path = Path(text)
     if not path.is_dir():
         if path.suffix == ".toml" and path.is_file():

@@ -105,9 +105,6 @@ def _print(out: Output, result: CallResult) -> None:
             sys.stdout.write("\n")
     elif value is not None:
         sys.stdout.write(json.dumps(value) + "\n")
-    if result.stderr:
-        for line in result.stderr.splitlines():
-            out.message(line)
 
 
 def _print_stats(out: Output, fuel: int, memory_bytes: int, took_ms: float | None = None) -> None:

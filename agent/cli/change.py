@@ -168,6 +168,10 @@ def _report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
     for outcome in outcomes:
         if not app.out.as_json:
             _print(app, outcome)
+        if outcome.ungranted:
+            words, one = ", ".join(outcome.ungranted), outcome.ungranted[0]
+            app.out.message(f"{outcome.plugin_id}: requests {words}, which nobody has granted")
+            app.out.message(f"  try: agent grant {outcome.plugin_id} {one}")
         waits = outcome.kind is Kind.PENDING and not named
         codes.append(_code(outcome) if not waits else 0)
         if outcome.error is not None and not waits:

@@ -133,7 +133,10 @@ def why_command(app: App, plugin_id: str) -> None:
     context, ledger = app.context, app.context.ledger
     decision, installed = ledger.decision(plugin_id), ledger.installed(plugin_id)
     if decision is None and installed is None:
-        raise NotFoundError(f"cannot say anything about {plugin_id}: it was never installed")
+        raise NotFoundError(
+            f"cannot say anything about {plugin_id}: it was never installed",
+            hint=f"agent pull {plugin_id}",
+        )
     live, trial = context.activation.live(plugin_id), ledger.trial(plugin_id)
     section = context.config.plugin(plugin_id)
     bounds: dict[str, object] = {

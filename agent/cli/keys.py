@@ -8,7 +8,7 @@ import click
 
 from agent.cli.app import App, format_flag, is_path, manifest_at, verb
 from agent.errors import UsageError
-from agent.publishing import read_folder, sign_folder
+from agent.publishing import judge_folder, read_folder, sign_folder
 
 if TYPE_CHECKING:
     import trust
@@ -100,15 +100,12 @@ def verify_command(app: App, what: str) -> None:
     Of an artifact the manifest and signature are fetched; its code is checked by the digest
     that both name. Ends with 7 where it is refused.
     """
-    import trust
-
     if is_path(what):
         folder = read_folder(app.context, manifest_at(what))
-        subject = folder.subject
-        evidence = trust.Evidence(signature=folder.files.signature, payload=folder.files.payload)
+        subject, verdict = folder.subject, judge_folder(app.context, folder)
     else:
         subject, evidence = _remote(app, what)
-    verdict = app.context.judge(subject, evidence)
+        verdict = app.context.judge(subject, evidence)
     if app.out.as_json:
         app.out.document(
             id=subject.id,

@@ -8,7 +8,6 @@ import click
 
 from agent import __version__
 from agent.cli.app import App, global_flags
-from agent.errors import translated
 
 # verb -> (module, one line of help): the help of the group loads none of the modules.
 _VERBS = {
@@ -91,14 +90,19 @@ def main(arguments: Sequence[str]) -> int:
     app = App()
     try:
         agent.main(list(arguments), prog_name="agent", standalone_mode=False, obj=app)
-    except click.exceptions.Exit as error:
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # the help: lines of our own, not an error
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except SystemExit:
+        return 0  # click's way to say that the reader of our output went away: no fault of ours
     except click.ClickException as error:
         app.out.error("usage", error.format_message(), _usage_hint(error))
         return error.exit_code
     except Exception as error:
+        from agent.errors import translated
+
         cause = translated(error)
         if cause is None:
             raise

@@ -4,7 +4,6 @@ Text that came from a plugin or a registry has its control characters escaped wh
 shown; JSON escapes everything beyond ASCII.
 """
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,8 @@ class Output:
 
     def document(self, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
         """Print a JSON document; it carries ``schemaVersion``."""
+        import json
+
         self._wrote_document = True
         sys.stdout.write(json.dumps({"schemaVersion": SCHEMA_VERSION, **fields}, indent=2) + "\n")
 

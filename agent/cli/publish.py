@@ -92,7 +92,7 @@ def _signature(
     if key_file is not None:
         key = trust.load_private(key_file)
         if signed_by(folder, key.public):
-            return folder.files.signature or b""
+            return folder.texts.signature or b""
         return (
             trust.sign(folder.subject, key)
             if dry_run
@@ -108,4 +108,4 @@ def _signature(
             )
     else:
         require_believed(app.context, folder)
-    return folder.files.signature or b""
+    return folder.texts.signature or b""

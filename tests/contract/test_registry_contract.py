@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from support.registry import PASSWORD, PLUGIN_ID, USER, docker_registry, make_artifact
 
 from agent.files import Files
 from registry import (
@@ -27,6 +26,7 @@ from registry import (
     read_artifact,
     sha256_digest,
 )
+from support.registry import PASSWORD, PLUGIN_ID, USER, docker_registry, make_artifact
 
 
 class Jane:

@@ -4,10 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.registry import PLUGIN_ID, make_artifact
-
 from agent.files import Files
 from registry import LayoutLocation, LayoutRepository, push_artifact
+from support.registry import PLUGIN_ID, make_artifact
 
 PROCESSES = 4
 TAGS_EACH = 8

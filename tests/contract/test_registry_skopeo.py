@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.registry import PLUGIN_ID, docker_registry, make_artifact
 
 from agent.files import Files
 from registry import (
@@ -18,6 +17,7 @@ from registry import (
     push_artifact,
     read_artifact,
 )
+from support.registry import PLUGIN_ID, docker_registry, make_artifact
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.trust import NOW, store, trusted
 
+from support.trust import NOW, store, trusted
 from trust import Evidence, PrivateKey, Subject, parse_public, sign, verify
 
 MANIFEST = b'[plugin]\nid = "org.example.hello"\n'

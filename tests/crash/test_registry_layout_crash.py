@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from support.registry import PLUGIN_ID, make_artifact
-
 from agent.files import Files
 from registry import (
     BuiltArtifact,
@@ -15,6 +13,7 @@ from registry import (
     push_artifact,
     read_artifact,
 )
+from support.registry import PLUGIN_ID, make_artifact
 
 
 class Crash(BaseException):

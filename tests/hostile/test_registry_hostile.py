@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from support.registry import PASSWORD, PLUGIN_ID, USER, Misbehaving, Route, misbehaving, reply
 
 from agent.files import Files
 from registry import (
@@ -27,6 +26,7 @@ from registry import (
     open_repository,
     sha256_digest,
 )
+from support.registry import PASSWORD, PLUGIN_ID, USER, Misbehaving, Route, misbehaving, reply
 
 BLOB = b"twelve bytes"
 DESCRIPTOR = Descriptor.of("application/wasm", BLOB)
@@ -435,6 +435,28 @@ def test_a_redirect_out_of_http_is_refused(server: Misbehaving, target: str) -> 
     server.route = lambda handler: reply(handler, 302, Location=target)
     with open_at(server) as repository, pytest.raises(RegistryError):
         repository.read_blob(DESCRIPTOR, max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "target", ["http://[::1", "http://h:x/", "http://h:99999/", "//[", "http://"]
+)
+def test_a_link_that_is_no_url_is_refused(server: Misbehaving, target: str) -> None:
+    """Redirects, next pages and upload locations are links from strangers."""
+
+    def route(handler: Handler) -> None:
+        if "tags" in handler.path:
+            reply(handler, 200, b'{"tags":[]}', Link=f'<{target}>; rel="next"')
+        else:
+            reply(handler, 202 if handler.command == "POST" else 307, Location=target)
+
+    server.route = route
+    with open_at(server) as repository:
+        with pytest.raises(RegistryError):
+            repository.read_blob(DESCRIPTOR, max_bytes=100)
+        with pytest.raises(RegistryError):
+            repository.tags()
+        with pytest.raises(RegistryError):
+            repository.push_blob(DESCRIPTOR, BLOB)
 
 
 def test_a_redirect_loop_ends(server: Misbehaving) -> None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.registry import PLUGIN_ID, make_artifact
 
 from agent.files import Files
 from registry import (
@@ -21,6 +20,7 @@ from registry import (
     push_artifact,
     sha256_digest,
 )
+from support.registry import PLUGIN_ID, make_artifact
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -174,23 +174,25 @@ def test_a_blob_that_is_no_file_is_not_read(
     assert not (tmp_path / "got").exists()
 
 
-class Busy(Files):
-    """A disk on which another process always holds the lock."""
+class Impatient(Files):
+    """A disk whose locks are had at once or not at all."""
 
     @contextmanager
     def lock(self, path: Path, *, timeout_s: float) -> Iterator[None]:
-        """Give up at once."""
-        with super().lock(path.with_name("other"), timeout_s=timeout_s):
-            raise TimeoutError(f"cannot lock {path}")
+        """Do not wait."""
+        with super().lock(path, timeout_s=min(timeout_s, 0)):
             yield
 
 
-def test_a_lock_that_cannot_be_had_is_busy(layout: LayoutRepository) -> None:
-    """The push fails with the error that is worth a retry, and tags stay as they are."""
+def test_a_lock_that_cannot_be_had_is_busy(layout: LayoutRepository, root: Path) -> None:
+    """A push beside another's fails with the error that is worth a retry; reading goes on."""
     raw = layout.manifest("0.1.0").raw
-    with pytest.raises(BusyError):
-        LayoutRepository(layout.location, Busy()).push_manifest(raw, tag="0.2.0")
+    second = LayoutRepository(layout.location, Impatient())
+    with Files().lock(root / ".lock", timeout_s=0), pytest.raises(BusyError):
+        second.push_manifest(raw, tag="0.2.0")
     assert layout.tags() == ("0.1.0",)
+    second.push_manifest(raw, tag="0.2.0")
+    assert layout.tags() == ("0.1.0", "0.2.0")
 
 
 @pytest.mark.parametrize("tag", ["a/b", "", "-x"])

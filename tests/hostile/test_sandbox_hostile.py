@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 
 from sandbox import (
     BadModule,
@@ -22,6 +21,7 @@ from sandbox import (
     MissingExport,
     SandboxError,
 )
+from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 
 ENDLESS = "(loop (br 0))"
 EVER = 2**62
@@ -363,6 +363,17 @@ def test_a_denial_can_not_be_survived() -> None:
     with loaded(wat, on_log=records.append) as plugin, pytest.raises(CapabilityDenied):
         plugin.call()
     assert records == []
+
+
+def test_a_denial_ends_an_endless_guest() -> None:
+    """A guest that goes on after a denied call is stopped then, not at its deadline."""
+    wat = f"""(module {SEARCH} (memory (export "memory") 1)
+      (func (export "run")
+        (drop (call $search (i32.const 0) (i32.const 0) (i32.const 0))) {ENDLESS}))"""
+    limits = admit(fuel_units=EVER, wall_timeout_ms=20_000)
+    with loaded(wat, limits) as plugin, pytest.raises(CapabilityDenied) as caught:
+        plugin.call()
+    assert caught.value.stats.took_ms < 20_000
 
 
 @pytest.mark.parametrize("length", [0, 60_000])

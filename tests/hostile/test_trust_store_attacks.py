@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.trust import NOW, key_toml, private_key, store_toml, write_store
 
 from agent.files import Files
+from support.trust import NOW, key_toml, private_key, store_toml, write_store
 from trust import StoreError, add_key, load, parse, revoke
 from trust.permissions import is_private_group, is_private_to, problem_with
 

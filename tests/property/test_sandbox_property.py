@@ -2,13 +2,13 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.sandbox import manifest_text, parse, plugin_files, sandbox
 
 from sandbox.arguments import lower
 from sandbox.errors import ArgumentError, SandboxError
 from sandbox.log import CallLog, LogRecord, escape_text
 from sandbox.manifest import PluginManifest
 from sandbox.signature import PARAMETER_TYPES, Signature
+from support.sandbox import manifest_text, parse, plugin_files, sandbox
 
 TOML_VALUES = st.sampled_from(
     ['""', '"x"', "1", "-1", "1.5", "nan", "true", "[]", "[[1]]", "{}", '["a", "a"]', "1979-05-27"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.trust import NOW, private_key, store, store_toml, trusted, write_store
 
 from agent.files import Files
+from support.trust import NOW, private_key, store, store_toml, trusted, write_store
 from trust import (
     Evidence,
     SignatureFormatError,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.registry import make_artifact
 
 from registry import (
     ArtifactInput,
@@ -18,6 +17,7 @@ from registry import (
     read_artifact,
     sha256_digest,
 )
+from support.registry import make_artifact
 
 TITLE = "org.opencontainers.image.title"
 WASM, SIG, TOML, README = range(4)

@@ -6,10 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.sandbox import ECHO, plugin_files, sandbox
 
 from agent.files import Files
 from sandbox.aot import AotCache
+from support.sandbox import ECHO, plugin_files, sandbox
 
 DIGEST = hashlib.sha256(b"payload").hexdigest()
 

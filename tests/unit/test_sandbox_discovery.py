@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from support.sandbox import manifest_text
 
 from sandbox.discovery import find_sets, read_set
 from sandbox.errors import BadModule, ManifestError, PluginNotFoundError, SandboxError
+from support.sandbox import manifest_text
 
 
 def make_set(folder: Path, stem: str = "hello") -> Path:

@@ -5,10 +5,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.sandbox import plugin_files, sandbox
 
 from sandbox.errors import MissingExport
 from sandbox.slot import Slot
+from support.sandbox import plugin_files, sandbox
 
 
 def answering(number: int) -> str:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+
 from support.trust import (
     FORGED_BY_NOBODY,
     MIXED_ORDER,
@@ -20,7 +21,6 @@ from support.trust import (
     SMALL_ORDER_NON_CANONICAL,
     private_key,
 )
-
 from trust import (
     KeyFormatError,
     PrivateKey,

@@ -3,8 +3,8 @@
 import hashlib
 
 import pytest
-from support.trust import private_key, subject
 
+from support.trust import private_key, subject
 from trust import (
     SignatureFormatError,
     Subject,

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from agent.files import Files
 from support.trust import (
     DAY,
     MIXED_ORDER,
@@ -15,8 +17,6 @@ from support.trust import (
     store_toml,
     write_store,
 )
-
-from agent.files import Files
 from trust import (
     Deny,
     StoreBusyError,

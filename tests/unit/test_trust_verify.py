@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 
 import pytest
+
 from support.trust import (
     DAY,
     FORGED_BY_NOBODY,
@@ -17,7 +18,6 @@ from support.trust import (
     subject,
     trusted,
 )
-
 from trust import (
     Deny,
     Evidence,

@@ -1,0 +1,114 @@
+"""The rules that need the signed manifest: floor, rejection, stem, consent.
+
+They are asked before the payload is fetched, and the refusing ones again under the tree's lock.
+"""
+
+from dataclasses import replace
+
+from agent.candidate import Candidate
+from agent.context import Context
+from agent.errors import BusyError, PolicyError
+from agent.grants import decided, granted
+from agent.model import Generation, Kind, Outcome
+from agent.outcomes import outcome_of
+from agent.plan import below_floor, needs_consent
+from agent.search import Wish
+
+
+def refuse_by_rule(context: Context, candidate: Candidate, wish: Wish) -> None:
+    """Refuse what the floor, an earlier rejection or the stem's owner forbids.
+
+    Raises:
+        PolicyError: With the reason floor, rejected or stem-taken.
+    """
+    manifest = candidate.manifest
+    installed = context.ledger.installed(manifest.id)
+    floor = installed.floor if installed else None
+    if not wish.allow_downgrade and below_floor(manifest.version, floor):
+        raise PolicyError(
+            f"cannot take {manifest.id} {manifest.version}: below the floor {floor}",
+            reason="floor",
+            hint=f"agent rollback {manifest.id} --to {manifest.version}, or --allow-downgrade",
+        )
+    rejection = context.ledger.rejections(manifest.id).get(candidate.release)
+    if rejection is not None and not wish.named:
+        raise PolicyError(
+            f"cannot take {manifest.id} {manifest.version}: rejected here, {rejection.reason}",
+            reason="rejected",
+            hint=f"agent pull {manifest.id}:{manifest.version} takes it all the same",
+        )
+    _refuse_stem(context, manifest.id, manifest.stem)
+
+
+def refuse_if_changed(plugin_id: str, planned: Generation | None, live: Generation | None) -> None:
+    """Refuse to go on with a plan that was made beside another release than serves now.
+
+    Raises:
+        BusyError: Another agent, or the judgement of a trial, came first.
+    """
+    if (planned and planned.release) != (live and live.release):
+        now = live.version if live else "nothing"
+        raise BusyError(
+            f"cannot change {plugin_id}: another agent came first, {now} serves now",
+            hint="run the command again",
+        )
+
+
+def ungranted(context: Context, plugin_id: str) -> tuple[str, ...]:
+    """What the serving release requests and does not get: such calls trap, so say it."""
+    live = context.activation.live(plugin_id)
+    if live is None:
+        return ()
+    decisions = context.ledger.decisions(plugin_id)
+    given = granted(context.config, plugin_id, decisions, context.ceiling_of(live))
+    return tuple(sorted(set(live.capabilities) - given))
+
+
+def _refuse_stem(context: Context, plugin_id: str, stem: str) -> None:
+    """A stem belongs to one plugin, for good, and never to files that are not ours."""
+    ledger = context.ledger
+    owner = ledger.stem_owner(stem)
+    if owner not in (None, plugin_id):
+        raise PolicyError(
+            f"cannot take {plugin_id}: its stem {stem} belongs to {owner}", reason="stem-taken"
+        )
+    own = {generation.stem for generation in ledger.generations(plugin_id)}
+    if own and stem not in own:
+        raise PolicyError(
+            f"cannot take {plugin_id}: its stem was {', '.join(sorted(own))}, now {stem}",
+            reason="stem-taken",
+        )
+    flat = context.tree.flat_manifest(stem)
+    if not own and flat.exists():
+        raise PolicyError(
+            f"cannot take {plugin_id}: {flat} is there and was not installed by this agent",
+            reason="stem-taken",
+            hint="move that plugin's files elsewhere first",
+        )
+
+
+def waiting_for_consent(
+    context: Context, candidate: Candidate, serving: Generation | None
+) -> Outcome | None:
+    """An update that asks for more than before waits for the operator (contract §7)."""
+    if serving is None:
+        return None
+    manifest = candidate.manifest
+    decisions = context.ledger.decisions(manifest.id)
+    missing = needs_consent(
+        manifest.capabilities,
+        serving.capabilities,
+        decided(context.config, manifest.id, decisions),
+    )
+    if not missing:
+        return None
+    words = ", ".join(missing)
+    cause = PolicyError(
+        f"cannot take {manifest.id} {manifest.version} yet: it newly requests {words}",
+        reason="consent",
+        hint=f"agent grant {manifest.id} {missing[0]}, or agent deny {manifest.id} "
+        f"{missing[0]}; then agent update {manifest.id}",
+    )
+    return replace(
+        outcome_of(candidate, Kind.PENDING, "consent", f"newly requests {words}"), error=cause
+    )

@@ -1,0 +1,42 @@
+"""What the system tests share: one docker-registry, a fresh repository prefix for each test."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.system import CountedRegistry, Machine, Publisher, counted_registry
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the developer's own settings and credentials out."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    for name in ("STACK_COMPOSER_HOME", "STACK_COMPOSER_CONFIG", "SOURCE_DATE_EPOCH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountedRegistry]:
+    """A docker-registry for the whole run."""
+    with counted_registry(tmp_path_factory.mktemp("docker-registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def machine(docker: CountedRegistry, tmp_path: Path) -> Machine:
+    """A host whose default registry is a prefix of the docker-registry that is its own."""
+    return Machine(tmp_path / "host", f"{docker.host}/t{next(_NUMBERS)}")
+
+
+@pytest.fixture
+def publisher(machine: Machine, tmp_path: Path) -> Publisher:
+    """A publisher whom the host believes."""
+    someone = Publisher(machine, tmp_path / "publisher")
+    someone.trusted_by(machine)
+    return someone

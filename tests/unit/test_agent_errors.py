@@ -1,0 +1,173 @@
+"""Every cause becomes one of the agent's errors, with the exit code of contract §7."""
+
+import errno
+import inspect
+import sqlite3
+from types import ModuleType
+
+import pytest
+
+import agent.errors
+import registry.errors
+import sandbox.errors
+import trust.errors
+from agent.errors import AgentError, GuestError, PolicyError, translated
+
+# The codes of contract §7, "Exit codes".
+CODES: dict[type[Exception], tuple[int, str]] = {
+    registry.errors.RegistryError: (1, "failed"),
+    registry.errors.ReferenceFormatError: (2, "usage"),
+    registry.errors.NotFoundError: (3, "not-found"),
+    registry.errors.AuthenticationError: (4, "authentication"),
+    registry.errors.NetworkError: (5, "network"),
+    registry.errors.ContentError: (6, "format"),
+    registry.errors.UnsignedError: (7, "trust"),
+    registry.errors.TagMovedError: (8, "policy"),
+    registry.errors.BusyError: (11, "busy"),
+    trust.errors.TrustError: (2, "usage"),
+    trust.errors.KeyFormatError: (2, "usage"),
+    trust.errors.WeakKeyError: (2, "usage"),
+    trust.errors.StoreError: (2, "usage"),
+    trust.errors.StoreBusyError: (11, "busy"),
+    trust.errors.SignatureFormatError: (7, "trust"),
+    sandbox.errors.SandboxError: (1, "failed"),
+    sandbox.errors.PluginNotFoundError: (3, "not-found"),
+    sandbox.errors.ManifestError: (6, "format"),
+    sandbox.errors.IncompatibleError: (8, "policy"),
+    sandbox.errors.BadModule: (6, "format"),
+    sandbox.errors.MissingExport: (3, "not-found"),
+    sandbox.errors.ArgumentError: (2, "usage"),
+    sandbox.errors.UnhealthyError: (9, "unhealthy"),
+    sandbox.errors.CallError: (1, "guest"),
+    sandbox.errors.FuelExhausted: (1, "guest"),
+    sandbox.errors.MemoryExceeded: (1, "guest"),
+    sandbox.errors.DeadlineExceeded: (124, "deadline"),
+    sandbox.errors.GuestTrap: (1, "guest"),
+    sandbox.errors.CapabilityDenied: (8, "policy"),
+    sandbox.errors.GuestExit: (1, "guest"),
+}
+OWN = {
+    "AgentError": 1,
+    "UsageError": 2,
+    "ConfigError": 2,
+    "NotFoundError": 3,
+    "AuthenticationError": 4,
+    "NetworkError": 5,
+    "FormatError": 6,
+    "TrustError": 7,
+    "PolicyError": 8,
+    "UnhealthyError": 9,
+    "RollbackError": 10,
+    "BusyError": 11,
+    "GuestError": 1,
+    "DeadlineError": 124,
+}
+
+
+def errors_of(module: ModuleType) -> set[type[Exception]]:
+    """The error classes that a module defines."""
+    return {
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Exception) and kind.__module__ == module.__name__
+    }
+
+
+def made(kind: type[Exception]) -> Exception:
+    """An error of this kind that says "cannot x"."""
+    extra: dict[str, object] = {}
+    if kind is sandbox.errors.GuestTrap:
+        extra = {"code": "UNREACHABLE"}
+    elif kind is sandbox.errors.GuestExit:
+        extra = {"code": 3}
+    elif kind is sandbox.errors.CapabilityDenied:
+        extra = {"capability": "network"}
+    return kind("cannot x", **extra)
+
+
+def test_the_table_names_every_error_of_every_room() -> None:
+    """A new error class needs a code."""
+    rooms = (registry.errors, trust.errors, sandbox.errors)
+    assert set(CODES) == set().union(*map(errors_of, rooms))
+    assert {kind.__name__ for kind in errors_of(agent.errors)} == set(OWN)
+
+
+@pytest.mark.parametrize("kind", CODES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_a_rooms_error_gets_its_code(kind: type[Exception]) -> None:
+    """The exit code, the word for programs, and the message as it was."""
+    cause = translated(made(kind))
+    assert cause is not None
+    assert (cause.exit_code, cause.code) == CODES[kind]
+    assert str(cause) == cause.message == "cannot x"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_errors_have_their_codes(name: str) -> None:
+    """And are handed through as they are."""
+    kind: type[AgentError] = getattr(agent.errors, name)
+    extra = {"reason": "floor"} if kind is PolicyError else {}
+    error = kind("cannot x", hint="agent list", **extra)
+    assert translated(error) is error
+    assert (error.exit_code, error.hint) == (OWN[name], "agent list")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (registry.errors.TagMovedError("x"), "moved-tag"),
+        (sandbox.errors.IncompatibleError("x"), "incompatible"),
+        (sandbox.errors.CapabilityDenied("x", capability="network"), "capability"),
+    ],
+)
+def test_a_policy_says_which_rule(error: Exception, reason: str) -> None:
+    """The word that machines branch on."""
+    cause = translated(error)
+    assert isinstance(cause, PolicyError)
+    assert cause.reason == reason
+
+
+def test_a_rooms_hint_is_kept() -> None:
+    """What a room proposes to do next is shown."""
+    error = registry.errors.NotFoundError("x")
+    error.hint = "agent tags x"  # type: ignore[attr-defined]  # a room may add one
+    cause = translated(error)
+    assert cause is not None
+    assert cause.hint == "agent tags x"
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message", "hint"),
+    [
+        (TimeoutError("cannot lock x"), 11, "cannot lock x", "try again"),
+        (FileNotFoundError(errno.ENOENT, "No such", "/x"), 3, "cannot find /x: No such", None),
+        (
+            OSError(errno.ENOSPC, "No space left", "/x"),
+            1,
+            "cannot use /x: No space left",
+            "agent prune",
+        ),
+        (PermissionError(errno.EACCES, "Denied", "/x"), 1, "cannot use /x: Denied", None),
+        (OSError("strange"), 1, "cannot use a file: strange", None),
+        (sqlite3.OperationalError("disk full"), 1, "cannot use the ledger: disk full", None),
+    ],
+)
+def test_the_systems_errors(
+    error: Exception, exit_code: int, message: str, hint: str | None
+) -> None:
+    """A full disk, a missing file, a held lock, a broken ledger: each says what to do."""
+    cause = translated(error)
+    assert cause is not None
+    assert (cause.exit_code, cause.message) == (exit_code, message)
+    assert (cause.hint is None) if hint is None else (hint in str(cause.hint))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x")])
+def test_a_bug_stays_a_bug(error: Exception) -> None:
+    """What no room raises on purpose is not dressed up as a cause."""
+    assert translated(error) is None
+
+
+def test_a_deadline_is_a_guests_error() -> None:
+    """Whoever handles a guest's errors handles this one too."""
+    cause = translated(sandbox.errors.DeadlineExceeded("x"))
+    assert isinstance(cause, GuestError)

@@ -1,0 +1,102 @@
+"""What the operator lets a plugin do."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import Config
+from agent.grants import decided, granted, limits_for
+from agent.schema import (
+    CAPABILITIES,
+    CapabilitiesSection,
+    LimitsSection,
+    PluginLimitsSection,
+    PluginSection,
+)
+from sandbox.limits import RequestedLimits
+
+PLUGIN = "org.example.hello"
+NOBODY_ASKED = RequestedLimits()
+
+
+def config(
+    general: tuple[str, ...] = ("log",), grants: tuple[str, ...] = (), deny: tuple[str, ...] = ()
+) -> Config:
+    """A config that grants and denies."""
+    return Config(
+        capabilities=CapabilitiesSection(grant=general),
+        plugins={PLUGIN: PluginSection(grants=grants, deny=deny)},
+    )
+
+
+def test_log_is_granted_unless_denied() -> None:
+    """Without a word of anyone's, under any ceiling; a denial of either kind takes it."""
+    assert granted(Config(), PLUGIN, {}, None) == {"log"}
+    assert granted(config(general=()), PLUGIN, {}, frozenset()) == {"log"}
+    assert granted(config(deny=("log",)), PLUGIN, {}, None) == set()
+    assert granted(Config(), PLUGIN, {"log": False}, None) == set()
+
+
+def test_three_ways_to_grant() -> None:
+    """To every plugin, to one in the config, to one by command."""
+    given_all = granted(config(("network",), ("llm",)), PLUGIN, {"plan": True}, None)
+    assert given_all == {"log", "network", "llm", "plan"}
+    assert granted(config(("network",), ("llm",)), "org.other", {}, None) == {"log", "network"}
+
+
+def test_a_denial_beats_every_grant() -> None:
+    """The config's deny and the command's, against grants of all kinds."""
+    by_config = config(("network",), ("network",), ("network",))
+    assert granted(by_config, PLUGIN, {"network": True}, None) == {"log"}
+    assert granted(config(("llm",), ("llm",)), PLUGIN, {"llm": False}, None) == {"log"}
+
+
+def test_the_keys_ceiling() -> None:
+    """A ceiling lowers what is granted, but for ``log``."""
+    full = config(("network", "llm"))
+    assert granted(full, PLUGIN, {}, frozenset({"llm"})) == {"llm", "log"}
+    assert granted(full, PLUGIN, {}, frozenset()) == {"log"}
+
+
+WORDS = st.lists(st.sampled_from(CAPABILITIES), unique=True, max_size=4).map(tuple)
+
+
+@given(WORDS, WORDS, WORDS, st.dictionaries(st.sampled_from(CAPABILITIES), st.booleans()), WORDS)
+def test_each_capability_on_its_own(
+    general: tuple[str, ...],
+    grants: tuple[str, ...],
+    deny: tuple[str, ...],
+    decisions: dict[str, bool],
+    ceiling: tuple[str, ...],
+) -> None:
+    """The union less the denials, under the ceiling; ``log`` as it is; and what is decided."""
+    full = config(general, grants, deny)
+    result = granted(full, PLUGIN, decisions, frozenset(ceiling))
+    for word in CAPABILITIES:
+        given_ = word in (*general, *grants, "log") or decisions.get(word) is True
+        denied = word in deny or decisions.get(word) is False
+        assert (word in result) == (given_ and not denied and word in (*ceiling, "log"))
+        assert (word in decided(full, PLUGIN, decisions)) == (
+            word in (*general, *grants, *deny) or word in decisions
+        )
+
+
+@pytest.mark.parametrize("name", ["fuel_units", "mem_bytes", "wall_timeout_ms"])
+def test_limits_are_the_operators_lowered_by_the_plugins(name: str) -> None:
+    """The plugin's section over ``[limits]`` in both directions; a request only lowers."""
+    general = Config(limits=LimitsSection(1000, 131_072, 2000))
+    base = getattr(general.limits, name)
+
+    def limit(own: int | None, asked: int | None) -> int:
+        section = PluginSection(limits=replace(PluginLimitsSection(), **{name: own}))
+        requested = replace(NOBODY_ASKED, **{name: asked})
+        return int(getattr(limits_for(general, section, requested), name))
+
+    assert limit(None, None) == base
+    assert limit(base * 2, None) == base * 2
+    assert limit(base // 2, None) == base // 2
+    assert limit(None, base // 2) == base // 2
+    assert limit(None, base * 2) == base
+    assert limit(base * 2, base * 4) == base * 2

@@ -1,0 +1,191 @@
+"""Spans: free while off; on, they reach a real OTLP/HTTP receiver."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from agent import __version__
+from agent.steps import Progress, Steps
+from agent.telemetry import Telemetry, endpoint_of
+
+
+class Receiver(HTTPServer):
+    """Keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.paths: list[str] = []
+        self.requests: list[ExportTraceServiceRequest] = []
+
+    @property
+    def endpoint(self) -> str:
+        """Its base address."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def spans(self) -> dict[str, Span]:
+        """What arrived, by name."""
+        return {
+            span.name: span
+            for request in self.requests
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        }
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads one export."""
+
+    def do_POST(self) -> None:
+        """Keep it and say yes."""
+        assert isinstance(self.server, Receiver)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.paths.append(self.path)
+        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A collector on loopback."""
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def attributes(span: Span) -> dict[str, object]:
+    """The facts of a span."""
+    return {
+        fact.key: getattr(fact.value, str(fact.value.WhichOneof("value")))
+        for fact in span.attributes
+    }
+
+
+OFF = """
+import sys
+from agent.telemetry import Telemetry
+telemetry = Telemetry("")
+with telemetry.span("plugin.call", plugin_id="x") as span:
+    span.set_attribute("plugin.function", "run")
+telemetry.close()
+assert not telemetry.is_on
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def test_off_imports_nothing() -> None:
+    """Without an endpoint no module of OpenTelemetry is loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", OFF], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_spans_arrive_with_their_parents(receiver: Receiver) -> None:
+    """Nested blocks are children; names, attributes and the service are those of contract §9."""
+    telemetry = Telemetry(receiver.endpoint + "/")
+    assert telemetry.is_on
+    with telemetry.span("agent.update", plugin_id="org.example.hello") as outer:
+        with telemetry.span("agent.fetch", plugin_id="org.example.hello", plugin_fuel_used=7):
+            pass
+        outer.set_attribute("agent.outcome", "committed")
+    telemetry.close()
+    assert not telemetry.is_on
+    spans = receiver.spans()
+    assert set(spans) == {"agent.update", "agent.fetch"}
+    assert set(receiver.paths) == {"/v1/traces"}
+    update, fetch = spans["agent.update"], spans["agent.fetch"]
+    assert fetch.parent_span_id == update.span_id
+    assert fetch.trace_id == update.trace_id
+    assert update.parent_span_id == b""
+    assert attributes(update) == {"plugin.id": "org.example.hello", "agent.outcome": "committed"}
+    assert attributes(fetch)["plugin.fuel_used"] == 7
+    resource = {
+        fact.key: fact.value.string_value
+        for fact in receiver.requests[0].resource_spans[0].resource.attributes
+    }
+    assert resource["service.name"] == "stack-composer-agent"
+    assert resource["service.version"] == __version__
+
+
+def test_an_error_is_on_its_span(receiver: Receiver) -> None:
+    """What ended a block badly is recorded, and goes on."""
+    telemetry = Telemetry(receiver.endpoint)
+    with pytest.raises(ValueError, match="no"), telemetry.span("agent.verify"):
+        raise ValueError("no")
+    telemetry.close()
+    span = receiver.spans()["agent.verify"]
+    assert span.status.code == 2
+    assert [event.name for event in span.events] == ["exception"]
+
+
+def test_the_pipelines_steps_are_spans(receiver: Receiver) -> None:
+    """Each step is shown, named for an outcome, and traced."""
+    shown: list[tuple[str, str]] = []
+    telemetry = Telemetry(receiver.endpoint)
+    progress = Progress(
+        lambda plugin_id, step: shown.append((plugin_id, step)), lambda _: None, lambda _: None
+    )
+    steps = Steps(telemetry, progress)
+    with steps.stepping("org.example.hello", "check"):
+        pass
+    with pytest.raises(ValueError, match="no"), steps.stepping("org.example.hello", "verify"):
+        raise ValueError("no")
+    telemetry.close()
+    assert steps.now == "verify"
+    assert shown == [("org.example.hello", "check"), ("org.example.hello", "verify")]
+    assert set(receiver.spans()) == {"agent.check", "agent.verify"}
+
+
+def test_nobody_need_watch() -> None:
+    """The silent progress takes everything and shows nothing."""
+    steps = Steps(Telemetry(""), Progress.silent())
+    with steps.stepping("org.example.hello", "fetch"):
+        steps.progress.bytes_total(3)
+        steps.progress.bytes_done(3)
+    assert steps.now == "fetch"
+
+
+def test_steps_begin_anew_for_each_plugin() -> None:
+    """The place and the version of the plugin before are forgotten."""
+    steps = Steps(Telemetry(""), Progress.silent())
+    before = (steps.now, steps.version)
+    with steps.stepping("org.example.hello", "fetch"):
+        steps.version = "0.2.0"
+    steps.begin()
+    assert (steps.now, steps.version) == before
+
+
+def test_closing_twice_is_closing_once(receiver: Receiver) -> None:
+    """Nothing is sent twice."""
+    telemetry = Telemetry(receiver.endpoint)
+    with telemetry.span("a"):
+        pass
+    telemetry.close()
+    telemetry.close()
+    with telemetry.span("b"):
+        pass
+    assert set(receiver.spans()) == {"a"}
+    assert len(receiver.requests) == 1
+
+
+def test_the_config_wins_over_the_standard_variable() -> None:
+    """Neither: off."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://standard:4318"}
+    assert endpoint_of("http://ours:4318", environ) == "http://ours:4318"
+    assert endpoint_of("", environ) == "http://standard:4318"
+    assert endpoint_of("", {}) == ""
