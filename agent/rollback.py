@@ -80,13 +80,14 @@ def _target(context: Context, leaving: Generation, to_version: str | None) -> Ge
     """The release before a trial, else the newest committed one that is not rejected."""
     plugin_id, ledger = leaving.plugin_id, context.ledger
     others = [g for g in ledger.generations(plugin_id) if g.release != leaving.release]
+    served = [g for g in others if g.committed_at is not None]
     if to_version is not None:
-        for generation in others:
+        for generation in served:
             if generation.version == to_version:
                 return generation
-        kept = ", ".join(g.version for g in others) or "none"
+        kept = ", ".join(g.version for g in served) or "none"
         raise NotFoundError(
-            f"cannot roll back {plugin_id} to {to_version}: kept are {kept}",
+            f"cannot roll back {plugin_id} to {to_version}: kept and once committed are {kept}",
             hint=f"agent pull {plugin_id}:{to_version} --allow-downgrade",
         )
     trial = ledger.trial(plugin_id)
@@ -95,7 +96,7 @@ def _target(context: Context, leaving: Generation, to_version: str | None) -> Ge
             if generation.release == trial.previous:
                 return generation
     rejected = ledger.rejections(plugin_id)
-    good = [g for g in others if g.committed_at is not None and g.release not in rejected]
+    good = [g for g in served if g.release not in rejected]
     if not good:
         raise NotFoundError(
             f"cannot roll back {plugin_id}: no good release is kept beside {leaving.version}",

@@ -91,6 +91,8 @@ class Pipeline:
                 cause = translated(error)
                 if cause is None:
                     raise
+                if isinstance(cause, NotFoundError) and cause.hint is None:
+                    cause.hint = f"agent tags {plugin_id}"
                 refused = cause.exit_code in (6, 7, 8, 9)
                 kind = Kind.REFUSED if refused else Kind.FAILED
                 outcome = Outcome(
@@ -252,7 +254,8 @@ class Pipeline:
                     return outcome_of(candidate, Kind.STAGED, "stage", "sealed, not activated")
                 trial = stage.activate(channel=channel)
                 if trial.is_over_at_once:
-                    with self._steps.stepping(plugin_id, "commit"):
+                    # What can't be removed now is removed the next time.
+                    with self._steps.stepping(plugin_id, "commit"), contextlib.suppress(OSError):
                         prune(context, plugin_id)
                     return outcome_of(candidate, Kind.COMMITTED, "commit", "serving")
         except Exception as error:

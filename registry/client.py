@@ -124,6 +124,7 @@ class HttpRepository:
                 file,
                 digest=descriptor.digest,
                 size_bytes=descriptor.size_bytes,
+                what=f"blob {descriptor.digest} of {self._location.text}",
                 progress=progress,
             )
             file.flush()

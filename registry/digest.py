@@ -72,6 +72,7 @@ def copy_verified(
     *,
     digest: str,
     size_bytes: int,
+    what: str,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Copy a blob in pieces of at most 1 MiB and check it on the way.
@@ -84,6 +85,7 @@ def copy_verified(
         sink: Gets the bytes.
         digest: ``sha256:<hex>`` as promised.
         size_bytes: The size as promised.
+        what: For messages.
         progress: Called with the number of bytes of each piece.
 
     Raises:
@@ -95,8 +97,7 @@ def copy_verified(
         piece = source.read(min(CHUNK_BYTES, missing))
         if not piece:
             message = (
-                f"cannot accept blob {digest}: got {size_bytes - missing} bytes, "
-                f"expected {size_bytes}"
+                f"cannot accept {what}: got {size_bytes - missing} bytes, expected {size_bytes}"
             )
             raise ContentError(message)
         sha256.update(piece)
@@ -105,8 +106,8 @@ def copy_verified(
         if progress is not None:
             progress(len(piece))
     if source.read(1):
-        message = f"cannot accept blob {digest}: got more than the {size_bytes} bytes it should be"
+        message = f"cannot accept {what}: got more than the {size_bytes} bytes it should be"
         raise ContentError(message)
     if (got := "sha256:" + sha256.hexdigest()) != digest:
-        message = f"cannot accept blob {digest}: its bytes are {got}"
+        message = f"cannot accept {what}: its bytes are {got}"
         raise ContentError(message)

@@ -98,7 +98,8 @@ def shown(url: str) -> str:
 def _authentication_hint(url: str, challenge: str) -> str:
     if challenge.lower().startswith("bearer"):
         return "; this registry asks for a token, and tokens come in a later version"
-    return f"; log in with: agent login {urlsplit(url).netloc}"
+    host = urlsplit(url).netloc
+    return f"; put the user and password of {host} into the docker config, as docker login does"
 
 
 def _errors_of(body: bytes) -> tuple[set[str], str]:

@@ -248,6 +248,7 @@ class LayoutRepository:
                 file,
                 digest=descriptor.digest,
                 size_bytes=descriptor.size_bytes,
+                what=f"blob {descriptor.digest} of {self._location.text}",
                 progress=progress,
             )
             file.flush()

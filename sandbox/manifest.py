@@ -185,7 +185,7 @@ def _judge_host(plugin: Table, host_version: str, satisfies: Callable[[str, str]
     abi = plugin.integer("abi", default=ABI)
     if abi != ABI:
         raise IncompatibleError(
-            f"cannot use {plugin.file}: it needs host ABI {abi}, this host has {ABI}; "
+            f"cannot use {plugin.file}: plugin.abi is {abi}, this host has {ABI}; "
             "upgrade the host or take an older version of the plugin"
         )
     requirement = plugin.text("min_host", default=None)
@@ -197,8 +197,8 @@ def _judge_host(plugin: Table, host_version: str, satisfies: Callable[[str, str]
         raise plugin.wrong("min_host", requirement, f"a version requirement ({error})") from error
     if not fits:
         raise IncompatibleError(
-            f"cannot use {plugin.file}: it needs host {requirement}, this is {host_version}; "
-            "upgrade the host or take an older version of the plugin"
+            f"cannot use {plugin.file}: plugin.min_host is {requirement!r}, "
+            f"this host is {host_version}; upgrade the host or take an older version of the plugin"
         )
     return abi
 

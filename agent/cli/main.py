@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except SystemExit:
-        return 0  # click's way to say that the reader of our output went away: no fault of ours
+        return 0  # click's own: a completion is answered, or our output's reader went away
     except click.ClickException as error:
         app.out.error("usage", error.format_message(), _usage_hint(error))
         return error.exit_code

@@ -478,7 +478,7 @@ def test_a_huge_error_is_read_in_part(server: Misbehaving) -> None:
             handler.wfile.write(chunk(b"x" * 65536))
 
     server.route = route
-    with open_at(server) as repository, pytest.raises(AuthenticationError, match="agent login"):
+    with open_at(server) as repository, pytest.raises(AuthenticationError, match="docker login"):
         repository.tags()
 
 

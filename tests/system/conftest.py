@@ -1,12 +1,13 @@
 """What the system tests share: one docker-registry, a fresh repository prefix for each test."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.system import CountedRegistry, Machine, Publisher, counted_registry
+from support.system import PLUGIN_ID, CountedRegistry, Machine, Publisher, counted_registry
 
 _NUMBERS = itertools.count()
 
@@ -19,6 +20,14 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     for name in ("STACK_COMPOSER_HOME", "STACK_COMPOSER_CONFIG", "SOURCE_DATE_EPOCH"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let children hear SIGINT, also where a shell started us in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +49,11 @@ def publisher(machine: Machine, tmp_path: Path) -> Publisher:
     someone = Publisher(machine, tmp_path / "publisher")
     someone.trusted_by(machine)
     return someone
+
+
+@pytest.fixture
+def installed(machine: Machine, publisher: Publisher) -> Machine:
+    """A host with 0.1.0 installed."""
+    publisher.release("0.1.0")
+    machine.run("pull", PLUGIN_ID)
+    return machine

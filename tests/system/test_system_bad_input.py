@@ -407,8 +407,8 @@ CASES: dict[Callable[[Scene], str | None], tuple[int, tuple[str, ...]]] = {
     below_floor: (8, (PLUGIN_ID, "0.0.9", "floor 0.1.0")),
     stem_of_another: (8, ("org.example.thief", STEM, PLUGIN_ID)),
     stem_changed: (8, (PLUGIN_ID, STEM, "renamed-plugin")),
-    newer_abi: (8, (PLUGIN_ID, "ABI 2")),
-    newer_host: (8, (PLUGIN_ID, "host >=9.0")),
+    newer_abi: (8, (PLUGIN_ID, "plugin.abi")),
+    newer_host: (8, (PLUGIN_ID, "plugin.min_host", ">=9.0")),
     unreadable_min_host: (6, (PLUGIN_ID, "min_host", "newest")),
 }
 

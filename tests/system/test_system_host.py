@@ -26,14 +26,6 @@ SPINS = """(module (memory (export "memory") 1)
   (func (export "run") (param i32 i32) (result i64) (loop $l (br $l)) (i64.const 0)))"""
 
 
-@pytest.fixture
-def installed(machine: Machine, publisher: Publisher) -> Machine:
-    """A host with 0.1.0 installed."""
-    publisher.release("0.1.0")
-    machine.run("pull", PLUGIN_ID)
-    return machine
-
-
 def test_no_call_fails_while_another_process_updates(
     installed: Machine, publisher: Publisher
 ) -> None:

@@ -189,3 +189,13 @@ def test_the_config_wins_over_the_standard_variable() -> None:
     assert endpoint_of("http://ours:4318", environ) == "http://ours:4318"
     assert endpoint_of("", environ) == "http://standard:4318"
     assert endpoint_of("", {}) == ""
+
+
+def test_a_collector_that_is_down_does_no_harm() -> None:
+    """What could not be sent is lost, and nothing else."""
+    with Receiver() as gone:
+        telemetry = Telemetry(gone.endpoint)
+    with telemetry.span("agent.check"):
+        pass
+    telemetry.close()
+    assert not telemetry.is_on

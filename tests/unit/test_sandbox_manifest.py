@@ -184,8 +184,8 @@ def test_a_wrong_value_in_another_table_is_refused_by_key(extra: str, named: str
 @pytest.mark.parametrize(
     ("key", "value", "match"),
     [
-        ("abi", "2", "needs host ABI 2, this host has 1"),
-        ("min_host", '">=9.0"', "needs host >=9.0, this is 0.1.0"),
+        ("abi", "2", "plugin.abi is 2, this host has 1"),
+        ("min_host", '">=9.0"', "plugin.min_host is .>=9.0., this host is 0.1.0"),
         ("kind", '"native"', "plugin.kind is 'native'"),
     ],
 )

@@ -1,0 +1,187 @@
+"""Several agents at one tree, several plugins in one run."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent import context as agent_context
+from agent.cli import change
+from agent.files import Files
+from agent.staging import Stage
+from support.system import (
+    PLUGIN_ID,
+    CountedRegistry,
+    Machine,
+    Publisher,
+)
+
+RETRIEVAL = {'["log"]': '["log", "retrieval"]'}
+OTHER_ID = "org.example.other"
+
+
+def test_two_agents_at_once_are_both_fine(installed: Machine, publisher: Publisher) -> None:
+    """Two processes update the same plugin: one takes it, both end with 0, one release serves."""
+    publisher.release("0.2.0")
+    command = installed.command("update", "--format", "json")
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outcomes = set()
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        outcomes.add(json.loads(out)["plugins"][0]["outcome"])
+    assert "trial" in outcomes
+    assert outcomes <= {"trial", "current", "pending"}
+    assert installed.version() == "0.2.0"
+    assert installed.json("list").row["state"] == "trial"
+    events = installed.json("history", PLUGIN_ID).document["events"]
+    assert [e["event"] for e in events] == ["activated", "committed", "activated"]
+
+
+def interposed(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have something happen once, when a release is fetched and the lock is not yet taken."""
+    compile_release = Stage.compile
+
+    def compile_later(stage: Stage) -> None:
+        monkeypatch.setattr(Stage, "compile", compile_release)
+        act()
+        compile_release(stage)
+
+    monkeypatch.setattr(Stage, "compile", compile_later)
+
+
+def test_the_plan_is_checked_again_under_the_lock(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent takes the same release meanwhile: it goes live once, and both are fine."""
+    publisher.release("0.2.0")
+    interposed(monkeypatch, lambda: installed.run("update"))
+    row = installed.json("update").row
+    assert (row["outcome"], row["to"]) == ("current", "0.2.0")
+    events = installed.json("history", PLUGIN_ID).document["events"]
+    assert [e["event"] for e in events] == ["activated", "committed", "activated"]
+
+
+def test_a_plan_made_beside_another_release_is_given_up(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent takes a newer release meanwhile: 11, and the newer one stays."""
+    publisher.release("0.2.0")
+    publisher.release("0.2.1", sample="0.2.0")
+    interposed(monkeypatch, lambda: installed.run("update"))
+    row = installed.json("pull", f"{PLUGIN_ID}:0.2.0", expect=11).row
+    assert row["outcome"] == "failed"
+    assert installed.version() == "0.2.1"
+
+
+def test_a_full_disk_costs_nothing_that_was_kept(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space while a kept release is taken again: 1 with a hint, and it is still kept."""
+    installed.configure(probation="0s")
+    publisher.release("0.2.0")
+    installed.run("update")
+
+    def fill_the_disk() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/aot")
+
+    interposed(monkeypatch, fill_the_disk)
+    before = installed.snapshot()
+    ran = installed.json("pull", f"{PLUGIN_ID}:0.1.0", "--allow-downgrade", expect=1)
+    assert ran.row["outcome"] == "failed"
+    assert "agent prune" in ran.err
+    assert installed.snapshot() == before
+    assert installed.json("rollback", PLUGIN_ID).row["to"] == "0.1.0"
+
+
+@contextmanager
+def tree_locked(machine: Machine) -> Iterator[None]:
+    """Hold the tree's lock as another agent would."""
+    with Files().lock(machine.plugins / ".store" / ".lock", timeout_s=5):
+        yield
+
+
+def test_a_tree_that_stays_locked_is_busy(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the wait: 11, nothing changed, and the next run goes on as if nothing had been."""
+    import agent.rollback
+    import agent.update
+
+    publisher.release("0.2.0")
+    before = installed.snapshot()
+    for module in (agent_context, agent.update, agent.rollback, change):
+        monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
+    with tree_locked(installed):
+        for verb in ("update", "pull"):
+            arguments = (PLUGIN_ID,) if verb == "pull" else ()
+            row = installed.json(verb, *arguments, expect=11).row
+            assert row["outcome"] == "failed"
+        installed.run("rollback", PLUGIN_ID, expect=11)
+        installed.run("prune", expect=11)
+        assert installed.run("call", PLUGIN_ID, "run", "Jane").out == "Hello, Jane"
+        installed.run("check")
+    assert installed.snapshot() == before
+    assert installed.json("update").row["outcome"] == "trial"
+
+
+def test_one_broken_registry_does_not_keep_the_others_back(
+    installed: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """The others are updated; mixed results are 12, and each plugin has its row."""
+    layouts = f"oci:{tmp_path}/layouts"
+    publisher.push(
+        publisher.plugin("0.1.0", plugin_id="org.example.aaa", stem="aaa"), "--registry", layouts
+    )
+    installed.run("pull", "org.example.aaa", "--registry", layouts)
+    shutil.rmtree(tmp_path / "layouts")
+    publisher.release("0.2.0")
+    ran = installed.json("update", expect=12)
+    rows = {row["id"]: row for row in ran.document["plugins"]}
+    assert rows["org.example.aaa"]["outcome"] == "failed"
+    assert rows["org.example.aaa"]["from"] == "0.1.0"
+    assert (rows[PLUGIN_ID]["outcome"], rows[PLUGIN_ID]["to"]) == ("trial", "0.2.0")
+    assert installed.json("check", expect=12).document["plugins"][0]["action"] == "skip"
+    # Both fail in the same way: that way's code.
+    publisher.push(
+        publisher.plugin("0.1.0", plugin_id="org.example.bbb", stem="bbb"), "--registry", layouts
+    )
+    installed.run("pull", "org.example.bbb", "--registry", layouts)
+    shutil.rmtree(tmp_path / "layouts")
+    installed.run("update", "org.example.aaa", "org.example.bbb", expect=3)
+
+
+def test_a_plugin_that_is_not_installed_is_not_updated(installed: Machine) -> None:
+    """Naming it is 3, beside another 12."""
+    assert installed.json("update", OTHER_ID, expect=3).row["outcome"] == "failed"
+    installed.run("update", OTHER_ID, PLUGIN_ID, expect=12)
+
+
+def test_old_releases_are_pruned(installed: Machine, publisher: Publisher) -> None:
+    """``update.keep`` releases stay, what serves among them."""
+    installed.configure(probation="0s", update="keep = 2")
+    for version in ("0.1.1", "0.1.2", "0.1.3"):
+        publisher.release(version)
+        installed.run("update")
+    assert installed.json("info", PLUGIN_ID).row["kept"] == ["0.1.3", "0.1.2"]
+    assert installed.json("prune").document["removed"] == []
+    installed.run("rollback", PLUGIN_ID)
+    assert installed.version() == "0.1.2"
+
+
+def test_offline_nothing_is_asked(installed: Machine, docker: CountedRegistry) -> None:
+    """``--offline``: 5, no request; what is installed runs."""
+    docker.requests()
+    ran = installed.json("update", "--offline", expect=5)
+    assert "offline" in ran.err
+    assert docker.requests() == []
+    assert installed.run("call", PLUGIN_ID, "run", "Jane", "--offline").out == "Hello, Jane"
