@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench lint types contracts wheel check clean
+.PHONY: demo test bench soak lint types contracts wheel check clean
 .DELETE_ON_ERROR:
+# What this shell sets for other agents (the README's tour does) is not for demo, tests and bench.
+unexport $(filter STACK_COMPOSER_% OTEL_%,$(.VARIABLES))
 
 demo: $(VENV)/ready
 	@$(BIN)/python deploy/demo.py
@@ -19,6 +21,10 @@ bench: $(VENV)/ready
 	@for figure in startup swap check pull; do \
 	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
+
+# Minutes: hundreds of kills, long stories, real small and read-only disks (as root).
+soak: $(VENV)/ready
+	$(BIN)/python -m pytest -m soak -s tests/soak $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -6,14 +6,30 @@ in the ledger at every instant* and *a rejected release never goes live again un
 ``recover`` can finish or undo what a crash left. All are called under the tree's lock.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from agent.errors import AgentError
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.model import Event, Generation, Samples, Trial
 from agent.probation import Judgement, Verdict, judge
 from agent.requirement import is_newer
+
+_LOG = logging.getLogger("stack_composer.tree")
+
+
+class Audit(Protocol):
+    """Who writes down what becomes of releases."""
+
+    def release(self, outcome: str, generation: Generation, reason: str, *, required: bool) -> None:
+        """Write a line; where that fails, raise if it is required."""
+
+
+def _no_problem(_generation: Generation) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +40,16 @@ class Activation:
         ledger: Where intentions and rejections are written first.
         tree: Where ``current`` moves.
         clock: Seconds since the epoch.
+        problem: Why a sealed release could not serve (no longer trusted, broken bytes); None
+            where it could.
+        audit: Is told of every step before it is taken; None: nobody asks.
     """
 
     ledger: Ledger
     tree: Tree
     clock: Callable[[], float]
+    problem: Callable[[Generation], str | None] = _no_problem
+    audit: Audit | None = None
 
     def live(self, plugin_id: str) -> Generation | None:
         """The generation that serves; None where there is none, or the ledger lost it."""
@@ -52,6 +73,10 @@ class Activation:
 
         Returns:
             The trial; over already where ``ends_at`` equals ``started_at``.
+
+        Raises:
+            OSError, sqlite3.Error: The disk, the ledger or the audit log failed: before the
+                flip nothing has changed, after it ``recover`` finishes.
         """
         now = self.clock()
         previous = self._good(generation.plugin_id)
@@ -63,10 +88,14 @@ class Activation:
             started_at=now,
             ends_at=now + length_s,
         )
+        over = f"over {previous.version}" if previous else "as the first"
+        self._tell("activating", generation, over, required=True)
         self.ledger.intend(generation, trial, channel=channel)
         self.tree.flip(generation)
-        self._project(generation)
         self._record(generation, "activated", f"on trial for {length_s} s" if length_s else "")
+        if length_s:
+            self._tell("trial", generation, f"{over}, for {length_s} s")
+        self._project(generation)
         if not length_s:
             self.commit(trial)
         return trial
@@ -78,6 +107,7 @@ class Activation:
         floor = installed.floor if installed else None
         if floor is None or is_newer(generation.version, floor):
             floor = generation.version
+        self._tell("committed", generation, f"floor {floor}")
         self.ledger.commit(generation, floor=floor, at=self.clock())
         self._record(generation, "committed", f"floor {floor}")
 
@@ -92,6 +122,9 @@ class Activation:
             kind: The history's word: "rolled back" (unasked) or "rollback" (asked for).
             reason: Why, for people.
         """
+        back = f"{target.version} serves" if target else "nothing serves"
+        asked = kind == "rollback"
+        self._tell("rolled_back", leaving, f"{reason}; {back}", required=asked)
         self.ledger.turn_back(
             leaving, target=target.release if target else None, reason=reason, at=self.clock()
         )
@@ -101,9 +134,12 @@ class Activation:
     def judge(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         """Judge the open trial by the recorded samples, and act on the verdict.
 
+        What a crash left is finished first: a release that never went live is not judged.
+
         Returns:
             The trial and the judgement; None where no trial is open.
         """
+        self.recover_one(plugin_id)
         trial = self.ledger.trial(plugin_id)
         if trial is None:
             return None
@@ -115,10 +151,34 @@ class Activation:
         return trial, judgement
 
     def fail_trial(self, trial: Trial, *, reason: str) -> None:
-        """The trial ended badly: reject its release and go back to the one before."""
+        """The trial ended badly: reject its release and go back to a good one.
+
+        That is the release before, unless it could not serve any more; then the latest other
+        that was committed. Where there is none, nothing serves: neither what failed nor what
+        is no longer believed.
+        """
         leaving = self._generation(trial.plugin_id, trial.release)
-        target = self._generation(trial.plugin_id, trial.previous) if trial.previous else None
-        self.turn_back(leaving, target, kind="rolled back", reason=reason)
+        problems = []
+        for target in self._ways_back(trial):
+            problem = self.problem(target)
+            if problem is None:
+                self.turn_back(leaving, target, kind="rolled back", reason=reason)
+                return
+            problems.append(f"{target.version}: {problem}")
+        why = "; ".join((reason, *problems))
+        self.turn_back(leaving, None, kind="rollback failed", reason=why)
+
+    def _ways_back(self, trial: Trial) -> list[Generation]:
+        """The releases to go back to, the one before first."""
+        rejected = self.ledger.rejections(trial.plugin_id)
+        good = [
+            g
+            for g in self.ledger.generations(trial.plugin_id)
+            if g.committed_at is not None and g.release not in {trial.release, *rejected}
+        ]
+        return sorted(
+            good, key=lambda g: (g.release == trial.previous, g.committed_at), reverse=True
+        )
 
     def judgement(self, trial: Trial) -> Judgement:
         """What the samples say of a trial; no effect."""
@@ -128,12 +188,24 @@ class Activation:
             old = self.ledger.samples(trial.plugin_id, trial.previous)
         return judge(trial, new, old, self.clock())
 
+    def is_unfinished(self, plugin_id: str) -> bool:
+        """Whether a crash, or an agent at work just now, left something for ``recover``."""
+        installed, trial = self.ledger.installed(plugin_id), self.ledger.trial(plugin_id)
+        if installed is None:
+            return False
+        live = self.live(plugin_id)
+        should = trial.release if trial is not None else installed.good
+        if trial is not None and _is_uncommitted_first(trial):
+            return True
+        return installed.projection_due or (live and live.release) != should
+
     def recover(self) -> None:
         """Finish or undo what a crash left half done; idempotent. A trial is not a crash."""
         for plugin_id in self.ledger.plugin_ids():
-            self._recover(plugin_id)
+            self.recover_one(plugin_id)
 
-    def _recover(self, plugin_id: str) -> None:
+    def recover_one(self, plugin_id: str) -> None:
+        """Finish or undo what a crash left half done for one plugin; see ``recover``."""
         installed = self.ledger.installed(plugin_id)
         if installed is None:
             return
@@ -149,8 +221,9 @@ class Activation:
         elif installed.projection_due and live is not None:
             self._project(live)
         if is_void:
+            self._tell_void(trial)
             self.ledger.abandon_trial(plugin_id)
-        elif trial is not None and trial.previous is None:
+        elif trial is not None and _is_uncommitted_first(trial):
             self.commit(trial)
 
     def _serve(self, plugin_id: str, target: Generation | None, stem: str | None) -> None:
@@ -166,7 +239,13 @@ class Activation:
         self.ledger.projected(plugin_id, None)
 
     def _project(self, generation: Generation) -> None:
-        self.tree.project(generation)
+        """Refresh the flat copies; what serves does not depend on them, so a fault only waits."""
+        try:
+            self.tree.project(generation)
+        except OSError as error:
+            where = self.tree.flat_files(generation.stem)[0].with_suffix(".*")
+            _LOG.warning("cannot refresh %s: %s; the next run tries again", where, error)
+            return
         self.ledger.projected(generation.plugin_id, generation.release)
 
     def _good(self, plugin_id: str) -> Generation | None:
@@ -178,9 +257,22 @@ class Activation:
     def _generation(self, plugin_id: str, release: str) -> Generation:
         generation = self.ledger.generation(plugin_id, release)
         if generation is None:
-            message = f"the ledger lost generation {release[:12]} of {plugin_id}"
-            raise LookupError(message)
+            raise AgentError(
+                f"cannot go on with {plugin_id}: the ledger lost its release {release[:12]}",
+                hint=f"agent pull {plugin_id}",
+            )
         return generation
+
+    def _tell_void(self, trial: Trial | None) -> None:
+        void = trial and self.ledger.generation(trial.plugin_id, trial.release)
+        if void:
+            self._tell("abandoned", void, "a run ended before it went live")
+
+    def _tell(
+        self, outcome: str, generation: Generation, reason: str, *, required: bool = False
+    ) -> None:
+        if self.audit is not None:
+            self.audit.release(outcome, generation, reason, required=required)
 
     def _record(self, generation: Generation, kind: str, detail: str) -> None:
         self.ledger.record(
@@ -193,3 +285,8 @@ class Activation:
                 detail,
             )
         )
+
+
+def _is_uncommitted_first(trial: Trial) -> bool:
+    """Whether a first install died between its flip and its commit, which come at once."""
+    return trial.previous is None and trial.is_over_at_once

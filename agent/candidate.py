@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import registry
-from agent.context import Context, refusal
+from agent.admission import refusal
+from agent.context import Context
 from agent.errors import AgentError, FormatError, PolicyError, TrustError
 from agent.plan import Offer
 from agent.subjects import subject_of
@@ -61,39 +62,32 @@ class Head:
         return subject_of(self.manifest, self.manifest_bytes, digest)
 
 
-def fetch_manifest(
-    context: Context, repository: registry.Repository, offer: Offer
-) -> registry.Manifest:
-    """Fetch the OCI manifest of an offer.
-
-    Raises:
-        PolicyError: A version's tag has moved since it was first seen.
-        registry.RegistryError: As the registry answers.
-    """
-    manifest = repository.manifest(offer.digest or str(offer.tag))
-    if offer.version is not None and offer.digest is None:
-        _refuse_moved(context, repository.location, offer, manifest.digest)
-    return manifest
-
-
 def read_head(
     context: Context,
     repository: registry.Repository,
-    offer: Offer,
     artifact: registry.PluginArtifact,
 ) -> Head:
-    """Fetch an artifact's ``.toml`` and ``.sig``, and check that all agree.
+    """Fetch an artifact's ``.toml`` and ``.sig``, and parse the manifest.
 
     Raises:
-        FormatError: Id, version or stem differ from the reference or the titles.
         sandbox.SandboxError: The plugin manifest is malformed, or needs another host.
         registry.RegistryError: As the registry answers.
     """
-    location = repository.location
     plugin_bytes = repository.read_blob(artifact.plugin_manifest, max_bytes=MAX_MANIFEST_BYTES)
     signature = repository.read_blob(artifact.signature, max_bytes=MAX_SIGNATURE_BYTES)
-    where = f"{location.text}@{artifact.manifest.digest[:19]}…"
+    where = _where(repository.location, artifact)
     plugin = context.parse_manifest(plugin_bytes, where)
+    return Head(artifact, plugin, plugin_bytes, signature)
+
+
+def check_head(location: registry.Location, offer: Offer, head: Head) -> None:
+    """Check that the signed manifest is what the reference and the titles say.
+
+    Raises:
+        FormatError: Id, version or stem differ.
+    """
+    plugin, artifact = head.manifest, head.artifact
+    where = _where(location, artifact)
     if plugin.id != location.plugin_id:
         raise FormatError(
             f"cannot use {where}: its signed id is {plugin.id}, expected {location.plugin_id}"
@@ -106,7 +100,10 @@ def read_head(
         raise FormatError(
             f"cannot use {where}: its titles say {artifact.stem}, its manifest {plugin.stem}"
         )
-    return Head(artifact, plugin, plugin_bytes, signature)
+
+
+def _where(location: registry.Location, artifact: registry.PluginArtifact) -> str:
+    return f"{location.text}@{artifact.manifest.digest[:19]}…"
 
 
 def judge_head(
@@ -135,15 +132,35 @@ def judge_head(
     )
 
 
-def _refuse_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> None:
+def refuse_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> None:
+    """Refuse a version's tag that named other bytes when it was believed first.
+
+    Raises:
+        PolicyError: It did.
+    """
     tag = str(offer.tag)
-    first = context.ledger.see_digest(location.text, tag, digest, at=context.clock())
-    if first != digest:
+    first = context.ledger.seen(location.text).get(tag, (None, 0.0))[0]
+    if first not in (None, digest):
         raise PolicyError(
             f"cannot use {location.text}:{tag}: the tag was moved, got {digest}, "
             f"first seen {first}",
             reason="moved-tag",
             hint=f"if you trust the new bytes, name them: agent pull {location.text}@{digest}",
+        )
+
+
+def refuse_large_module(context: Context, artifact: registry.PluginArtifact) -> None:
+    """Refuse a module that this host would not compile, by its descriptor: nothing is fetched.
+
+    Raises:
+        FormatError: It is larger than ``sandbox.max_module_bytes``.
+    """
+    size, longest = artifact.payload.size_bytes, context.config.sandbox.max_module_bytes
+    if size > longest:
+        raise FormatError(
+            f"cannot use {artifact.manifest.digest}: its module has {size} bytes, expected "
+            f"≤ {longest}",
+            hint="raise sandbox.max_module_bytes, if this host is to run it",
         )
 
 

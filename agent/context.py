@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import registry
 from agent import __version__
 from agent.activation import Activation
+from agent.admission import admit, granted_to, problem_of
+from agent.audit import AuditLog
+from agent.auditor import Auditor, Judged
 from agent.config import Config, configured_paths, load_config, trust_store_path
-from agent.errors import NetworkError, TrustError, UsageError
+from agent.errors import NetworkError, UsageError
 from agent.files import Files
 from agent.generations import Tree
-from agent.grants import granted, limits_for
 from agent.ledger import Ledger
-from agent.model import Generation
 from agent.places import Places, find_places
 from agent.requirement import satisfies
 from agent.schema import HostSection, local_path
-from agent.subjects import subject_of
 from sandbox.manifest import PluginManifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Context:
         environ: The process environment.
         files: Performs every change on disk.
         clock: Seconds since the epoch.
+        acting: What acts, for the audit log: the command line's verb, else ``host``.
 
     Raises:
         ConfigError: See ``load_config``.
@@ -69,12 +70,16 @@ class Context:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     files: Files = field(default_factory=Files)
     clock: Callable[[], float] = time.time
+    acting: str = "host"
     places: Places = field(init=False)
     config: Config = field(init=False)
     plugins_folder: Path = field(init=False)
     system_folder: Path = field(init=False)
     tree: Tree = field(init=False)
     _ledger: Ledger | None = field(init=False, default=None)
+    _audit: Auditor | None = field(init=False, default=None)
+    _judged: dict[str, Judged] = field(init=False, default_factory=dict)
+    _trusted: "tuple[object, trust.TrustStore] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.places = find_places(
@@ -92,7 +97,7 @@ class Context:
         """Close the ledger, if it was opened."""
         if self._ledger is not None:
             self._ledger.close()
-            self._ledger = None
+            self._ledger = self._audit = None
 
     @property
     def ledger(self) -> Ledger:
@@ -103,9 +108,25 @@ class Context:
         return self._ledger
 
     @property
+    def audit(self) -> Auditor:
+        """Who writes down what is decided."""
+        if self._audit is None:
+            self._audit = Auditor(
+                AuditLog(self.places.state / "audit", self.ledger, self.files),
+                self.ledger,
+                self.tree,
+                self.clock,
+                by=self.acting,
+                judged=self._judged,
+                granted_to=functools.partial(granted_to, self),
+            )
+        return self._audit
+
+    @property
     def activation(self) -> Activation:
         """The effects that change which release serves."""
-        return Activation(self.ledger, self.tree, self.clock)
+        problem = functools.partial(problem_of, self)
+        return Activation(self.ledger, self.tree, self.clock, problem, self.audit)
 
     # -- trust
 
@@ -122,7 +143,10 @@ class Context:
         import trust
 
         path = self.trust_store_path()
-        if not path.exists():
+        stamp = self.trust_stamp()
+        if self._trusted is not None and self._trusted[0] == stamp:
+            return self._trusted[1]
+        if stamp is None:
             return trust.TrustStore.empty(path)
         store = trust.load(path, uid=os.geteuid())
         highest = self.ledger.remember_serial(str(path), store.serial)
@@ -132,7 +156,18 @@ class Context:
                 "before: an older store was put back",
                 hint=f"restore the newer file, or raise serial above {highest} after a review",
             )
+        self._trusted = (stamp, store)
         return store
+
+    def trust_stamp(self) -> tuple[str, int, int, int] | None:
+        """What changes whenever the trust store does; None where there is none."""
+        path = self.trust_store_path()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        # The change time: a mode that was loosened counts too.
+        return str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino
 
     def judge(
         self,
@@ -145,18 +180,18 @@ class Context:
         import trust
 
         now = dt.datetime.fromtimestamp(self.clock(), dt.UTC)
-        return trust.verify(subject, evidence, self.trust_store(), now, installed=installed)
+        verdict = trust.verify(subject, evidence, self.trust_store(), now, installed=installed)
+        self._judged[subject.id] = Judged.of(subject, evidence, verdict)
+        return verdict
 
-    def refusal_terms(self) -> str:
-        """What a refusal depends on: a refused candidate is judged anew when either changes."""
-        return f"trust {self.trust_store().serial}, agent {__version__}"
-
-    def ceiling_of(self, generation: Generation) -> frozenset[str] | None:
-        """The most that the key of an installed release may grant; None = no ceiling."""
-        for key in self.trust_store().keys:
-            if key.public.key_id == generation.key_id:
-                return key.max_capabilities
-        return frozenset()
+    def refusal_terms(self, plugin_id: str) -> str:
+        """What a refusal depends on: a refused candidate is judged anew when any of it changes."""
+        longest = self.config.sandbox.max_module_bytes
+        constraint = self.config.plugin(plugin_id).constraint
+        return (
+            f"trust {self.trust_store().serial}, agent {__version__}, module {longest}, "
+            f"constraint {constraint}"
+        )
 
     # -- registries
 
@@ -218,7 +253,7 @@ class Context:
         import sandbox
 
         return sandbox.Sandbox(
-            verify=functools.partial(self._admit, unsigned=unsigned, repository=repository),
+            verify=functools.partial(admit, self, unsigned=unsigned, repository=repository),
             parse=self.parse_manifest,
             cache_dir=self.places.cache,
             files=self.files,
@@ -226,59 +261,17 @@ class Context:
             on_log=on_log,
         )
 
+    def data_dir(self, plugin_id: str) -> Path:
+        """What a plugin sees under ``/plugin/data`` with ``fs_read``."""
+        chosen = _path(self.config.plugin(plugin_id).data_dir, self.places.home)
+        return chosen or self.places.data / plugin_id
+
     def prune_compiled(self) -> None:
         """Drop compiled code of payloads that no sealed release has."""
         ledger = self.ledger
         keep = {g.payload_sha256 for i in ledger.plugin_ids() for g in ledger.generations(i)}
         with contextlib.closing(self.open_sandbox()) as sandbox:
             sandbox.prune(keep)
-
-    def _admit(
-        self, files: "sandbox.PluginFiles", *, unsigned: bool, repository: str | None
-    ) -> "sandbox.Admission":
-        """Verify a set and say what it may do; raises ``TrustError`` where it is refused."""
-        import sandbox
-        import trust
-
-        manifest = self.parse_manifest(files.manifest, f"{files.stem}.toml")
-        subject = subject_of(manifest, files.manifest, files.payload)
-        ceiling: frozenset[str] | None = None
-        if not unsigned:
-            accepted = self.ledger.generation(manifest.id, subject.release)
-            evidence = trust.Evidence(
-                signature=files.signature,
-                payload=files.payload,
-                repository=accepted.repository if accepted else repository,
-            )
-            verdict = self.judge(subject, evidence, installed=accepted is not None)
-            if not verdict.accepted:
-                raise refusal(f"{manifest.id} {manifest.version}", verdict)
-            ceiling = verdict.max_capabilities
-        section = self.config.plugin(manifest.id)
-        decisions = self.ledger.decisions(manifest.id)
-        data_dir = _path(section.data_dir, self.places.home) or self.places.data / manifest.id
-        return sandbox.Admission(
-            granted=granted(self.config, manifest.id, decisions, ceiling),
-            limits=limits_for(self.config, section, manifest.limits),
-            data_dir=data_dir,
-            settings={name: _setting(value) for name, value in section.settings.items()},
-            release=subject.release,
-        )
-
-
-def refusal(what: str, verdict: "trust.Verdict") -> TrustError:
-    """The error for a verdict that is not accepted: its first bad finding."""
-    bad = next((finding for finding in verdict.findings if not finding.ok), None)
-    detail = f"{bad.rule}: {bad.detail}" if bad else "no finding"
-    return TrustError(
-        f"cannot trust {what}: {detail}",
-        hint="agent verify shows every finding; agent trust list shows whom you believe",
-    )
-
-
-def _setting(value: object) -> str:
-    """A setting as the environment variable that the plugin reads."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _path(text: str | None, home: Path) -> Path | None:

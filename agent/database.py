@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.errors import AgentError
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_PATIENCE_S = 30
+_SCHEMA_1 = """
 CREATE TABLE plugins (
     plugin_id TEXT PRIMARY KEY, good TEXT, floor TEXT, repository TEXT, channel TEXT,
     projected TEXT, projection_due INTEGER NOT NULL DEFAULT 0
@@ -57,6 +57,24 @@ CREATE TABLE decisions (
 ) STRICT;
 CREATE INDEX history_of ON history (plugin_id, number);
 """
+_SCHEMA_2 = """
+DROP TABLE refused;
+CREATE TABLE refused (
+    repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT, terms TEXT NOT NULL,
+    code TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (repository, tag)
+) STRICT;
+ALTER TABLE first_seen DROP COLUMN release;
+CREATE TABLE audit_head (
+    only INTEGER PRIMARY KEY CHECK (only = 1), lines INTEGER NOT NULL, hash TEXT NOT NULL,
+    segment INTEGER NOT NULL, size_bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE audit_refusals (
+    plugin_id TEXT NOT NULL, version TEXT NOT NULL, said TEXT NOT NULL,
+    PRIMARY KEY (plugin_id, version)
+) STRICT;
+"""
+_MIGRATIONS = (_SCHEMA_1, _SCHEMA_2)
+"""The n-th leads from version n - 1 of the schema to version n; never edited, only added to."""
 
 
 class Database:
@@ -74,9 +92,16 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._turn = threading.RLock()
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db = _connect(path)
         try:
-            self._run("PRAGMA journal_mode=WAL")
+            try:
+                self._run("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" in str(error):
+                    raise
+                # A disk that is full or read only: what is known can still be read.
+                self._db.close()
+                self._db = _connect_to_read(path)
             self._run("PRAGMA synchronous=FULL")
             self._migrate(path)
         except BaseException:
@@ -87,6 +112,28 @@ class Database:
         """Close the file; it can't be used afterwards."""
         with self._turn:
             self._db.close()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep this process's other threads away from the ledger for the length of the block.
+
+        Who needs another lock inside takes it here, so that all take both in one order.
+        """
+        with self._turn:
+            yield
+
+    @contextlib.contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Inside, a ledger that another process is writing is given up at once.
+
+        For hosts: a call never waits for a writer.
+        """
+        with self._turn:
+            self._db.execute("PRAGMA busy_timeout=50")
+            try:
+                yield
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_S * 1000}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -111,15 +158,48 @@ class Database:
             self._db.executemany(statement, rows)
 
     def _migrate(self, path: Path) -> None:
+        """Bring the schema up to date, all or nothing; what was there is backed up before."""
+        newest = len(_MIGRATIONS)
+        if self._run("PRAGMA user_version")[0][0] == newest:
+            return  # without a write: the disk may be full, or read only
         with self.transaction():
             version = int(self._run("PRAGMA user_version")[0][0])
-            if version > _SCHEMA_VERSION:
+            if version > newest:
                 raise AgentError(
-                    f"cannot open {path}: it has schema {version}, this agent knows "
-                    f"{_SCHEMA_VERSION}",
+                    f"cannot open {path}: it has schema {version}, this agent knows {newest}",
                     hint="install the newer agent again",
                 )
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
+            if version == newest:
+                return
+            if version > 0:
+                _back_up(path, path.with_name(f"{path.name}.backup-v{version}"))
+            for migration in _MIGRATIONS[version:]:
+                for statement in migration.split(";\n"):
                     self._run(statement)
-                self._run(f"PRAGMA user_version={_SCHEMA_VERSION}")
+            self._run(f"PRAGMA user_version={newest}")
+
+
+def _back_up(path: Path, copy: Path) -> None:
+    """Copy a ledger, in one step: a crash leaves the copy there was before, or an empty one.
+
+    The caller's transaction keeps other writers out; this reads beside it.
+    """
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a ledger that can't be written, as it lies there."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro&immutable=1",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )

@@ -19,10 +19,12 @@ class AgentError(Exception):
     Attributes:
         code: A kebab-case word for programs (JSON ``error.code``).
         exit_code: The process exit code of contract §7.
+        is_rule: Whether a rule of ours said no (``refused``), not a fault (``failed``).
     """
 
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
+    is_rule: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -69,6 +71,7 @@ class FormatError(AgentError):
 
     code = "format"
     exit_code = 6
+    is_rule = True
 
 
 class TrustError(AgentError):
@@ -76,6 +79,7 @@ class TrustError(AgentError):
 
     code = "trust"
     exit_code = 7
+    is_rule = True
 
 
 class PolicyError(AgentError):
@@ -90,6 +94,7 @@ class PolicyError(AgentError):
 
     code = "policy"
     exit_code = 8
+    is_rule = True
 
     def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -101,6 +106,7 @@ class UnhealthyError(AgentError):
 
     code = "unhealthy"
     exit_code = 9
+    is_rule = True
 
 
 class RollbackError(AgentError):
@@ -130,19 +136,30 @@ class DeadlineError(GuestError):
     exit_code = 124
 
 
+def of_code(code: str, message: str, *, reason: str, hint: str | None = None) -> AgentError:
+    """The error of a family that was remembered by its code.
+
+    Args:
+        code: An ``AgentError.code``.
+        message: See ``AgentError``.
+        reason: For a ``PolicyError``.
+        hint: See ``AgentError``.
+    """
+    for family in (TrustError, FormatError, NotFoundError):
+        if family.code == code:
+            return family(message, hint=hint)
+    return PolicyError(message, reason=reason, hint=hint)
+
+
 def translated(error: Exception) -> AgentError | None:
     """The agent's error for a room's; None for a bug, which must stay a traceback."""
     if isinstance(error, AgentError):
         return error
-    hint = getattr(error, "hint", None)
-    for kind, family in _families():
+    for kind, family, reason in _families():
         if isinstance(error, kind):
             if family is PolicyError:
-                reason = "moved-tag" if type(error).__name__ == "TagMovedError" else "incompatible"
-                if type(error).__name__ == "CapabilityDenied":
-                    reason = "capability"
-                return PolicyError(str(error), reason=reason, hint=hint)
-            return family(str(error), hint=hint)
+                return PolicyError(str(error), reason=reason)
+            return family(str(error))
     if isinstance(error, TimeoutError):
         return BusyError(str(error), hint="try again when the other agent command has ended")
     if isinstance(error, OSError):
@@ -163,35 +180,35 @@ def _from_system(error: OSError) -> AgentError:
     return AgentError(f"cannot use{where or ' a file'}: {what}", hint=hint)
 
 
-def _families() -> tuple[tuple[type[Exception], type[AgentError]], ...]:
-    """The rooms' error classes, most special first, with the family each becomes."""
+def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:
+    """The rooms' classes, most special first: the family each becomes, a policy's reason."""
     import registry.errors as r
     import sandbox.errors as s
     import trust.errors as t
 
     return (
-        (r.ReferenceFormatError, UsageError),
-        (r.NotFoundError, NotFoundError),
-        (r.AuthenticationError, AuthenticationError),
-        (r.NetworkError, NetworkError),
-        (r.UnsignedError, TrustError),
-        (r.ContentError, FormatError),
-        (r.TagMovedError, PolicyError),
-        (r.BusyError, BusyError),
-        (r.RegistryError, AgentError),
-        (t.SignatureFormatError, TrustError),
-        (t.StoreBusyError, BusyError),
-        (t.StoreError, UsageError),
-        (t.TrustError, UsageError),
-        (s.ManifestError, FormatError),
-        (s.BadModule, FormatError),
-        (s.IncompatibleError, PolicyError),
-        (s.CapabilityDenied, PolicyError),
-        (s.MissingExport, NotFoundError),
-        (s.PluginNotFoundError, NotFoundError),
-        (s.ArgumentError, UsageError),
-        (s.DeadlineExceeded, DeadlineError),
-        (s.UnhealthyError, UnhealthyError),
-        (s.CallError, GuestError),
-        (s.SandboxError, AgentError),
+        (r.ReferenceFormatError, UsageError, ""),
+        (r.NotFoundError, NotFoundError, ""),
+        (r.AuthenticationError, AuthenticationError, ""),
+        (r.NetworkError, NetworkError, ""),
+        (r.UnsignedError, TrustError, ""),
+        (r.ContentError, FormatError, ""),
+        (r.TagMovedError, PolicyError, "moved-tag"),
+        (r.BusyError, BusyError, ""),
+        (r.RegistryError, AgentError, ""),
+        (t.SignatureFormatError, TrustError, ""),
+        (t.StoreBusyError, BusyError, ""),
+        (t.StoreError, UsageError, ""),
+        (t.TrustError, UsageError, ""),
+        (s.ManifestError, FormatError, ""),
+        (s.BadModule, FormatError, ""),
+        (s.IncompatibleError, PolicyError, "incompatible"),
+        (s.CapabilityDenied, PolicyError, "capability"),
+        (s.MissingExport, NotFoundError, ""),
+        (s.PluginNotFoundError, NotFoundError, ""),
+        (s.ArgumentError, UsageError, ""),
+        (s.DeadlineExceeded, DeadlineError, ""),
+        (s.UnhealthyError, UnhealthyError, ""),
+        (s.CallError, GuestError, ""),
+        (s.SandboxError, AgentError, ""),
     )

@@ -27,8 +27,11 @@ class Files:
     """
 
     def make_folder(self, path: Path, *, mode: int = 0o755) -> None:
-        """Create ``path`` and its parents; an existing folder is left as it is."""
+        """Create ``path`` and its parents, durably; an existing folder is left as it is."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(mode=mode, parents=True, exist_ok=True)
+        for folder in reversed(missing):
+            self.sync_folder(folder.parent)
 
     @contextlib.contextmanager
     def temporary(self, folder: Path, *, mode: int = 0o600) -> Iterator[tuple[BinaryIO, Path]]:
@@ -70,6 +73,30 @@ class Files:
             file.flush()
             self.publish(temporary, path)
 
+    def append_line(self, path: Path, line: bytes, *, mode: int = 0o600) -> None:
+        """Add a line at the end of a file, created where it is missing, and make it durable.
+
+        What could not be written as a whole is taken back if the disk allows; a crash can
+        leave a part of the line. There must be one writer at a time.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, mode)
+        try:
+            before_bytes = os.fstat(descriptor).st_size
+            try:
+                left = memoryview(line)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                self.sync_file(path)
+                if not before_bytes:
+                    self.sync_folder(path.parent)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, before_bytes)
+                raise
+        finally:
+            os.close(descriptor)
+
     def symlink_atomic(self, target: str, path: Path) -> None:
         """Point the symbolic link ``path`` at ``target`` in one step."""
         temporary = path.parent / f".tmp-{os.getpid()}-{time.monotonic_ns()}"
@@ -97,13 +124,15 @@ class Files:
         self.sync_file(path)
 
     def seal_folder(self, path: Path, *, mode: int) -> None:
-        """Set a folder's permission bits and flush its entries."""
-        self.sync_folder(path)
+        """Set a folder's permission bits, and flush them and its entries."""
         path.chmod(mode)
+        self.sync_folder(path)
 
     def remove(self, path: Path) -> None:
-        """Remove a file; one that is not there is no error."""
-        path.unlink(missing_ok=True)
+        """Remove a file, durably; one that is not there is no error."""
+        if os.path.lexists(path):
+            path.unlink(missing_ok=True)
+            self.sync_folder(path.parent)
 
     def remove_tree(self, path: Path) -> None:
         """Remove a folder and all in it; sealed (read-only) folders included."""

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import filecmp
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,9 +74,11 @@ class Tree:
         names = sorted(entry.name for entry in store.iterdir() if _ID.fullmatch(entry.name))
         return tuple(name for name in names if self.current(name) is not None)
 
-    def flat_manifest(self, stem: str) -> Path:
-        """Where the flat copy of a manifest lies, whether it is there or not."""
-        return self.root / f"{_checked(_STEM, stem)}.toml"
+    def flat_files(self, stem: str) -> tuple[Path, ...]:
+        """Where the flat copies lie, whether they are there or not."""
+        return tuple(
+            self.root / f"{_checked(_STEM, stem)}.{end}" for end in ("wasm", "sig", "toml")
+        )
 
     # -- writing
 
@@ -120,6 +123,9 @@ class Tree:
         }
         held = {name: data for name, data in small.items() if data is not None}
         if _holds(final, f"{stem}.wasm", plugin.payload, held):
+            # A removal that a crash cut short may have opened it.
+            if stat.S_IMODE(final.stat().st_mode) != _SEALED_FOLDER:
+                self._files.seal_folder(final, mode=_SEALED_FOLDER)
             return final
         staging = final.parent / f".staging-{final.name}"
         self._files.make_folder(final.parent)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from agent.context import Context, Options
-from agent.errors import NotFoundError, TrustError, UsageError, translated
+from agent.errors import FormatError, NotFoundError, PolicyError, UsageError, translated
 from agent.served import Served
 from agent.telemetry import Telemetry, endpoint_of
 from agent.tracing import traced_call
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sandbox import LogRecord, Plugin
 
 _LOG = logging.getLogger("stack_composer.host")
-_READ_AGAIN = 3
+_LOOK_AGAIN = 3
 
 
 class PluginHost:
@@ -63,7 +63,7 @@ class PluginHost:
         self._telemetry = Telemetry(
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
-        self._watch = Watch(self._context)
+        self._watch = Watch(self._context, self._telemetry)
         self._served: dict[str, Served] = {}
         self._loading = threading.RLock()
 
@@ -79,12 +79,12 @@ class PluginHost:
         self.close()
 
     def close(self) -> None:
-        """Write down the counted calls, wait for running ones, let go of everything."""
-        self._watch.flush()
+        """Wait for running calls, write down what was counted, let go of everything."""
         with self._loading:
             for served in self._served.values():
                 served.close()
             self._served.clear()
+        self._watch.flush()
         self._sandbox.close()
         self._telemetry.close()
         if self._owns_context:
@@ -108,7 +108,8 @@ class PluginHost:
             AgentError, sandbox.SandboxError: It was refused, or is broken.
         """
         text = str(path)
-        stem = Path(text).name.removesuffix(".wasm").removesuffix(".toml")
+        name = Path(text).name
+        stem = name.removesuffix(".toml") if name.endswith(".toml") else name.removesuffix(".wasm")
         if "/" in text:
             return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
         owner = self._context.ledger.stem_owner(stem)
@@ -133,14 +134,14 @@ class PluginHost:
         with self._loading:
             served = self._served.get(plugin_id)
             if served is None:
-                name = self._context.tree.current(plugin_id)
-                if name is None:
+                self._watch.settle(plugin_id)
+                if self._context.tree.current(plugin_id) is None:
                     return self._load_system(plugin_id)
-                where = functools.partial(self._context.tree.current, plugin_id)
-                load = functools.partial(self._load_generation, plugin_id)
-                plugin = self._load_first(plugin_id, name)
-                served = Served(plugin_id, Slot(plugin), name=name, where=where, load=load)
-                self._served[plugin_id] = served
+                self._served[plugin_id] = self._load_first(plugin_id)
+            else:
+                served.follow(now=True)
+                if served.refused is not None:
+                    raise served.refused.with_traceback(None)
         return plugin_id
 
     def discover(self) -> tuple[str, ...]:
@@ -168,16 +169,20 @@ class PluginHost:
     def _serve_system_set(self, manifest: Path) -> None:
         files = read_set(manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes)
         plugin_id = self._context.parse_manifest(files.manifest, manifest.name).id
-        # The user's copy of an id shadows the system's.
-        if plugin_id not in self._served:
+        # The user's copy of an id shadows the system's, even one that is refused.
+        if self._context.tree.current(plugin_id) is None:
             self._serve_bytes(files)
 
     def _load_system(self, plugin_id: str) -> str:
+        maximum = self._context.config.sandbox.max_module_bytes
         for manifest in find_sets(self._context.system_folder):
-            files = read_set(
-                manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes
-            )
-            if self._context.parse_manifest(files.manifest, manifest.name).id == plugin_id:
+            try:
+                files = read_set(manifest, max_module_bytes=maximum)
+                found = self._context.parse_manifest(files.manifest, manifest.name).id
+            except SandboxError as error:
+                _LOG.warning("cannot read %s: %s", manifest, error)
+                continue
+            if found == plugin_id:
                 return self._serve_bytes(files).plugin_id
         raise NotFoundError(
             f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
@@ -205,32 +210,60 @@ class PluginHost:
             span.set_attribute("plugin.release", plugin.release)
         return plugin
 
-    def _load_first(self, plugin_id: str, name: str) -> "Plugin":
+    def _load_first(self, plugin_id: str) -> Served:
         """Load what serves; where a trial's release can't be loaded, go back and load that."""
-        try:
-            return self._load_generation(plugin_id, name)
-        except (SandboxError, NotFoundError, TrustError) as error:
-            if not self._watch.give_up_trial(plugin_id, name, error):
-                raise
-            back = self._context.tree.current(plugin_id)
-            if back is None:
-                raise
-            return self._load_generation(plugin_id, back)
+        where = functools.partial(self._context.tree.current, plugin_id)
+        load = functools.partial(self._load_generation, plugin_id)
+        terms = functools.partial(self._watch.terms, plugin_id)
+        for _attempt in range(_LOOK_AGAIN):
+            name = where()
+            if name is None:
+                break
+            try:
+                slot = Slot(load(name))
+            except Exception as error:
+                self._watch.give_up_trial(plugin_id, name, error)
+                # Gone back, or another agent flipped or pruned meanwhile: look again.
+                if where() == name:
+                    raise
+                continue
+            return Served(plugin_id, slot, name=name, where=where, load=load, terms=terms)
+        raise NotFoundError(
+            f"cannot load {plugin_id}: nothing serves", hint=f"agent history {plugin_id}"
+        )
 
     def _load_generation(self, plugin_id: str, name: str) -> "Plugin":
-        """Load a sealed generation; one that was pruned meanwhile is looked up again."""
+        """Load a sealed generation; what lies there must be what its name says.
+
+        Raises:
+            FormatError: It is another release, or none.
+            PolicyError: Its module is larger than this host compiles.
+            AgentError, sandbox.SandboxError: It is refused.
+        """
+        folder = self._context.tree.named(plugin_id, name)
         maximum = self._context.config.sandbox.max_module_bytes
-        for attempt in range(_READ_AGAIN):
-            folder = self._context.tree.named(plugin_id, name)
-            manifests = find_sets(folder)
-            if manifests:
-                return self._load(read_set(manifests[0], max_module_bytes=maximum))
-            name = self._context.tree.current(plugin_id) or name
-            _LOG.debug("generation of %s went away, attempt %d", plugin_id, attempt)
-        raise NotFoundError(
-            f"cannot load {plugin_id}: {folder} holds no whole plugin",
-            hint=f"agent rollback {plugin_id}",
-        )
+        manifests = find_sets(folder)
+        if not manifests:
+            raise FormatError(
+                f"cannot load {plugin_id}: {folder} holds no whole plugin",
+                hint=f"agent rollback {plugin_id}",
+            )
+        size = manifests[0].with_suffix(".wasm").stat().st_size
+        if size > maximum:
+            raise PolicyError(
+                f"cannot load {plugin_id}: its module has {size} bytes, expected ≤ {maximum}",
+                reason="module-size",
+                hint="raise sandbox.max_module_bytes",
+            )
+        plugin = self._load(read_set(manifests[0], max_module_bytes=maximum))
+        found = f"{plugin.manifest.version}-{plugin.release[:12]}"
+        if (plugin.manifest.id, found) != (plugin_id, name):
+            plugin.close()
+            raise FormatError(
+                f"cannot load {plugin_id}: {folder} holds {plugin.manifest.id} {found}",
+                hint=f"agent rollback {plugin_id}",
+            )
+        return plugin
 
     # -- calling
 
@@ -268,6 +301,8 @@ class PluginHost:
         unloadable = served.follow()
         if unloadable is not None:
             self._watch.unloadable(served, unloadable)
+        if served.refused is not None:
+            raise served.refused.with_traceback(None)
         with served.slot.lease() as leased:
             try:
                 result = traced_call(self._telemetry, leased, function, args)

@@ -1,14 +1,32 @@
 """What is installed, for ``list``, ``info`` and ``check``: rows as contract §7 has them."""
 
 import datetime as dt
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent.admission import problem_of, refusal
 from agent.context import Context
 from agent.model import Generation
 from agent.subjects import subject_of
-from sandbox.discovery import find_sets, read_set
+from sandbox.discovery import PluginFiles, find_sets, read_set, read_texts
 from sandbox.errors import SandboxError
+from sandbox.manifest import PluginManifest
+
+if TYPE_CHECKING:
+    import trust
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which version of a plugin serves, as its folder says; none of its code was read."""
+
+    plugin_id: str
+    version: str
+    is_system: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +38,7 @@ class Entry:
         due: The trial's probation is over; the next mutating verb or open host judges it.
         source: The repository it came from; "system" in the system's folder.
         shadowed: The system's copy of the same id, which the user's hides.
+        problem: Why it is broken: its bytes changed, or it is no longer believed.
     """
 
     plugin_id: str
@@ -33,6 +52,7 @@ class Entry:
     key_id: str | None
     shadowed: Path | None = None
     due: bool = False
+    problem: str | None = None
 
     def row(self) -> dict[str, object]:
         """The JSON row."""
@@ -51,86 +71,159 @@ class Entry:
             row["shadows"] = str(self.shadowed)
         if self.due:
             row["due"] = True
+        if self.problem is not None:
+            row["problem"] = self.problem
         return row
 
 
-def entries(context: Context) -> tuple[Entry, ...]:
-    """The user's plugins, then the system's that they do not shadow."""
-    system = _system_entries(context)
+def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
+    """The user's plugins, then the system's that they do not shadow, by manifest and ledger.
+
+    Args:
+        context: The installation.
+        warn: Told of each set in the system's folder that can't be read.
+    """
+    own = {live.plugin_id: live.version for live in _live(context, None)}
+    system = {
+        plugin_id: manifest.version
+        for plugin_id, (_, manifest) in _system_sets(context, warn).items()
+        if plugin_id not in own
+    }
+    return (
+        *(Serving(plugin_id, version, is_system=False) for plugin_id, version in own.items()),
+        *(Serving(plugin_id, version, is_system=True) for plugin_id, version in system.items()),
+    )
+
+
+def entries(
+    context: Context, ids: Collection[str] | None = None, *, warn: Warn
+) -> tuple[Entry, ...]:
+    """The user's plugins, then the system's that they do not shadow; hashed and judged anew.
+
+    Args:
+        context: The installation.
+        ids: Only these; None = all.
+        warn: Told of each set in the system's folder that can't be read.
+
+    Raises:
+        UsageError, trust.StoreError: The trust store can't be used.
+    """
+    system = _system_sets(context, warn)
     found = []
-    for plugin_id in context.tree.plugin_ids():
-        live = context.activation.live(plugin_id)
-        if live is not None:
-            hidden = system.pop(plugin_id, None)
-            found.append(_entry(context, live, hidden.path if hidden else None))
-    return (*found, *system.values())
+    for live in _live(context, ids):
+        hidden = system.pop(live.plugin_id, None)
+        found.append(_entry(context, live, context.system_folder if hidden else None))
+    for plugin_id, (path, manifest) in system.items():
+        if ids is None or plugin_id in ids:
+            entry = _system_entry(context, path, manifest, warn)
+            found += [entry] if entry else []
+    return tuple(found)
 
 
 def is_whole(context: Context, generation: Generation) -> bool:
     """Whether the sealed bytes are those of the release: hashed, not only present."""
-    folder = context.tree.folder(generation)
-    try:
-        files = read_set(
-            folder / f"{generation.stem}.toml",
-            max_module_bytes=context.config.sandbox.max_module_bytes,
-        )
-        manifest = context.parse_manifest(files.manifest, f"{generation.stem}.toml")
-    except SandboxError:
-        return False
-    return subject_of(manifest, files.manifest, files.payload).release == generation.release
+    return not isinstance(_sealed(context, generation), str)
+
+
+def moment(at: float) -> str:
+    """A time for people and programs: ISO 8601, UTC, seconds."""
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds")
+
+
+def _live(context: Context, ids: Collection[str] | None) -> list[Generation]:
+    names = context.tree.plugin_ids()
+    live = [context.activation.live(name) for name in names if ids is None or name in ids]
+    return [generation for generation in live if generation is not None]
 
 
 def _entry(context: Context, live: Generation, shadowed: Path | None) -> Entry:
     trial = context.ledger.trial(live.plugin_id)
     state = "trial" if trial is not None and trial.release == live.release else "active"
     due = trial is not None and state == "trial" and context.clock() >= trial.ends_at
-    if not is_whole(context, live):
-        state = "broken"
+    problem = problem_of(context, live)
     return Entry(
         live.plugin_id,
         live.version,
         live.release,
         live.digest,
-        state,
+        "broken" if problem else state,
         context.tree.folder(live),
         live.repository or "files",
         live.capabilities,
         live.key_id,
         shadowed,
         due,
+        problem,
     )
 
 
-def _system_entries(context: Context) -> dict[str, Entry]:
-    """Flat sets of the system's folder, verified in place; one that is refused is broken."""
-    import trust
+def _sealed(context: Context, generation: Generation) -> "tuple[PluginFiles, trust.Subject] | str":
+    """The sealed bytes, hashed; or what is wrong with them."""
+    folder = context.tree.folder(generation)
+    try:
+        files, subject = _read(context, folder / f"{generation.stem}.toml")
+    except SandboxError as error:
+        return str(error)
+    if subject.release != generation.release:
+        return f"the files in {folder} were changed: they are release {subject.release[:12]}"
+    return files, subject
 
+
+def _read(context: Context, path: Path) -> "tuple[PluginFiles, trust.Subject]":
+    files = read_set(path, max_module_bytes=context.config.sandbox.max_module_bytes)
+    manifest = context.parse_manifest(files.manifest, str(path))
+    return files, subject_of(manifest, files.manifest, files.payload)
+
+
+def _refused(subject: "trust.Subject", verdict: "trust.Verdict") -> str | None:
+    """Why a verdict is not accepted; None where it is."""
+    if verdict.accepted:
+        return None
+    return refusal(f"{subject.id} {subject.version}", verdict).message
+
+
+def _system_sets(context: Context, warn: Warn) -> dict[str, tuple[Path, PluginManifest]]:
+    """Id → the manifest of a flat set in the system's folder, the first of each id."""
     if context.system_folder == context.plugins_folder:
         return {}
-    found = {}
-    for path in find_sets(context.system_folder):
+    try:
+        paths = find_sets(context.system_folder)
+    except SandboxError as error:
+        warn(str(error))
+        return {}
+    found: dict[str, tuple[Path, PluginManifest]] = {}
+    for path in paths:
         try:
-            files = read_set(path, max_module_bytes=context.config.sandbox.max_module_bytes)
-            manifest = context.parse_manifest(files.manifest, path.name)
-            subject = subject_of(manifest, files.manifest, files.payload)
-        except SandboxError:
+            manifest = context.parse_manifest(read_texts(path).manifest, path.name)
+        except SandboxError as error:
+            warn(f"{path} is passed over: {error}")
             continue
-        evidence = trust.Evidence(signature=files.signature, payload=files.payload)
-        verdict = context.judge(subject, evidence)
-        found[manifest.id] = Entry(
-            manifest.id,
-            manifest.version,
-            subject.release,
-            None,
-            "active" if verdict.accepted else "broken",
-            context.system_folder,
-            "system",
-            tuple(manifest.capabilities),
-            verdict.key_id,
-        )
+        found.setdefault(manifest.id, (path, manifest))
     return found
 
 
-def moment(at: float) -> str:
-    """A time for people and programs: ISO 8601, UTC, seconds."""
-    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds")
+def _system_entry(
+    context: Context, path: Path, manifest: PluginManifest, warn: Warn
+) -> Entry | None:
+    """A flat set of the system's folder, verified in place; one that is refused is broken."""
+    import trust
+
+    try:
+        files, subject = _read(context, path)
+    except SandboxError as error:
+        warn(f"{path} is passed over: {error}")
+        return None
+    verdict = context.judge(subject, trust.Evidence(files.signature, files.payload))
+    problem = _refused(subject, verdict)
+    return Entry(
+        subject.id,
+        subject.version,
+        subject.release,
+        None,
+        "broken" if problem else "active",
+        context.system_folder,
+        "system",
+        tuple(manifest.capabilities),
+        verdict.key_id,
+        problem=problem,
+    )

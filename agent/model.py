@@ -130,6 +130,41 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditHead:
+    """Where the audit log ends, as the ledger knows it.
+
+    Attributes:
+        lines: How many there are.
+        hash: 64 hex, the SHA-256 of the last one, its line feed included; zeros before the first.
+        segment: The number of the segment that holds it; 0 before the first.
+        size_bytes: Where it ends in that segment.
+    """
+
+    lines: int = 0
+    hash: str = "0" * 64
+    segment: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A candidate that trust, format or a rule refused.
+
+    Attributes:
+        tag: Under which it was found.
+        digest: What the tag named; None where not even that could be read.
+        code: The error's code (``AgentError.code``).
+        at: Seconds since the epoch; judged anew a day later at the latest.
+    """
+
+    tag: str
+    digest: str | None
+    code: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class PluginSet:
     """The files of one plugin, held in memory or on disk, not yet believed.
 
@@ -151,6 +186,7 @@ class Outcome:
     Attributes:
         step: The pipeline's step that decided: check, plan, fetch, verify, stage, probe,
             activate, trial, commit, rollback.
+        newest: The highest version above what serves, taken or not; None where there is none.
         ungranted: What a first install requests and does not get.
         error: The cause of a ``refused`` or ``failed`` or ``pending``.
     """
@@ -163,6 +199,7 @@ class Outcome:
     after: str | None = None
     release: str | None = None
     digest: str | None = None
+    newest: str | None = None
     ungranted: tuple[str, ...] = ()
     error: AgentError | None = field(default=None, compare=False)
 

@@ -3,27 +3,35 @@
 from collections.abc import Iterable
 
 from agent.database import Database
-from agent.model import Decision, Event, Samples
+from agent.model import AuditHead, Decision, Event, Refusal, Samples
 
 
 class Observations(Database):
     """First looks, refusals, samples, grants, history; see ``Database`` for errors."""
 
-    def refuse(self, repository: str, digest: str, *, terms: str, reason: str, at: float) -> None:
+    def refuse(self, repository: str, refusal: Refusal, *, terms: str) -> None:
         """Remember a candidate that was refused, and the terms it was judged under."""
         self._run(
-            "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
-            (repository, digest, terms, reason, at),
+            "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                repository,
+                refusal.tag,
+                refusal.digest,
+                terms,
+                refusal.code,
+                refusal.reason,
+                refusal.at,
+            ),
         )
 
-    def refusals(self, repository: str, *, terms: str) -> dict[str, str]:
-        """Digest → reason of what was refused under these terms."""
-        return dict(
-            self._run(
-                "SELECT digest, reason FROM refused WHERE repository = ? AND terms = ?",
-                (repository, terms),
-            )
+    def refusals(self, repository: str, *, terms: str, since: float) -> tuple[Refusal, ...]:
+        """What was refused under these terms since a time."""
+        rows = self._run(
+            "SELECT tag, digest, code, reason, at FROM refused "
+            "WHERE repository = ? AND terms = ? AND at >= ?",
+            (repository, terms, since),
         )
+        return tuple(Refusal(*row) for row in rows)
 
     # -- first seen
 
@@ -83,13 +91,13 @@ class Observations(Database):
                 ],
             )
 
-    def samples(self, plugin_id: str, release: str, *, since: float = 0) -> Samples:
-        """The calls counted for a release since a time (by its minute)."""
+    def samples(self, plugin_id: str, release: str) -> Samples:
+        """The calls counted for a release."""
         rows = self._run(
             "SELECT coalesce(sum(calls), 0), coalesce(sum(failures), 0), "
             "coalesce(sum(health_failures), 0) FROM samples "
-            "WHERE plugin_id = ? AND release = ? AND minute >= ?",
-            (plugin_id, release, int(since // 60)),
+            "WHERE plugin_id = ? AND release = ?",
+            (plugin_id, release),
         )
         return Samples(*rows[0])
 
@@ -143,3 +151,36 @@ class Observations(Database):
         """What the last run decided for a plugin."""
         rows = self._run("SELECT * FROM decisions WHERE plugin_id = ?", (plugin_id,))
         return Decision(*rows[0]) if rows else None
+
+    # -- the audit log's end
+
+    def audit_head(self) -> AuditHead:
+        """Where the audit log ends; all zeros where it was never written."""
+        rows = self._run("SELECT lines, hash, segment, size_bytes FROM audit_head")
+        return AuditHead(*rows[0]) if rows else AuditHead()
+
+    def move_audit_head(self, head: AuditHead) -> None:
+        """The audit log now ends here."""
+        self._run(
+            "INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?, ?, ?)",
+            (head.lines, head.hash, head.segment, head.size_bytes),
+        )
+
+    def audited_refusal(self, plugin_id: str, version: str) -> str | None:
+        """What the audit log says last of a refused or failed version."""
+        rows = self._run(
+            "SELECT said FROM audit_refusals WHERE plugin_id = ? AND version = ?",
+            (plugin_id, version),
+        )
+        return str(rows[0][0]) if rows else None
+
+    def remember_audited_refusal(self, plugin_id: str, version: str, said: str) -> None:
+        """The same is not written again until the plugin has changed."""
+        self._run(
+            "INSERT OR REPLACE INTO audit_refusals VALUES (?, ?, ?)", (plugin_id, version, said)
+        )
+
+    def forget_audited_refusals(self, plugin_id: str) -> None:
+        """The plugin has changed: a refusal like an earlier one is news again."""
+        if self._run("SELECT 1 FROM audit_refusals WHERE plugin_id = ?", (plugin_id,)):
+            self._run("DELETE FROM audit_refusals WHERE plugin_id = ?", (plugin_id,))

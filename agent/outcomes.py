@@ -1,11 +1,12 @@
-"""What a run says of one plugin: rows made from candidates and skips; pure."""
+"""What a run says of one plugin: rows made from candidates, skips and judgements."""
 
 from dataclasses import replace
 
 from agent.candidate import Candidate
-from agent.errors import NotFoundError
+from agent.errors import AgentError, NotFoundError, PolicyError, RollbackError, UnhealthyError
 from agent.model import Generation, Kind, Outcome
-from agent.plan import Skip
+from agent.probation import Judgement
+from agent.search import Found
 
 
 def outcome_of(candidate: Candidate, kind: Kind, step: str, detail: str) -> Outcome:
@@ -21,28 +22,54 @@ def outcome_of(candidate: Candidate, kind: Kind, step: str, detail: str) -> Outc
     )
 
 
-def with_passed_over(outcome: Outcome, skips: tuple[Skip, ...]) -> Outcome:
+def with_passed_over(outcome: Outcome, found: Found) -> Outcome:
     """Say which newer versions were passed over, and why."""
-    passed = "".join(f"; passed over {skip.version}: {skip.detail}" for skip in skips)
-    return replace(outcome, detail=outcome.detail + passed)
+    passed = "".join(f"; passed over {skip.version}: {skip.detail}" for skip in found.skips)
+    return replace(outcome, detail=outcome.detail + passed, newest=found.newest)
 
 
-def nothing_to_take(plugin_id: str, serving: Generation | None, skips: tuple[Skip, ...]) -> Outcome:
+def on_trial(plugin_id: str, detail: str = "on trial until probation ends") -> Outcome:
+    """An open trial keeps an update run from taking the next version."""
+    cause = PolicyError(f"cannot update {plugin_id} now: {detail}", reason="trial")
+    return Outcome(plugin_id, Kind.PENDING, "trial", detail, error=cause)
+
+
+def reverted(plugin_id: str, back: Generation | None, judgement: Judgement) -> Outcome:
+    """A trial ended badly in this run; what serves now, or nothing."""
+    cause: AgentError
+    if back is None:
+        cause = RollbackError(
+            f"cannot go back to a good release of {plugin_id}: {judgement.detail}",
+            hint=f"agent history {plugin_id}",
+        )
+        return Outcome(plugin_id, Kind.FAILED, "rollback", judgement.detail, error=cause)
+    cause = UnhealthyError(
+        f"cannot keep {plugin_id} on trial: {judgement.detail}; rolled back",
+        hint=f"agent history {plugin_id}",
+    )
+    return Outcome(
+        plugin_id,
+        Kind.ROLLED_BACK,
+        "rollback",
+        judgement.detail,
+        after=back.version,
+        release=back.release,
+        digest=back.digest,
+        error=cause,
+    )
+
+
+def nothing_to_take(plugin_id: str, serving: Generation | None, found: Found) -> Outcome:
     """Nothing newer that may be taken now: current, pending, or an error where none serves."""
-    waiting = next((skip for skip in skips if skip.waits), None)
-    first = waiting or (skips[0] if skips else None)
+    waiting = next((skip for skip in found.skips if skip.waits), None)
+    first = waiting or (found.skips[0] if found.skips else None)
     if serving is None:
         if first is not None:
             raise first.refusal(plugin_id)
         raise NotFoundError(f"cannot find a version of {plugin_id} to take")
     detail = f"{first.version or 'the newest'}: {first.detail}" if first else "nothing newer"
-    return Outcome(
-        plugin_id,
-        Kind.PENDING if waiting else Kind.CURRENT,
-        "plan",
-        detail,
-        after=waiting.version if waiting else serving.version,
-        release=None if waiting else serving.release,
-        digest=None if waiting else serving.digest,
-        error=waiting.refusal(plugin_id) if waiting else None,
-    )
+    outcome = Outcome(plugin_id, Kind.CURRENT, "plan", detail, newest=found.newest)
+    if waiting is not None:
+        error = waiting.refusal(plugin_id)
+        return replace(outcome, kind=Kind.PENDING, after=waiting.version, error=error)
+    return replace(outcome, after=serving.version, release=serving.release, digest=serving.digest)

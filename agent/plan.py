@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from semver import Version
 
 from agent.durations import format_duration
-from agent.errors import PolicyError
+from agent.errors import AgentError, PolicyError, of_code
+from agent.model import Refusal
 from agent.requirement import Requirement, is_version, parse_version
 
 _MAX_TRIES = 3
@@ -31,18 +32,21 @@ class Skip:
     """Why a version is not taken now.
 
     Attributes:
-        waits: It may be taken later without anyone acting (cooldown, hold, consent).
+        waits: It may be taken later without another release (cooldown, hold).
+        code: The family of the error that it is for a command that named the plugin.
     """
 
     version: str | None
     reason: str
     detail: str
     waits: bool = False
+    code: str = PolicyError.code
 
-    def refusal(self, plugin_id: str) -> PolicyError:
+    def refusal(self, plugin_id: str) -> AgentError:
         """The error for a command that named this plugin."""
         version = f" {self.version}" if self.version else ""
-        return PolicyError(f"cannot take {plugin_id}{version}: {self.detail}", reason=self.reason)
+        message = f"cannot take {plugin_id}{version}: {self.detail}"
+        return of_code(self.code, message, reason=self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Rules:
     Attributes:
         installed: The version that serves; None before the first install.
         rejected: Version → reason of releases that failed here.
-        refused: Version → reason of candidates that trust or format refused.
+        refused: Tag → the refusal of a candidate that trust, format or a rule refused.
         first_seen: Tag → seconds since the epoch of the first look.
         cooldown_s: Minimum age since first seen; 0 where a person named the plugin to pull.
         hold_until: ISO date-time, "forever", or None.
@@ -62,7 +66,7 @@ class Rules:
     floor: str | None
     constraint: Requirement | None
     rejected: Mapping[str, str]
-    refused: Mapping[str, str]
+    refused: Mapping[str, Refusal]
     first_seen: Mapping[str, float]
     cooldown_s: int
     hold_until: str | None
@@ -102,6 +106,21 @@ def choose(offers: Iterable[Offer], rules: Rules) -> tuple[tuple[Offer, ...], tu
     return tuple(tries), tuple(skips)
 
 
+def refused_before(version: str | None, refusal: Refusal) -> Skip:
+    """The reason to pass over what was refused in an earlier run."""
+    return Skip(version, "refused", f"refused before: {refusal.reason}", code=refusal.code)
+
+
+def newest_above(offers: Iterable[Offer], installed: str | None) -> str | None:
+    """The highest version above what is installed, whatever the rules say of it."""
+    for offer in offers:
+        version = offer.version or ""
+        if installed is None or not _not_above(version, installed):
+            return version
+        return None
+    return None
+
+
 def held(hold_until: str | None, now: float) -> str | None:
     """Why a hold is in force; None where there is none or it is over."""
     if hold_until is None:
@@ -116,6 +135,11 @@ def held(hold_until: str | None, now: float) -> str | None:
 def within(plugin_id: str, namespace: str) -> bool:
     """Whether an ID is in a namespace, by whole segments."""
     return plugin_id == namespace or plugin_id.startswith(f"{namespace}.")
+
+
+def cooling(left_s: float) -> str:
+    """Why a cooldown is in force."""
+    return f"cooldown, {format_duration(left_s)} left"
 
 
 def below_floor(version: str, floor: str | None) -> bool:
@@ -149,15 +173,15 @@ def _why_not(offer: Offer, rules: Rules) -> Skip | None:
         return Skip(version, "floor", f"below the floor {rules.floor}")
     if version in rules.rejected:
         return Skip(version, "rejected", f"rejected here: {rules.rejected[version]}")
-    if version in rules.refused:
-        return Skip(version, "refused", f"refused before: {rules.refused[version]}")
+    refusal = rules.refused.get(str(offer.tag))
+    if refusal is not None:
+        return refused_before(version, refusal)
     hold = held(rules.hold_until, rules.now)
     if hold is not None:
         return Skip(version, "held", hold, waits=True)
     age_s = rules.now - rules.first_seen.get(str(offer.tag), rules.now)
     if age_s < rules.cooldown_s:
-        left = format_duration(rules.cooldown_s - max(age_s, 0))
-        return Skip(version, "cooldown", f"cooldown, {left} left", waits=True)
+        return Skip(version, "cooldown", cooling(rules.cooldown_s - max(age_s, 0)), waits=True)
     return None
 
 

@@ -7,14 +7,15 @@ from agent.model import Generation
 def prunable(context: Context, plugin_id: str) -> tuple[Generation, ...]:
     """The generations that ``prune`` would remove.
 
-    Kept are what serves, what a trial would go back to, and the newest ``update.keep``
-    releases that were not rejected.
+    Kept are what serves, what a trial would go back to, and beside them the
+    newest ``update.keep`` releases that were not rejected.
     """
     ledger = context.ledger
     rejected = ledger.rejections(plugin_id)
     generations = ledger.generations(plugin_id)
-    sound = [g.release for g in generations if g.release not in rejected]
-    kept = context.activation.in_use(plugin_id) | set(sound[: context.config.update.keep])
+    used = context.activation.in_use(plugin_id)
+    sound = [g.release for g in generations if g.release not in {*rejected, *used}]
+    kept = used | set(sound[: context.config.update.keep])
     return tuple(g for g in generations if g.release not in kept)
 
 
@@ -26,6 +27,8 @@ def prune(context: Context, plugin_id: str) -> tuple[Generation, ...]:
         a folder without a row would be nobody's.
     """
     gone = prunable(context, plugin_id)
+    for generation in gone:
+        context.audit.release("pruned", generation, "not kept any longer", required=False)
     kept = {g.folder_name for g in context.ledger.generations(plugin_id)}
     kept -= {g.folder_name for g in gone}
     context.tree.prune(plugin_id, frozenset(kept))

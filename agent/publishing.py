@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import registry
-from agent.context import Context, refusal
+from agent.admission import refusal
+from agent.context import Context
 from agent.errors import FormatError, TrustError
 from agent.files import Files
 from agent.subjects import subject_of

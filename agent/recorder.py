@@ -45,9 +45,16 @@ class Recorder:
         """Hand over what was counted; kept for the next time where ``write`` raises."""
         with self._lock:
             self._flushed = time.monotonic()
-            if not self._counts:
-                return
-            minute = int(self._clock() // 60)
-            rows = [(*key, minute, Samples(*counts)) for key, counts in self._counts.items()]
-            self._write(rows)
-            self._counts = {}
+            counted, self._counts = self._counts, {}
+        if not counted:
+            return
+        minute = int(self._clock() // 60)
+        try:
+            # Outside the lock: calls go on while the ledger is written.
+            self._write([(*key, minute, Samples(*counts)) for key, counts in counted.items()])
+        except BaseException:
+            with self._lock:
+                for key, counts in counted.items():
+                    mine = self._counts.setdefault(key, [0, 0, 0])
+                    self._counts[key] = [a + b for a, b in zip(mine, counts, strict=True)]
+            raise

@@ -3,8 +3,9 @@
 import contextlib
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import AgentError, NotFoundError, RollbackError, translated
+from agent.errors import BusyError, NotFoundError, RollbackError, translated
 from agent.model import Decision, Generation, Kind, Outcome
+from agent.settling import settle
 from agent.telemetry import Telemetry
 
 
@@ -33,52 +34,95 @@ def roll_back(
         NotFoundError: It is not installed.
         BusyError: Another process holds the tree.
     """
-    with telemetry.span("agent.rollback", plugin_id=plugin_id), contextlib.ExitStack() as stack:
+    if not dry_run:
+        before = context.activation.live(plugin_id)
+        settle(context, telemetry, plugin_id)
+        if before is not None and _is_left(context, before, to_version):
+            return _done(context, before, context.activation.live(plugin_id) or before)
+    leaving = _leaving(context, plugin_id)
+    try:
+        target = _target(context, leaving, to_version)
+        # Compiled, if need be, before the lock.
+        _require_loadable(context, target)
+    except (NotFoundError, RollbackError) as cause:
+        outcome = Outcome(
+            plugin_id,
+            Kind.FAILED,
+            "rollback",
+            cause.message,
+            before=leaving.version,
+            error=cause,
+        )
         if not dry_run:
-            stack.enter_context(context.tree.lock(timeout_s=LOCK_TIMEOUT_S))
-            context.activation.recover()
-        leaving = context.activation.live(plugin_id)
-        if leaving is None:
-            raise NotFoundError(
-                f"cannot roll back {plugin_id}: it is not installed", hint="agent list"
-            )
-        try:
-            target = _target(context, leaving, to_version)
-            _require_loadable(context, target)
-        except AgentError as cause:
-            return Outcome(
-                plugin_id,
-                Kind.FAILED,
-                "rollback",
-                cause.message,
-                before=leaving.version,
-                error=cause,
-            )
+            context.audit.refused(plugin_id, to_version, cause, kind=Kind.FAILED)
+            context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+        return outcome
+    with telemetry.span("agent.rollback", plugin_id=plugin_id):
         if not dry_run:
-            context.activation.turn_back(
-                leaving,
-                target,
-                kind="rollback",
-                reason=f"rolled back to {target.version} by hand",
-            )
-    outcome = Outcome(
-        plugin_id,
-        Kind.PLANNED if dry_run else Kind.ROLLED_BACK,
+            with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+                if context.activation.live(plugin_id) != leaving:
+                    raise BusyError(
+                        f"cannot roll back {plugin_id}: another agent changed it just now",
+                        hint=f"agent rollback {plugin_id}",
+                    )
+                context.activation.turn_back(
+                    leaving,
+                    target,
+                    kind="rollback",
+                    reason=f"rolled back to {target.version} by hand",
+                )
+    if dry_run:
+        return _outcome(leaving, target, Kind.PLANNED, f"would leave {leaving.version}")
+    return _done(context, leaving, target)
+
+
+def _is_left(context: Context, before: Generation, to_version: str | None) -> bool:
+    """Whether what served was left just now: a rollback that was cut short is finished.
+
+    Who then asks for it again wants that one, and not one more.
+    """
+    live = context.activation.live(before.plugin_id)
+    if live is None or live.release == before.release:
+        return False
+    rejected = before.release in context.ledger.rejections(before.plugin_id)
+    return rejected and to_version in (None, live.version)
+
+
+def _done(context: Context, leaving: Generation, target: Generation) -> Outcome:
+    outcome = _outcome(leaving, target, Kind.ROLLED_BACK, f"{leaving.version} is rejected")
+    context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+    return outcome
+
+
+def _outcome(leaving: Generation, target: Generation, kind: Kind, detail: str) -> Outcome:
+    return Outcome(
+        leaving.plugin_id,
+        kind,
         "rollback",
-        f"would leave {leaving.version}" if dry_run else f"{leaving.version} is rejected",
+        detail,
         before=leaving.version,
         after=target.version,
         release=target.release,
         digest=target.digest,
     )
-    if not dry_run:
-        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
-    return outcome
+
+
+def _leaving(context: Context, plugin_id: str) -> Generation:
+    """What serves now."""
+    leaving = context.activation.live(plugin_id)
+    if leaving is None:
+        raise NotFoundError(f"cannot roll back {plugin_id}: it is not installed", hint="agent list")
+    return leaving
 
 
 def _target(context: Context, leaving: Generation, to_version: str | None) -> Generation:
     """The release before a trial, else the newest committed one that is not rejected."""
     plugin_id, ledger = leaving.plugin_id, context.ledger
+    if to_version == leaving.version:
+        raise NotFoundError(
+            f"cannot roll back {plugin_id} to {to_version}: it serves",
+            hint=f"agent history {plugin_id}",
+        )
     others = [g for g in ledger.generations(plugin_id) if g.release != leaving.release]
     served = [g for g in others if g.committed_at is not None]
     if to_version is not None:
@@ -110,9 +154,10 @@ def _require_loadable(context: Context, target: Generation) -> None:
     from sandbox import read_set
 
     manifest = context.tree.folder(target) / f"{target.stem}.toml"
+    longest = context.config.sandbox.max_module_bytes
     try:
         with contextlib.closing(context.open_sandbox()) as sandbox:
-            sandbox.load(read_set(manifest)).close()
+            sandbox.load(read_set(manifest, max_module_bytes=longest)).close()
     except Exception as error:
         cause = translated(error)
         if cause is None:

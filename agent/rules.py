@@ -3,16 +3,40 @@
 They are asked before the payload is fetched, and the refusing ones again under the tree's lock.
 """
 
+import os
 from dataclasses import replace
 
+from agent.admission import ceiling_of
 from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import BusyError, PolicyError
 from agent.grants import decided, granted
 from agent.model import Generation, Kind, Outcome
 from agent.outcomes import outcome_of
-from agent.plan import below_floor, needs_consent
+from agent.plan import Skip, below_floor, needs_consent
+from agent.requirement import is_newer, satisfies
 from agent.search import Wish
+
+
+def not_by_itself(
+    context: Context, candidate: Candidate, serving: Generation | None
+) -> Skip | None:
+    """Why an update run leaves a believed candidate alone; a channel can name any release.
+
+    Versions found by their tags were judged before anything was fetched; this judges the
+    signed version and the release.
+    """
+    manifest = candidate.manifest
+    version = manifest.version
+    constraint = context.config.plugin(manifest.id).constraint
+    if constraint is not None and not satisfies(version, constraint):
+        return Skip(version, "constraint", f'the constraint "{constraint}" does not admit it')
+    if serving is not None and not is_newer(version, serving.version):
+        return Skip(version, "not-newer", f"{version} is not newer than {serving.version}")
+    rejection = context.ledger.rejections(manifest.id).get(candidate.release)
+    if rejection is not None:
+        return Skip(version, "rejected", f"rejected here: {rejection.reason}")
+    return None
 
 
 def refuse_by_rule(context: Context, candidate: Candidate, wish: Wish) -> None:
@@ -60,7 +84,7 @@ def ungranted(context: Context, plugin_id: str) -> tuple[str, ...]:
     if live is None:
         return ()
     decisions = context.ledger.decisions(plugin_id)
-    given = granted(context.config, plugin_id, decisions, context.ceiling_of(live))
+    given = granted(context.config, plugin_id, decisions, ceiling_of(context, live))
     return tuple(sorted(set(live.capabilities) - given))
 
 
@@ -78,10 +102,10 @@ def _refuse_stem(context: Context, plugin_id: str, stem: str) -> None:
             f"cannot take {plugin_id}: its stem was {', '.join(sorted(own))}, now {stem}",
             reason="stem-taken",
         )
-    flat = context.tree.flat_manifest(stem)
-    if not own and flat.exists():
+    foreign = [path for path in context.tree.flat_files(stem) if os.path.lexists(path)]
+    if not own and foreign:
         raise PolicyError(
-            f"cannot take {plugin_id}: {flat} is there and was not installed by this agent",
+            f"cannot take {plugin_id}: {foreign[0]} is there and was not installed by this agent",
             reason="stem-taken",
             hint="move that plugin's files elsewhere first",
         )

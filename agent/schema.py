@@ -16,6 +16,11 @@ from agent.requirement import parse_requirement
 
 CAPABILITIES = ("log", "retrieval", "llm", "plan", "network", "fs_read")
 
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_ZONE = "[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}"
+_WINDOW = re.compile(rf"{_DAY}(?:-{_DAY})? {_TIME}-{_TIME}(?: {_ZONE})?")
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -52,6 +57,13 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError
     return tuple(_text(item) for item in value)
+
+
+def _windows(value: object) -> tuple[str, ...]:
+    windows = _texts(value)
+    if any(_WINDOW.fullmatch(window) is None for window in windows):
+        raise ValueError
+    return windows
 
 
 def _capabilities(value: object) -> tuple[str, ...]:
@@ -108,6 +120,7 @@ FLAG = Kind("true or false", _flag)
 COUNT = Kind("a whole number of at least 1", _positive)
 DURATION = Kind('a duration like "90s" or "1h30m"', _seconds, is_text=True)
 TEXTS = Kind("a list of texts", _texts)
+WINDOWS = Kind('a list of times like "Mon-Fri 22:00-05:00 Europe/Berlin"', _windows)
 WORDS = Kind(f"a list of {', '.join(CAPABILITIES)}", _capabilities)
 MODE = _choice("auto", "notify", "manual")
 ISOLATION = _choice("process", "inline")
@@ -164,7 +177,7 @@ class UpdateSection:
     interval: int = _key(DURATION, 3_600)
     jitter: int = _key(DURATION, 600)
     mode: str = _key(MODE, "auto")
-    windows: tuple[str, ...] = _key(TEXTS, ())
+    windows: tuple[str, ...] = _key(WINDOWS, ())
     cooldown: int = _key(DURATION, 0)
     keep: int = _key(COUNT, 3)
     probation: int = _key(DURATION, 600)
@@ -239,6 +252,9 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "telemetry": TelemetrySection,
     }
 )
+
+LATER_SECTIONS = ("retrieval", "llm", "plan", "trust")
+"""Sections of contract §6 that have no key yet; they may stand in a file, empty."""
 
 
 def kinds(section: type) -> dict[str, Kind]:

@@ -5,13 +5,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import registry
-from agent.candidate import Candidate, fetch_manifest, is_lasting, judge_head, read_head
+from agent.candidate import (
+    Candidate,
+    check_head,
+    is_lasting,
+    judge_head,
+    read_head,
+    refuse_large_module,
+    refuse_moved,
+)
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
-from agent.model import Generation
-from agent.plan import Offer, Rules, Skip, choose, held, version_offers
+from agent.model import Generation, Refusal
+from agent.plan import (
+    Offer,
+    Rules,
+    Skip,
+    choose,
+    cooling,
+    held,
+    newest_above,
+    refused_before,
+    version_offers,
+)
 from agent.requirement import parse_requirement
 from agent.steps import Steps
+
+_REFUSED_FOR_S = 86_400
+"""A refused tag is looked at again after a day: the publisher may have mended it."""
+_MOST_LOOKED_AT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +45,7 @@ class Wish:
         unattended: An update run: cooldown and hold bind it.
         activate: False: stage only.
         dry_run: Stop before the payload.
+        installs: False: the files are only fetched, whatever this host could run.
     """
 
     reference: registry.Reference
@@ -31,6 +54,25 @@ class Wish:
     allow_downgrade: bool = False
     activate: bool = True
     dry_run: bool = False
+    installs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        candidate: The release to take; None where there is none.
+        skips: Why others were passed over.
+        newest: The highest version above what serves, taken or not.
+    """
+
+    candidate: Candidate | None
+    skips: tuple[Skip, ...]
+    newest: str | None
+
+
+_Offers = tuple[tuple[Offer, ...], tuple[Skip, ...], str | None]
 
 
 class Search:
@@ -45,39 +87,51 @@ class Search:
         self._context = context
         self._steps = steps
 
-    def first_believed(
-        self, repository: registry.Repository, wish: Wish, serving: Generation | None
-    ) -> tuple[Candidate | None, tuple[Skip, ...]]:
-        """The first offer whose head is believed; the others' reasons."""
+    def first_believed(self, repository: registry.Repository, wish: Wish) -> Found:
+        """Find the first offer whose head is believed.
+
+        Raises:
+            AgentError, registry.RegistryError, sandbox.SandboxError: The offer that was named
+                is refused, or all that were tried are (the first one's error).
+        """
         plugin_id = wish.reference.plugin_id
+        serving = self._context.activation.live(plugin_id)
         with self._steps.stepping(plugin_id, "check"):
-            offers, skips = self._offers(repository, wish, serving)
+            offers, skips, newest = self._offers(repository, wish, serving)
         refused: list[AgentError] = []
         for offer in offers:
             try:
-                return self._head(repository, offer), skips
+                return Found(self._head(repository, wish, offer), skips, newest)
             except Exception as error:
                 cause = translated(error)
-                if cause is None or not is_lasting(cause):
+                # What a listing names and is not there blocks nobody either.
+                gone = isinstance(cause, NotFoundError) and len(offers) > 1
+                if cause is None or not (is_lasting(cause) or gone):
                     raise
                 refused.append(cause)
                 skips = (*skips, Skip(offer.version, cause.code, cause.message))
         if refused:
             self._steps.version = offers[0].version
             raise refused[0]
-        return None, skips
+        return Found(None, skips, newest)
 
     def _offers(
         self, repository: registry.Repository, wish: Wish, serving: Generation | None
-    ) -> tuple[tuple[Offer, ...], tuple[Skip, ...]]:
+    ) -> _Offers:
+        """What to try in order, what is passed over, and the newest of all."""
         reference = wish.reference
         if reference.digest is not None:
-            return (Offer(reference.tag, reference.version, reference.digest),), ()
+            return (Offer(reference.tag, reference.version, reference.digest),), (), None
         if reference.version is not None:
-            return (Offer(reference.tag, reference.version),), ()
+            return (Offer(reference.tag, reference.version),), (), None
         if reference.tag is not None:
-            return self._channel_offer(repository, wish, serving)
-        return self._version_offers(repository, wish, serving)
+            return (*self._channel_offer(repository, wish, serving), None)
+        offers = self._version_offers(repository, wish)
+        # The highest are enough: nobody takes the hundredth, and a listing can be endless.
+        highest = offers[:_MOST_LOOKED_AT]
+        rules = self._rules(repository, wish, serving, [str(offer.tag) for offer in highest])
+        tries, skips = choose(highest, rules)
+        return tries, skips, newest_above(offers, rules.installed)
 
     def _channel_offer(
         self, repository: registry.Repository, wish: Wish, serving: Generation | None
@@ -92,17 +146,16 @@ class Search:
         why = held(rules.hold_until, rules.now)
         if why is not None:
             return (), (Skip(None, "held", why, waits=True),)
-        if rules.now - rules.first_seen[digest] < rules.cooldown_s:
-            return (), (Skip(None, "cooldown", "cooldown of the channel's release", waits=True),)
-        refusals = self._refusals(repository)
-        if wish.unattended and digest in refusals:
-            return (), (Skip(None, "refused", f"refused before: {refusals[digest]}"),)
+        left_s = rules.cooldown_s - (rules.now - rules.first_seen[digest])
+        if left_s > 0:
+            return (), (Skip(None, "cooldown", cooling(left_s), waits=True),)
+        refusal = rules.refused.get(tag)
+        if wish.unattended and refusal is not None and refusal.digest == digest:
+            return (), (refused_before(None, refusal),)
         return (Offer(tag, None, digest),), ()
 
-    def _version_offers(
-        self, repository: registry.Repository, wish: Wish, serving: Generation | None
-    ) -> tuple[tuple[Offer, ...], tuple[Skip, ...]]:
-        """Versions: one listing of the tags, chosen among by the pure rules."""
+    def _version_offers(self, repository: registry.Repository, wish: Wish) -> tuple[Offer, ...]:
+        """All versions, highest first, by one listing of the tags."""
         offers = version_offers(repository.tags())
         if not offers:
             raise NotFoundError(
@@ -110,8 +163,7 @@ class Search:
                 f"{repository.location.text}: no tag is a version",
                 hint=f"agent tags {wish.reference.text}",
             )
-        rules = self._rules(repository, wish, serving, [str(offer.tag) for offer in offers])
-        return choose(offers, rules)
+        return offers
 
     def _rules(
         self,
@@ -124,7 +176,6 @@ class Search:
         where, now = repository.location.text, context.clock()
         context.ledger.see_tags(where, tags, at=now)
         seen = context.ledger.seen(where)
-        refusals = self._refusals(repository)
         section = context.config.plugin(plugin_id)
         installed = context.ledger.installed(plugin_id)
         return Rules(
@@ -133,9 +184,12 @@ class Search:
             constraint=parse_requirement(section.constraint) if section.constraint else None,
             rejected={r.version: r.reason for r in context.ledger.rejections(plugin_id).values()},
             refused={
-                tag.replace("_", "+"): refusals[digest]
-                for tag, (digest, _) in seen.items()
-                if digest in refusals
+                refusal.tag: refusal
+                for refusal in context.ledger.refusals(
+                    where,
+                    terms=context.refusal_terms(plugin_id),
+                    since=now - _REFUSED_FOR_S,
+                )
             },
             first_seen={tag: at for tag, (_, at) in seen.items()},
             cooldown_s=context.config.update.cooldown if wish.unattended else 0,
@@ -143,40 +197,61 @@ class Search:
             now=now,
         )
 
-    def _refusals(self, repository: registry.Repository) -> dict[str, str]:
-        return self._context.ledger.refusals(
-            repository.location.text, terms=self._context.refusal_terms()
-        )
-
     @contextlib.contextmanager
-    def _remembering(self, repository: registry.Repository, digest: str) -> Iterator[None]:
-        """Remember a candidate that is refused inside, by digest."""
+    def _remembering(
+        self, repository: registry.Repository, wish: Wish, offer: Offer, digest: str | None
+    ) -> Iterator[None]:
+        """Remember a candidate that is refused inside, so that the next run passes it over."""
         try:
             yield
         except Exception as error:
             cause = translated(error)
-            if cause is not None and is_lasting(cause):
-                self._context.ledger.refuse(
-                    repository.location.text,
-                    digest,
-                    terms=self._context.refusal_terms(),
-                    reason=cause.message,
-                    at=self._context.clock(),
+            if cause is not None and is_lasting(cause) and not wish.dry_run and offer.tag:
+                refusal = Refusal(
+                    offer.tag, digest, cause.code, cause.message, self._context.clock()
+                )
+                terms = self._context.refusal_terms(wish.reference.plugin_id)
+                self._context.ledger.refuse(repository.location.text, refusal, terms=terms)
+                self._context.audit.refused(
+                    wish.reference.plugin_id, offer.version, cause, digest=digest
                 )
             raise
 
-    def _head(self, repository: registry.Repository, offer: Offer) -> Candidate:
-        context, plugin_id = self._context, repository.location.plugin_id
+    def leave(
+        self, repository: registry.Repository, wish: Wish, candidate: Candidate, skip: Skip
+    ) -> None:
+        """Remember a believed candidate that a rule leaves alone: the next look is one request."""
+        offer, context = candidate.offer, self._context
+        if offer.tag is not None and not wish.dry_run:
+            refusal = Refusal(offer.tag, candidate.digest, skip.code, skip.detail, context.clock())
+            terms = context.refusal_terms(wish.reference.plugin_id)
+            context.ledger.refuse(repository.location.text, refusal, terms=terms)
+
+    def _head(self, repository: registry.Repository, wish: Wish, offer: Offer) -> Candidate:
+        context, location = self._context, repository.location
         self._steps.version = offer.version
-        with self._steps.stepping(plugin_id, "fetch"):
-            manifest = fetch_manifest(context, repository, offer)
-            with self._remembering(repository, manifest.digest):
+        pinned = offer.version is not None and offer.digest is None
+        with self._steps.stepping(location.plugin_id, "fetch"):
+            with self._remembering(repository, wish, offer, None):
+                manifest = repository.manifest(offer.digest or str(offer.tag))
+            if pinned:
+                refuse_moved(context, location, offer, manifest.digest)
+            with self._remembering(repository, wish, offer, manifest.digest):
                 artifact = registry.read_artifact(
                     manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
                 )
-            head = read_head(context, repository, offer, artifact)
+                if wish.installs:
+                    refuse_large_module(context, artifact)
+                head = read_head(context, repository, artifact)
+                check_head(location, offer, head)
         with (
-            self._steps.stepping(plugin_id, "verify"),
-            self._remembering(repository, manifest.digest),
+            self._steps.stepping(location.plugin_id, "verify"),
+            self._remembering(repository, wish, offer, manifest.digest),
         ):
-            return judge_head(context, repository, offer, head)
+            candidate = judge_head(context, repository, offer, head)
+        if pinned:
+            # Only what is believed: a forged look must not bar the genuine bytes for ever.
+            context.ledger.see_digest(
+                location.text, str(offer.tag), manifest.digest, at=context.clock()
+            )
+        return candidate

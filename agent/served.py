@@ -5,25 +5,31 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from agent.errors import NotFoundError, TrustError
+
 if TYPE_CHECKING:
     from sandbox import Plugin, Slot
 
 _LOOK_EVERY_S = 0.1
+_TRY_AGAIN_AFTER_S = 5.0
 _DRAIN_S = 10.0
 
 
 class Served:
     """A live handle on one plugin.
 
-    The plugin that was swapped out stays compiled until the next swap, so that going back is
-    another swap and needs neither disk nor compiler.
+    Attributes:
+        refused: Why calls are refused now: nothing serves, or what serves is no longer
+            believed.
 
     Args:
         plugin_id: The plugin.
         slot: Holds what serves now.
         name: What ``where`` said when it was loaded.
         where: Names the generation that should serve; None where it never changes.
-        load: Loads the generation of that name; may raise.
+        load: Verifies and loads the generation of that name; may raise.
+        terms: What a load depends on beside the bytes: the trust store and the operator's
+            grants. When it changes, what serves is loaded again and so judged again.
     """
 
     def __init__(
@@ -34,14 +40,17 @@ class Served:
         name: str,
         where: Callable[[], str | None] | None = None,
         load: Callable[[str], "Plugin"] | None = None,
+        terms: Callable[[], object] = lambda: None,
     ) -> None:
         self.plugin_id = plugin_id
         self.slot = slot
-        self._name = name
+        self.refused: Exception | None = None
+        self._old: list[Plugin] = []
         self._where = where
         self._load = load
-        self._warm: tuple[str, Plugin] | None = None
-        self._unloadable: str | None = None
+        self._terms = terms
+        self._loaded: tuple[str, object] = (name, terms())
+        self._failed: tuple[tuple[str, object], float] | None = None
         self._looked = time.monotonic()
         self._looking = threading.Lock()
 
@@ -51,7 +60,7 @@ class Served:
         return self._where is not None
 
     def follow(self, *, now: bool = False) -> Exception | None:
-        """Look at ``current`` again if the last look is older than 100 ms; swap if it moved.
+        """Look again if the last look is older than 100 ms; load and swap if anything moved.
 
         One thread loads, aside; the others go on with the old one.
 
@@ -59,7 +68,8 @@ class Served:
             now: Look whatever the age of the last look.
 
         Returns:
-            Why the generation that should serve could not be loaded: told once for each.
+            Why what should serve could not be loaded: once for each; it is tried again after
+            some seconds, because the fault may pass.
         """
         if self._where is None or not (now or time.monotonic() - self._looked >= _LOOK_EVERY_S):
             return None
@@ -67,43 +77,54 @@ class Served:
             return None
         try:
             self._looked = time.monotonic()
+            self._let_go(0)
             name = self._where()
-            if name is None or name in (self._name, self._unloadable):
+            if name is None:
+                self.refused = NotFoundError(f"cannot call {self.plugin_id}: nothing serves")
+            if name is None or self._load is None:
+                return None
+            wanted = (name, self._terms())
+            if wanted == self._loaded:
+                # Gone for a while, or disbelieved, and back as it was.
+                self._failed, self.refused = None, None
+            if wanted == self._loaded or self._has_just_failed(wanted):
                 return None
             try:
-                self._swap(name)
+                new = self._load(name)
             except Exception as error:  # noqa: BLE001 - the old one serves on, whatever it is
-                self._unloadable = name
-                return error
+                is_news = self._failed is None or self._failed[0] != wanted
+                self._failed = (wanted, time.monotonic())
+                # Whom we believe has changed: what serves was not judged under it.
+                if isinstance(error, TrustError) and wanted[1] != self._loaded[1]:
+                    self.refused = error
+                return error if is_news else None
+            self._old.append(self.slot.swap(new))
+            self._loaded, self._failed, self.refused = wanted, None, None
             return None
         finally:
             self._looking.release()
 
     def close(self) -> None:
         """Wait for running calls, a bounded time, and let go of the compiled code."""
-        self._let_go_of_warm()
-        self._retire(self.slot.current)
+        with self._looking:
+            self._old.append(self.slot.current)
+            self._let_go(_DRAIN_S)
+            for plugin in self._old:
+                plugin.close()
 
-    def _swap(self, name: str) -> None:
-        if self._warm is not None and self._warm[0] == name:
-            new = self._warm[1]
-            self._warm = None
-        else:
-            if self._load is None:
-                return
-            new = self._load(name)
-        old, old_name = self.slot.swap(new), self._name
-        self._name, self._unloadable = name, None
-        self._let_go_of_warm()
-        self._warm = (old_name, old)
+    def _has_just_failed(self, wanted: tuple[str, object]) -> bool:
+        return (
+            self._failed is not None
+            and self._failed[0] == wanted
+            and time.monotonic() - self._failed[1] < _TRY_AGAIN_AFTER_S
+        )
 
-    def _let_go_of_warm(self) -> None:
-        if self._warm is not None:
-            self._retire(self._warm[1])
-            self._warm = None
+    def _let_go(self, timeout_s: float) -> None:
+        """Close what was swapped out and no call holds any more."""
+        self._old = [p for p in self._old if not self._is_closed(p, timeout_s)]
 
-    def _retire(self, plugin: "Plugin") -> None:
-        # Still leased after the wait: leave it to the garbage collector rather than pull
-        # the engine from under a running call.
-        if self.slot.drain(plugin, _DRAIN_S):
-            plugin.close()
+    def _is_closed(self, plugin: "Plugin", timeout_s: float) -> bool:
+        if not self.slot.drain(plugin, timeout_s):
+            return False
+        plugin.close()
+        return True

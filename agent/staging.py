@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from agent.candidate import is_lasting
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, UnhealthyError, translated
-from agent.model import Generation, PluginSet, Trial
+from agent.model import Generation, PluginSet, Refusal, Trial
+from agent.plan import Offer
 from agent.steps import Steps
 
 if TYPE_CHECKING:
@@ -20,15 +21,22 @@ class Stage:
         context: The installation.
         generation: What it will be.
         plugin: Its files, verified, not yet in the tree.
+        offer: How it was found.
         steps: Where it shows its place.
     """
 
     def __init__(
-        self, context: Context, generation: Generation, plugin: PluginSet, steps: Steps
+        self,
+        context: Context,
+        generation: Generation,
+        plugin: PluginSet,
+        offer: Offer,
+        steps: Steps,
     ) -> None:
         self._context = context
         self._generation = generation
         self._plugin = plugin
+        self._offer = offer
         self._steps = steps
         self._is_new = False
 
@@ -71,7 +79,12 @@ class Stage:
             self._steps.stepping(plugin_id, "probe"),
             contextlib.closing(self._open_sandbox()) as sandbox,
         ):
-            plugin = sandbox.load(read_set(folder / f"{self._plugin.stem}.toml"))
+            plugin = sandbox.load(
+                read_set(
+                    folder / f"{self._plugin.stem}.toml",
+                    max_module_bytes=self._context.config.sandbox.max_module_bytes,
+                )
+            )
             try:
                 plugin.probe()
             except CapabilityDenied:
@@ -112,13 +125,11 @@ class Stage:
                 at=now,
             )
         elif cause is not None and is_lasting(cause):
-            context.ledger.refuse(
-                str(generation.repository),
-                str(generation.digest),
-                terms=context.refusal_terms(),
-                reason=cause.message,
-                at=now,
-            )
+            offer = self._offer
+            if offer.tag is not None:
+                refusal = Refusal(offer.tag, generation.digest, cause.code, cause.message, now)
+                terms = context.refusal_terms(generation.plugin_id)
+                context.ledger.refuse(str(generation.repository), refusal, terms=terms)
         if not self._is_new:
             return  # nothing was sealed yet, or it was kept from before
         # Where another agent is at the tree, what was sealed stays: inert, and pruned later.

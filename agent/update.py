@@ -15,14 +15,27 @@ import registry
 from agent.candidate import MAX_README_BYTES, Candidate
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.durations import format_duration
-from agent.errors import FormatError, NotFoundError, UnhealthyError, translated
-from agent.model import Decision, Generation, Installed, Kind, Outcome, PluginSet
-from agent.outcomes import nothing_to_take, outcome_of, with_passed_over
+from agent.errors import FormatError, NotFoundError, translated
+from agent.model import Decision, Generation, Installed, Kind, Outcome, PluginSet, Trial
+from agent.outcomes import (
+    nothing_to_take,
+    on_trial,
+    outcome_of,
+    reverted,
+    with_passed_over,
+)
 from agent.plan import within
-from agent.probation import Verdict
+from agent.probation import Judgement, Verdict
 from agent.pruning import prune
-from agent.rules import refuse_by_rule, refuse_if_changed, ungranted, waiting_for_consent
+from agent.rules import (
+    not_by_itself,
+    refuse_by_rule,
+    refuse_if_changed,
+    ungranted,
+    waiting_for_consent,
+)
 from agent.search import Search, Wish
+from agent.settling import settle
 from agent.staging import Stage
 from agent.steps import Progress, Steps
 from agent.telemetry import Telemetry
@@ -46,7 +59,8 @@ class Pipeline:
 
     def pull(self, wish: Wish) -> Outcome:
         """Take what a reference names; errors become the outcome's ``error``."""
-        return self._run(wish.reference.plugin_id, lambda: self._take(wish))
+        plugin_id = wish.reference.plugin_id
+        return self._run(plugin_id, lambda: self._take(wish), decides=not wish.dry_run)
 
     def update(self, plugin_id: str, *, named: bool, dry_run: bool = False) -> Outcome:
         """Update one installed plugin from where it came from.
@@ -56,32 +70,49 @@ class Pipeline:
             named: A person named it: an open trial is judged and passed over.
             dry_run: Stop before the payload.
         """
-        return self._run(plugin_id, lambda: self._update(plugin_id, named=named, dry_run=dry_run))
+        return self._run(
+            plugin_id,
+            lambda: self._update(plugin_id, named=named, dry_run=dry_run),
+            decides=not dry_run,
+        )
 
-    def fetch_to(self, reference: registry.Reference, folder: Path) -> Outcome:
-        """``pull --output``: write the verified files into a folder, install nothing."""
+    def fetch_to(
+        self, reference: registry.Reference, folder: Path, *, dry_run: bool = False
+    ) -> Outcome:
+        """``pull --output``: write the verified files into a folder, install nothing.
+
+        What lies in the folder under these names is replaced once all is verified, or not at
+        all.
+        """
+        named = reference.version is not None or reference.digest is not None
+        wish = Wish(reference, named=named, dry_run=dry_run, installs=False)
 
         def fetch() -> Outcome:
-            with self._repository(reference.location) as repository:
-                wish = Wish(reference, named=reference.tag is not None or bool(reference.digest))
-                candidate, _ = self._search.first_believed(repository, wish, None)
+            with self._context.open_repository(reference.location) as repository:
+                found = self._search.first_believed(repository, wish)
+                candidate = found.candidate
                 if candidate is None:
-                    raise NotFoundError(f"cannot find a version of {reference.text} to fetch")
+                    return nothing_to_take(reference.plugin_id, None, found)
+                if dry_run:
+                    return outcome_of(candidate, Kind.PLANNED, "plan", f"would go to {folder}")
                 self._context.files.make_folder(folder)
-                plugin = self._fetch_payload(repository, candidate, folder)
-            files = self._context.files
-            stem = candidate.manifest.stem
+                with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as incoming:
+                    plugin = self._fetch_payload(repository, candidate, Path(incoming))
+                    _require_wasm(plugin.payload, candidate)
+                    plugin.payload.chmod(0o644)
+                    self._context.files.rename(plugin.payload, folder / plugin.payload.name)
+            files, stem = self._context.files, candidate.manifest.stem
             if plugin.readme is not None:
                 files.write_atomic(folder / "README.md", plugin.readme)
             files.write_atomic(folder / f"{stem}.sig", candidate.signature)
             files.write_atomic(folder / f"{stem}.toml", candidate.manifest_bytes)
             return outcome_of(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
 
-        return self._run(reference.plugin_id, fetch)
+        return self._run(reference.plugin_id, fetch, decides=False)
 
     # -- one plugin, errors turned into an outcome
 
-    def _run(self, plugin_id: str, work: Callable[[], Outcome]) -> Outcome:
+    def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
         self._steps.begin()
         before = self._serving_version(plugin_id)
         with self._steps.telemetry.span("agent.update", plugin_id=plugin_id) as span:
@@ -93,8 +124,7 @@ class Pipeline:
                     raise
                 if isinstance(cause, NotFoundError) and cause.hint is None:
                     cause.hint = f"agent tags {plugin_id}"
-                refused = cause.exit_code in (6, 7, 8, 9)
-                kind = Kind.REFUSED if refused else Kind.FAILED
+                kind = Kind.REFUSED if cause.is_rule else Kind.FAILED
                 outcome = Outcome(
                     plugin_id,
                     kind,
@@ -104,7 +134,12 @@ class Pipeline:
                     error=cause,
                 )
             span.set_attribute("agent.outcome", outcome.kind.value)
+            if outcome.digest is not None:
+                span.set_attribute("oci.manifest.digest", outcome.digest)
         outcome = replace(outcome, before=before)
+        if not decides:
+            return outcome
+        self._context.audit.outcome(outcome)
         ledger = self._context.ledger
         ledger.note_decision(Decision.of(outcome, at=self._context.clock()))
         return outcome
@@ -122,32 +157,27 @@ class Pipeline:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
             )
-        if ledger.trial(plugin_id) is not None:
-            reverted = None if dry_run else self._judge(plugin_id)
-            if reverted is not None and not named:
-                return reverted
-            if not named and ledger.trial(plugin_id) is not None:
-                return Outcome(plugin_id, Kind.PENDING, "trial", "on trial until probation ends")
+        if not named and dry_run and ledger.trial(plugin_id) is not None:
+            return self._foreseen(plugin_id)
+        judged = None if dry_run else self._settle(plugin_id)
+        if judged is not None and judged[1].verdict is Verdict.UNHEALTHY and not named:
+            return reverted(plugin_id, self._context.activation.live(plugin_id), judged[1])
+        if not named and ledger.trial(plugin_id) is not None:
+            return on_trial(plugin_id)
         channel = self._context.config.plugin(plugin_id).channel or installed.channel
         reference = registry.Reference(self._source(installed), tag=channel)
         return self._take(Wish(reference, unattended=True, dry_run=dry_run))
 
-    def _judge(self, plugin_id: str) -> Outcome | None:
-        """Judge the open trial, as every run does; an outcome where it ended badly."""
-        activation = self._context.activation
-        with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-            judged = activation.judge(plugin_id)
-        if judged is None or judged[1].verdict is not Verdict.UNHEALTHY:
-            return None
-        cause = UnhealthyError(
-            f"cannot keep {plugin_id} on trial: {judged[1].detail}; rolled back",
-            hint=f"agent history {plugin_id}",
-        )
-        back = activation.live(plugin_id)
-        outcome = Outcome(plugin_id, Kind.ROLLED_BACK, "rollback", judged[1].detail, error=cause)
-        if back is None:
-            return outcome
-        return replace(outcome, after=back.version, release=back.release, digest=back.digest)
+    def _foreseen(self, plugin_id: str) -> Outcome:
+        """What a run would do about an open trial; nothing is done."""
+        trial = self._context.ledger.trial(plugin_id)
+        if trial is None:
+            return on_trial(plugin_id)
+        judgement = self._context.activation.judgement(trial)
+        if judgement.verdict is Verdict.TOO_EARLY:
+            return on_trial(plugin_id)
+        word = "commit it" if judgement.verdict is Verdict.HEALTHY else "go back"
+        return on_trial(plugin_id, f"trial due: would {word}, {judgement.detail}")
 
     def _source(self, installed: Installed) -> registry.Location:
         """Where a plugin updates from: a namespace rule's, else where it came from."""
@@ -162,38 +192,39 @@ class Pipeline:
     def _take(self, wish: Wish) -> Outcome:
         plugin_id = wish.reference.plugin_id
         context = self._context
-        if not wish.dry_run:
+        if not wish.dry_run and not wish.unattended:
             self._settle(plugin_id)
         serving = context.activation.live(plugin_id)
-        with self._repository(wish.reference.location) as repository:
-            candidate, skips = self._search.first_believed(repository, wish, serving)
+        with context.open_repository(wish.reference.location) as repository:
+            found = self._search.first_believed(repository, wish)
+            candidate = found.candidate
             if candidate is None:
-                return nothing_to_take(plugin_id, serving, skips)
+                return nothing_to_take(plugin_id, serving, found)
             self._steps.now = "plan"
             if serving is not None and candidate.release == serving.release:
                 return outcome_of(candidate, Kind.CURRENT, "plan", "this release is installed")
+            if wish.unattended:
+                skip = not_by_itself(context, candidate, serving)
+                if skip is not None:
+                    self._search.leave(repository, wish, candidate, skip)
+                    return nothing_to_take(plugin_id, serving, replace(found, skips=(skip,)))
             refuse_by_rule(context, candidate, wish)
             pending = waiting_for_consent(context, candidate, serving)
             if pending is not None:
-                return pending
+                return replace(pending, newest=found.newest)
             if wish.dry_run:
-                return outcome_of(candidate, Kind.PLANNED, "plan", "would be taken")
+                planned = outcome_of(candidate, Kind.PLANNED, "plan", "would be taken")
+                return with_passed_over(planned, found)
             with self._incoming() as folder:
                 plugin = self._fetch_payload(repository, candidate, folder)
                 stage = self._stage(candidate, wish, plugin)
                 outcome = self._install(stage, candidate, wish, serving)
         if serving is None:
             outcome = replace(outcome, ungranted=ungranted(context, plugin_id))
-        return with_passed_over(outcome, skips)
+        return with_passed_over(outcome, found)
 
-    def _settle(self, plugin_id: str) -> None:
-        """Finish what a crash left, and judge an open trial: a mutating verb does so first."""
-        ledger = self._context.ledger
-        if ledger.installed(plugin_id) is None:
-            return
-        with self._context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-            self._context.activation.recover()
-            self._context.activation.judge(plugin_id)
+    def _settle(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
+        return settle(self._context, self._steps.telemetry, plugin_id)
 
     def _fetch_payload(
         self, repository: registry.Repository, candidate: Candidate, folder: Path
@@ -205,12 +236,9 @@ class Pipeline:
             self._steps.progress.bytes_total(artifact.payload.size_bytes)
             repository.fetch_blob(artifact.payload, path, progress=self._steps.progress.bytes_done)
             readme = None
-            if artifact.readme is not None:
+            # It is unsigned and only for people: one that is too long keeps no release back.
+            if artifact.readme is not None and artifact.readme.size_bytes <= MAX_README_BYTES:
                 readme = repository.read_blob(artifact.readme, max_bytes=MAX_README_BYTES)
-        with path.open("rb") as file:
-            if file.read(4) != b"\0asm":
-                path.unlink()
-                raise FormatError(f"cannot use {candidate.digest}: its payload is not wasm")
         return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, readme)
 
     def _stage(self, candidate: Candidate, wish: Wish, plugin: PluginSet) -> Stage:
@@ -227,7 +255,7 @@ class Pipeline:
             repository=wish.reference.location.text,
             installed_at=context.clock(),
         )
-        return Stage(context, generation, plugin, self._steps)
+        return Stage(context, generation, plugin, candidate.offer, self._steps)
 
     def _install(
         self, stage: Stage, candidate: Candidate, wish: Wish, serving: Generation | None
@@ -243,7 +271,7 @@ class Pipeline:
             stage.compile()
             with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
                 self._steps.now = "plan"
-                context.activation.recover()
+                context.activation.recover_one(plugin_id)
                 live = context.activation.live(plugin_id)
                 if live is not None and live.release == candidate.release:
                     return outcome_of(candidate, Kind.CURRENT, "plan", "another agent took it")
@@ -267,14 +295,16 @@ class Pipeline:
     # -- helpers with effects
 
     @contextlib.contextmanager
-    def _repository(self, location: registry.Location) -> Iterator[registry.Repository]:
-        with self._context.open_repository(location) as repository:
-            yield repository
-
-    @contextlib.contextmanager
     def _incoming(self) -> Iterator[Path]:
         """A folder for what arrives; gone at the end, inert if a crash leaves it."""
         base = self._context.places.cache / "incoming"
         self._context.files.make_folder(base, mode=0o700)
         with tempfile.TemporaryDirectory(dir=base) as folder:
             yield Path(folder)
+
+
+def _require_wasm(payload: Path, candidate: Candidate) -> None:
+    """Refuse what is no module; installs are checked by the sandbox."""
+    with payload.open("rb") as file:
+        if file.read(4) != b"\0asm":
+            raise FormatError(f"cannot use {candidate.digest}: its payload is not wasm")

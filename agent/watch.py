@@ -10,15 +10,17 @@ import sqlite3
 from collections.abc import Iterator
 
 from agent.context import Context
-from agent.errors import BusyError, NotFoundError, TrustError
+from agent.errors import BusyError, FormatError, TrustError
 from agent.inventory import is_whole
-from agent.model import Samples
+from agent.model import Generation, Samples
 from agent.recorder import Recorder
 from agent.served import Served
-from sandbox.errors import SandboxError
+from agent.settling import settle
+from agent.telemetry import Telemetry
+from sandbox.errors import BadModule, IncompatibleError, ManifestError, MissingExport
 
 _LOG = logging.getLogger("stack_composer.host")
-_JUDGE_LOCK_S = 2.0
+_JUDGE_LOCK_S = 0.2
 
 
 class Watch:
@@ -26,10 +28,13 @@ class Watch:
 
     Args:
         context: The installation.
+        telemetry: Where the spans of commits and rollbacks go.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, telemetry: Telemetry) -> None:
         self._context = context
+        self._telemetry = telemetry
+        self._terms: dict[str, object] = {}
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
 
@@ -46,10 +51,24 @@ class Watch:
             if self._is_on_trial(served.plugin_id):
                 self._judge(served)
 
+    def settle(self, plugin_id: str) -> None:
+        """Finish what a crash left of a plugin: it may be a rejected release that serves."""
+        with self._forgiving(plugin_id):
+            if self._context.activation.is_unfinished(plugin_id):
+                settle(self._context, self._telemetry, plugin_id, timeout_s=_JUDGE_LOCK_S)
+
+    def terms(self, plugin_id: str) -> object:
+        """What a load depends on beside its bytes: the trust store and the grants."""
+        with self._forgiving(plugin_id):
+            decisions = self._context.ledger.decisions(plugin_id)
+            self._terms[plugin_id] = (self._context.trust_stamp(), sorted(decisions.items()))
+        return self._terms.get(plugin_id)
+
     def flush(self) -> None:
         """Write the counts down; a ledger that can't be written is told once."""
         try:
-            self._recorder.flush()
+            with self._context.ledger.impatient():
+                self._recorder.flush()
         except (sqlite3.Error, OSError) as error:
             if not self._told_unwritable:
                 self._told_unwritable = True
@@ -80,11 +99,16 @@ class Watch:
             live = context.activation.live(plugin_id)
             if trial is None or live is None or live.folder_name != name:
                 return False
-            rotten = isinstance(error, TrustError) and not is_whole(context, live)
-            if rotten or isinstance(error, SandboxError | NotFoundError):
+            if self._is_its_own_fault(live, error):
                 context.activation.fail_trial(trial, reason=f"it cannot be loaded: {error}")
                 return True
         return False
+
+    def _is_its_own_fault(self, live: Generation, error: Exception) -> bool:
+        """Whether the release's bytes are at fault, and not this host, its disk or its trust."""
+        if isinstance(error, BadModule | ManifestError | MissingExport | IncompatibleError):
+            return True
+        return isinstance(error, TrustError | FormatError) and not is_whole(self._context, live)
 
     def _write(self, rows: list[tuple[str, str, int, Samples]]) -> None:
         self._context.ledger.add_samples(rows)
@@ -98,9 +122,8 @@ class Watch:
 
     def _judge(self, served: Served) -> None:
         """Judge the plugin's trial; go back at once where it is unhealthy."""
-        context = self._context
-        with self._forgiving(served.plugin_id), context.tree.lock(timeout_s=_JUDGE_LOCK_S):
-            context.activation.judge(served.plugin_id)
+        with self._forgiving(served.plugin_id):
+            settle(self._context, self._telemetry, served.plugin_id, timeout_s=_JUDGE_LOCK_S)
         served.follow(now=True)
 
     @contextlib.contextmanager

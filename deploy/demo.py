@@ -226,6 +226,9 @@ def has_happened(stage: Stage, event: str, version: str) -> bool:
 def main() -> int:
     """Play, then print the table; Ctrl-C ends it with nothing left behind."""
     started = time.monotonic()
+    # The story has a home of its own: what this shell sets for other agents is not for it.
+    for name in [name for name in os.environ if name.startswith(("STACK_COMPOSER_", "OTEL_"))]:
+        del os.environ[name]
     try:
         with tempfile.TemporaryDirectory(prefix="stack-composer-demo-") as name:
             table = play(Path(name))

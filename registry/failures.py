@@ -1,10 +1,11 @@
 """What a failed HTTP exchange means: the one table from statuses and exceptions to our errors."""
 
 import json
+import re
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
 
-from urllib3.exceptions import SSLError
+from urllib3.exceptions import ProxyError, SSLError
 
 from registry.errors import (
     AuthenticationError,
@@ -23,6 +24,8 @@ _CONTENT_CODES = {
     "SIZE_INVALID",
 }
 _MAX_TEXT_CHARS = 300
+# urllib3 begins its texts with the connection or the pool that they are about.
+_OBJECT = re.compile(r"\A\w+\(host=[^)]*\): ")
 
 
 def network_error(url: str, error: Exception) -> NetworkError:
@@ -37,7 +40,7 @@ def network_error(url: str, error: Exception) -> NetworkError:
         hint = "; give the registry's CA with --ca-file, or --plain-http if it speaks no TLS"
     else:
         hint = "; check the host, or try again later"
-    return NetworkError(f"cannot reach {host}: {_one_line(str(error))}{hint}")
+    return NetworkError(f"cannot reach {host}: {_one_line(_reason(error))}{hint}")
 
 
 def is_certificate(error: Exception) -> bool:
@@ -93,6 +96,19 @@ def join(base: str, target: str) -> str:
 def shown(url: str) -> str:
     """Take from a URL what may be secret: stores sign the links they give out in the query."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong as the system does, without the objects that it went wrong in."""
+    inner = next((part for part in error.args if isinstance(part, Exception)), error.__cause__)
+    if isinstance(error, ProxyError) and isinstance(inner, Exception):
+        return f"the proxy: {_reason(inner)}"
+    if isinstance(inner, OSError):
+        error = inner
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = next((part for part in error.args if isinstance(part, str)), str(error))
+    return _OBJECT.sub("", text).rstrip(".")
 
 
 def _authentication_hint(url: str, challenge: str) -> str:

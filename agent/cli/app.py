@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from agent.telemetry import Telemetry
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_MIXED = 12
+_MAX_ID_CHARS = 128
 
 
 class App:
@@ -35,7 +38,8 @@ class App:
         """The installation that the flags name; its modules load now and not for --help."""
         from agent.context import Context, Options
 
-        return Context(Options(**self.flags))
+        verb = click.get_current_context().command_path.partition(" ")[2]
+        return Context(Options(**self.flags), acting=verb)
 
     @functools.cached_property
     def telemetry(self) -> "Telemetry":
@@ -43,6 +47,15 @@ class App:
         from agent.telemetry import Telemetry, endpoint_of
 
         return Telemetry(endpoint_of(self.context.config.telemetry.endpoint, os.environ))
+
+    def end_with(self, codes: Collection[int]) -> None:
+        """Decide the exit code by what each of several plugins came to (contract §7).
+
+        Args:
+            codes: One for each; all alike → that one, else 12: some failed, or in other ways.
+        """
+        distinct = set(codes)
+        self.exit_code = distinct.pop() if len(distinct) == 1 else _MIXED if distinct else 0
 
     def close(self) -> None:
         """Close what was opened."""
@@ -130,6 +143,30 @@ def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], cl
         return command
 
     return decorate
+
+
+def is_plugin_id(text: str) -> bool:
+    """Whether an argument is a plugin ID by its grammar (contract §2)."""
+    from sandbox.grammar import PLUGIN_ID
+
+    return len(text) <= _MAX_ID_CHARS and PLUGIN_ID.fullmatch(text) is not None
+
+
+def plugin_id_type(text: str) -> str:
+    """The type of an argument that names a plugin: no other text reaches disk or ledger.
+
+    Raises:
+        BadParameter: It is no plugin ID.
+    """
+    if not is_plugin_id(text):
+        raise click.BadParameter(f"got {text[:140]!r}, expected an ID such as org.example.hello")
+    return text
+
+
+def path_hint(verb_name: str, text: str) -> str | None:
+    """What to type where the bare name of a file or folder was given for a PATH."""
+    meant = "/" not in text and Path(text).exists()
+    return f"agent {verb_name} ./{text}" if meant else None
 
 
 def is_path(text: str) -> bool:

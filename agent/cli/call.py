@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.app import App, format_flag, is_path, manifest_at, verb
+from agent.cli.app import App, format_flag, is_path, is_plugin_id, manifest_at, path_hint, verb
 from agent.cli.output import Output
 from agent.errors import UsageError
 from agent.host import PluginHost
@@ -51,6 +51,11 @@ def call_command(
     if is_path(plugin) and not dev:
         raise UsageError(
             f"cannot call {plugin}: it is a path", hint="add --dev to run a folder of your own"
+        )
+    if not dev and not is_plugin_id(plugin):
+        raise UsageError(
+            f"cannot call {plugin[:140]!r}: expected an ID such as org.example.hello",
+            hint=path_hint("call --dev", plugin) or "agent list",
         )
 
     def show(record: "LogRecord") -> None:

@@ -1,5 +1,6 @@
 """pull, update, rollback, prune: the verbs that change which release serves."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,18 +9,19 @@ from pathlib import Path
 import click
 
 import registry
-from agent.cli.app import App, dry_run_flag, format_flag, verb
+from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
 from agent.cli.progress import pipeline
 from agent.context import LOCK_TIMEOUT_S
-from agent.errors import UnhealthyError
+from agent.errors import BusyError, NotFoundError
 from agent.model import Generation, Kind, Outcome
-from agent.probation import Verdict
+from agent.outcomes import reverted
+from agent.probation import Judgement, Verdict
 from agent.pruning import prunable, prune
 from agent.rollback import roll_back
 from agent.search import Wish
+from agent.settling import settle
 from agent.update import Pipeline
 
-_MIXED = 12
 _WAIT_LOOK_S = 0.2
 
 
@@ -59,7 +61,7 @@ def pull_command(
     with pipeline(app.out) as progress:
         work = Pipeline(app.context, app.telemetry, progress)
         if output is not None:
-            outcome = work.fetch_to(reference, output)
+            outcome = work.fetch_to(reference, output, dry_run=dry_run)
         else:
             outcome = work.pull(
                 Wish(
@@ -76,7 +78,7 @@ def pull_command(
 
 
 @verb(name="update", examples="agent update\nagent update org.example.hello --dry-run")
-@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
 @dry_run_flag
 @format_flag
 def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
@@ -97,7 +99,7 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
 
 
 @verb(name="rollback", examples="agent rollback org.example.hello --to 0.1.0")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @click.option("--to", "to_version", metavar="VERSION", help="Default: the last good release.")
 @dry_run_flag
 @format_flag
@@ -110,13 +112,19 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
 
 
 @verb(name="prune", examples="agent prune --dry-run")
-@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
 @dry_run_flag
 @format_flag
 def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
     context = app.context
-    ids = plugins or context.ledger.plugin_ids()
+    known = context.ledger.plugin_ids()
+    for plugin_id in plugins:
+        if plugin_id not in known:
+            raise NotFoundError(
+                f"cannot prune {plugin_id}: it was never installed", hint="agent list"
+            )
+    ids = plugins or known
     gone: list[Generation] = []
     if dry_run:
         for plugin_id in ids:
@@ -139,25 +147,27 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
 
 
 def _wait_for(app: App, outcome: Outcome) -> Outcome:
-    """Judge the trial until it ends one way or the other."""
+    """Look at the trial until it can be judged; say how it ended, whoever judged it."""
     context, plugin_id = app.context, outcome.plugin_id
     app.out.message(f"{plugin_id}: waiting for its probation to end")
-    while True:
-        with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-            judged = context.activation.judge(plugin_id)
-        live = context.activation.live(plugin_id)
-        if judged is None or judged[1].verdict is not Verdict.TOO_EARLY:
-            break
-        # An open host may judge first: then the trial is gone at the next look.
+    detail = "judged by another agent"
+    while (trial := context.ledger.trial(plugin_id)) and trial.release == outcome.release:
+        if context.activation.judgement(trial).verdict is not Verdict.TOO_EARLY:
+            # Whoever holds the tree may be judging it: look again.
+            with contextlib.suppress(BusyError):
+                judged = settle(context, app.telemetry, plugin_id)
+                detail = judged[1].detail if judged else detail
+                continue
         time.sleep(_WAIT_LOOK_S)
-    detail = judged[1].detail if judged else "judged by an open host"
+    live = context.activation.live(plugin_id)
     if live is not None and live.release == outcome.release:
         return replace(outcome, kind=Kind.COMMITTED, step="commit", detail=detail)
-    cause = UnhealthyError(
-        f"cannot keep {plugin_id} {outcome.after}: {detail}; rolled back",
-        hint=f"agent history {plugin_id}",
-    )
-    return replace(outcome, kind=Kind.ROLLED_BACK, step="rollback", detail=detail, error=cause)
+    rejection = context.ledger.rejections(plugin_id).get(str(outcome.release))
+    if rejection is None:
+        took = f"{live.version if live else 'nothing'} serves now: another agent took it"
+        return replace(outcome, step="trial", detail=took)
+    judgement = Judgement(Verdict.UNHEALTHY, rejection.reason)
+    return replace(reverted(plugin_id, live, judgement), before=outcome.before)
 
 
 def _report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
@@ -176,9 +186,7 @@ def _report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
         codes.append(_code(outcome) if not waits else 0)
         if outcome.error is not None and not waits:
             app.out.error(outcome.error.code, outcome.error.message, outcome.error.hint)
-    bad = set(codes) - {0}
-    if bad:
-        app.exit_code = bad.pop() if len(set(codes)) == 1 else _MIXED
+    app.end_with(codes)
 
 
 def _code(outcome: Outcome) -> int:
@@ -203,6 +211,8 @@ def _row(outcome: Outcome) -> dict[str, object]:
 def _print(app: App, outcome: Outcome) -> None:
     before, after = outcome.before or "nothing", outcome.after
     change = f"{before} → {after}" if after and after != outcome.before else before
+    if outcome.kind is Kind.FETCHED:
+        change = str(after)  # what is installed stays
     if outcome.error is not None and outcome.kind in (Kind.REFUSED, Kind.FAILED):
         app.out.line(f"{outcome.plugin_id}  {change}  {outcome.kind} at {outcome.step}")
         return

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import click
 
 from agent.cli.app import App, format_flag, global_flags, verb
+from agent.config import check_bases
 from agent.durations import format_duration
 from agent.schema import DURATION, SECTIONS, kinds
 
@@ -40,6 +41,7 @@ def show_command(app: App, *, effective: bool) -> None:
 def check_command(app: App) -> None:
     """Check the config files and variables; ends with 2 where one cannot be used."""
     places = app.context.places
+    check_bases(app.context.config, places)
     read = [str(path) for path in places.config_files if path.exists()]
     if app.out.as_json:
         app.out.document(files=read, ok=True)

@@ -2,7 +2,8 @@
 
 import click
 
-from agent.cli.app import App, dry_run_flag, format_flag, verb
+from agent.admission import ceiling_of
+from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
 from agent.errors import NotFoundError
 from agent.grants import granted
 from agent.model import Event
@@ -12,7 +13,7 @@ _CAPABILITY = click.Choice(CAPABILITIES)
 
 
 @verb(name="grant", examples="agent grant org.example.hello fs_read")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @click.argument("capability", metavar="CAP", type=_CAPABILITY)
 @dry_run_flag
 @format_flag
@@ -25,7 +26,7 @@ def grant_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -
 
 
 @verb(name="deny", examples="agent deny org.example.hello network")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @click.argument("capability", metavar="CAP", type=_CAPABILITY)
 @dry_run_flag
 @format_flag
@@ -38,7 +39,7 @@ def deny_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) ->
 
 
 @verb(name="grants", examples="agent grants org.example.hello --format json")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @format_flag
 def grants_command(app: App, plugin_id: str) -> None:
     """Print what a plugin requests and what it is granted."""
@@ -48,7 +49,7 @@ def grants_command(app: App, plugin_id: str) -> None:
     if live is None and not decisions:
         raise NotFoundError(f"cannot find {plugin_id}: it is not installed", hint="agent list")
     requested = set(live.capabilities) if live else set()
-    ceiling = context.ceiling_of(live) if live is not None else None
+    ceiling = ceiling_of(context, live) if live is not None else None
     given = granted(context.config, plugin_id, decisions, ceiling)
     rows = [
         {
@@ -72,8 +73,11 @@ def grants_command(app: App, plugin_id: str) -> None:
 def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bool) -> None:
     context, word = app.context, "grant" if yes else "deny"
     if not dry_run:
-        now = context.clock()
-        with context.ledger.transaction():
+        now, outcome = context.clock(), "granted" if yes else "denied"
+        with (
+            context.audit.deciding(outcome, capability, plugin=plugin_id, capability=capability),
+            context.ledger.transaction(),
+        ):
             context.ledger.decide(plugin_id, capability, granted=yes, at=now)
             context.ledger.record(Event(now, plugin_id, word, None, None, capability))
     if app.out.as_json:

@@ -1,15 +1,14 @@
 """list, info, outdated, check, history, why: looking at what is installed, changing nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import click
 
-from agent.cli.app import App, format_flag, verb
-from agent.cli.output import fields_of
+from agent.cli.app import App, format_flag, plugin_id_type, verb
 from agent.cli.progress import pipeline
 from agent.durations import format_duration
 from agent.errors import NotFoundError, PolicyError
-from agent.inventory import Entry, entries, moment
+from agent.inventory import Entry, Serving, entries, moment, serving
 from agent.model import Kind, Outcome
 from agent.requirement import is_newer
 from agent.update import Pipeline
@@ -28,7 +27,7 @@ _ACTIONS = {
 @format_flag
 def list_command(app: App) -> None:
     """List the installed plugins: the user's, then the system's."""
-    found = entries(app.context)
+    found = entries(app.context, warn=app.out.message)
     if app.out.as_json:
         app.out.document(plugins=[entry.row() for entry in found])
         return
@@ -43,7 +42,7 @@ def list_command(app: App) -> None:
 
 
 @verb(name="info", examples="agent info org.example.hello")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @format_flag
 def info_command(app: App, plugin_id: str) -> None:
     """Print everything about one installed plugin."""
@@ -66,36 +65,35 @@ def info_command(app: App, plugin_id: str) -> None:
     if app.out.as_json:
         app.out.document(plugins=[row])
         return
-    width = max(map(len, row))
-    for name, text in fields_of(row):
-        app.out.line(f"{name.ljust(width)}  {text}")
+    app.out.fields(row)
 
 
 @verb(name="check", examples="agent check\nagent check --exit-code || echo updates")
-@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
 @click.option("--exit-code", is_flag=True, help="End with 100 where there are updates.")
 @format_flag
 def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> None:
     """Say what an update run would do for each plugin, and why."""
-    rows = _plans(app, plugins)
+    rows = [_plan(*planned, newest_first=False) for planned in _plans(app, plugins)]
     _print_plans(app, rows)
     if exit_code and not app.exit_code and any(row["action"] == "update" for row in rows):
         app.exit_code = _UPDATES
 
 
 @verb(name="outdated", examples="agent outdated")
-@click.argument("plugins", metavar="[ID]...", nargs=-1)
+@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
 @format_flag
 def outdated_command(app: App, plugins: tuple[str, ...]) -> None:
     """List the installed plugins for which a newer version is there, taken or not."""
-    rows = [row for row in _plans(app, plugins) if row["candidate"] is not None]
+    rows = [_plan(*planned, newest_first=True) for planned in _plans(app, plugins)]
+    rows = [row for row in rows if row["candidate"] is not None]
     _print_plans(app, rows)
     if not rows:
         app.out.message("nothing newer")
 
 
 @verb(name="history", examples="agent history org.example.hello")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @format_flag
 def history_command(app: App, plugin_id: str) -> None:
     """Print what happened to a plugin, oldest first."""
@@ -126,7 +124,7 @@ def history_command(app: App, plugin_id: str) -> None:
 
 
 @verb(name="why", examples="agent why org.example.hello")
-@click.argument("plugin_id", metavar="ID")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @format_flag
 def why_command(app: App, plugin_id: str) -> None:
     """Say why a plugin is at the version it is at: what the last run decided, and what binds."""
@@ -185,45 +183,60 @@ def why_command(app: App, plugin_id: str) -> None:
 
 
 def _entry(app: App, plugin_id: str) -> Entry:
-    for entry in entries(app.context):
-        if entry.plugin_id == plugin_id:
-            return entry
-    raise NotFoundError(
+    for entry in entries(app.context, (plugin_id,), warn=app.out.message):
+        return entry
+    raise _not_installed(plugin_id)
+
+
+def _not_installed(plugin_id: str) -> NotFoundError:
+    return NotFoundError(
         f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
     )
 
 
-def _plans(app: App, plugins: Sequence[str]) -> list[dict[str, object]]:
-    """One row a plugin: what an update run would do; a failed look-up sets the exit code."""
-    rows = []
-    codes = set()
-    for entry in _chosen(app, plugins):
-        if entry.source == "system":
-            rows.append(_plan(entry, None, "system", "never changed by a user's agent"))
+def _plans(app: App, plugins: Sequence[str]) -> list[tuple[Serving, Outcome | None]]:
+    """What an update run would do; None for the system's; failed look-ups set the exit code."""
+    found = {one.plugin_id: one for one in serving(app.context, warn=app.out.message)}
+    for plugin_id in plugins:
+        if plugin_id not in found:
+            raise _not_installed(plugin_id)
+    plans: list[tuple[Serving, Outcome | None]] = []
+    codes = []
+    for plugin_id in plugins or found:
+        if found[plugin_id].is_system:
+            plans.append((found[plugin_id], None))
             continue
         with pipeline(app.out) as progress:
             work = Pipeline(app.context, app.telemetry, progress)
-            outcome = work.update(entry.plugin_id, named=False, dry_run=True)
-        if outcome.kind is Kind.FAILED and outcome.error is not None:
-            codes.add(outcome.error.exit_code)
-        newer = outcome.after if outcome.after and is_newer(outcome.after, entry.version) else None
-        rows.append(_plan(entry, newer, _ACTIONS[outcome.kind], _reason(outcome)))
-    if codes:
-        app.exit_code = codes.pop() if len(codes) == 1 and len(rows) == 1 else 12
-    return rows
+            outcome = work.update(plugin_id, named=False, dry_run=True)
+        # What would be refused is an answer; only a look that failed is a failure.
+        failed = outcome.kind is Kind.FAILED and outcome.error is not None
+        codes.append(outcome.error.exit_code if failed and outcome.error else 0)
+        plans.append((found[plugin_id], outcome))
+    app.end_with(codes)
+    return plans
 
 
-def _chosen(app: App, plugins: Sequence[str]) -> Iterable[Entry]:
-    return [_entry(app, plugin_id) for plugin_id in plugins] or entries(app.context)
+def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[str, object]:
+    """The row of a plugin.
 
-
-def _plan(entry: Entry, candidate: str | None, action: str, reason: str) -> dict[str, object]:
+    Args:
+        one: What serves.
+        outcome: What a run would come to; None = the system's, left alone.
+        newest_first: Name the newest version that is there, taken or not, before the one that
+            a run would take.
+    """
+    candidate: str | None = None
+    if outcome is not None:
+        taken = outcome.after if outcome.after and is_newer(outcome.after, one.version) else None
+        newest = outcome.newest
+        candidate = newest or taken if newest_first else taken or newest
     return {
-        "id": entry.plugin_id,
-        "current": entry.version,
+        "id": one.plugin_id,
+        "current": one.version,
         "candidate": candidate,
-        "action": action,
-        "reason": reason,
+        "action": "system" if outcome is None else _ACTIONS[outcome.kind],
+        "reason": "never changed by a user's agent" if outcome is None else _reason(outcome),
     }
 
 

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.app import App, format_flag, is_path, manifest_at, verb
+from agent.cli.app import (
+    App,
+    dry_run_flag,
+    format_flag,
+    is_path,
+    manifest_at,
+    path_hint,
+    verb,
+)
 from agent.errors import UsageError
+from agent.heads import find_head
 from agent.publishing import judge_folder, read_folder, sign_folder
 
 if TYPE_CHECKING:
@@ -18,8 +27,9 @@ _PATH = click.Path(path_type=Path)
 
 @verb(name="keygen", examples="agent keygen publisher.pem")
 @click.argument("file", type=_PATH)
+@dry_run_flag
 @format_flag
-def keygen_command(app: App, file: Path) -> None:
+def keygen_command(app: App, file: Path, *, dry_run: bool) -> None:
     """Make an Ed25519 key pair.
 
     The private key (PKCS#8 PEM) goes to FILE, readable by you alone and never over an existing
@@ -28,6 +38,9 @@ def keygen_command(app: App, file: Path) -> None:
     import trust
 
     public_file = file.with_name(f"{file.name}.pub")
+    if dry_run:
+        _would_create(app, file, public_file)
+        return
     key = trust.PrivateKey.generate()
     _create(file, key.to_pem(), mode=0o600)
     try:
@@ -43,26 +56,47 @@ def keygen_command(app: App, file: Path) -> None:
     app.out.line(f"public  {public_file} (give it to operators)")
 
 
+def _would_create(app: App, *paths: Path) -> None:
+    """``--dry-run``: no key is made, as one that is thrown away would have an id to mistake."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise _exists(path)
+    if app.out.as_json:
+        app.out.document(key_id=None, public=None, path=str(paths[0]))
+        return
+    for path in paths:
+        app.out.line(f"would write {path}")
+
+
 def _create(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file that must not exist yet."""
+    """Write a file that must not exist yet; all of it, or there is none."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
-        raise UsageError(
-            f"cannot write {path}: it exists, and a key is never overwritten",
-            hint="choose another name",
-        ) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+        raise _exists(path) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(
+        f"cannot write {path}: it exists, and a key is never overwritten",
+        hint="choose another name",
+    )
 
 
 @verb(name="sign", examples="agent sign ./hello --key publisher.pem")
 @click.argument("path")
 @click.option("--key", "key_file", type=_PATH, required=True, metavar="FILE", help="Private key.")
+@dry_run_flag
 @format_flag
-def sign_command(app: App, path: str, key_file: Path) -> None:
+def sign_command(app: App, path: str, key_file: Path, *, dry_run: bool) -> None:
     """Sign a plugin folder: write the .sig that its manifest names.
 
     PATH is the folder or its .toml.
@@ -71,7 +105,8 @@ def sign_command(app: App, path: str, key_file: Path) -> None:
 
     folder = read_folder(app.context, manifest_at(path))
     key = trust.load_private(key_file)
-    sign_folder(folder, key, app.context.files)
+    if not dry_run:
+        sign_folder(folder, key, app.context.files)
     release = folder.subject.release
     if app.out.as_json:
         app.out.document(
@@ -82,10 +117,11 @@ def sign_command(app: App, path: str, key_file: Path) -> None:
             path=str(folder.signature_path),
         )
         return
-    app.out.line(f"signed  {folder.manifest.id} {folder.manifest.version}")
+    signed, wrote = ("would sign", "would write") if dry_run else ("signed ", "wrote  ")
+    app.out.line(f"{signed} {folder.manifest.id} {folder.manifest.version}")
     app.out.line(f"release {release}")
     app.out.line(f"key id  {key.public.key_id}")
-    app.out.line(f"wrote   {folder.signature_path}")
+    app.out.line(f"{wrote} {folder.signature_path}")
 
 
 @verb(
@@ -129,11 +165,11 @@ def verify_command(app: App, what: str) -> None:
 def _remote(app: App, text: str) -> "tuple[trust.Subject, trust.Evidence]":
     import registry
     import trust
-    from agent.cli.lookup import head_of
 
-    reference = registry.parse_reference(text, app.context.bases())
-    with app.context.open_repository(reference.location) as repository:
-        head = head_of(app.context, repository, reference)
+    try:
+        reference, head = find_head(app.context, text)
+    except registry.ReferenceFormatError as error:
+        raise UsageError(str(error), hint=path_hint("verify", text)) from error
     return head.subject, trust.Evidence(
         signature=head.signature, repository=reference.location.text
     )

@@ -3,12 +3,10 @@
 import click
 
 import registry
-from agent.candidate import Head, read_head
 from agent.cli.app import App, format_flag, verb
-from agent.cli.output import fields_of, sizes
-from agent.context import Context
-from agent.errors import NotFoundError
-from agent.plan import Offer, version_offers
+from agent.cli.output import sizes
+from agent.heads import find_head
+from agent.plan import version_offers
 
 
 @verb(name="tags", examples="agent tags org.example.hello\nagent tags localhost:5000/plugins/a.b")
@@ -36,9 +34,7 @@ def tags_command(app: App, plugin: str) -> None:
 @format_flag
 def resolve_command(app: App, reference_text: str) -> None:
     """Print the digest and the release that a reference names; no version = the newest."""
-    reference = registry.parse_reference(reference_text, app.context.bases())
-    with app.context.open_repository(reference.location) as repository:
-        head = head_of(app.context, repository, reference)
+    reference, head = find_head(app.context, reference_text)
     digest = head.artifact.manifest.digest
     release = head.subject.release
     named = f"{reference.location.text}:{registry.version_to_tag(head.manifest.version)}@{digest}"
@@ -55,9 +51,7 @@ def resolve_command(app: App, reference_text: str) -> None:
 @format_flag
 def inspect_command(app: App, reference_text: str) -> None:
     """Print what an artifact says of itself. Nothing of it is believed by that: see verify."""
-    reference = registry.parse_reference(reference_text, app.context.bases())
-    with app.context.open_repository(reference.location) as repository:
-        head = head_of(app.context, repository, reference)
+    reference, head = find_head(app.context, reference_text)
     manifest, meta, oci = head.manifest, head.manifest.meta, head.artifact.manifest
     row: dict[str, object] = {
         "id": manifest.id,
@@ -83,36 +77,7 @@ def inspect_command(app: App, reference_text: str) -> None:
     if app.out.as_json:
         app.out.document(**row, layers=layers, annotations=dict(oci.annotations))
         return
-    width = max(map(len, row))
-    for name, text in fields_of(row):
-        app.out.line(f"{name.ljust(width)}  {text}")
+    app.out.fields(row)
     app.out.line("layers")
     for part in oci.layers:
         app.out.line(f"  {part.digest[:19]}…  {sizes(part.size_bytes)}  {part.media_type}")
-
-
-def head_of(
-    context: Context, repository: registry.Repository, reference: registry.Reference
-) -> Head:
-    """Fetch the head that a reference names; no tag and no digest = the newest version.
-
-    Raises:
-        NotFoundError: There is no version.
-        AgentError, registry.RegistryError, sandbox.SandboxError: As ``read_head`` raises.
-    """
-    offer = Offer(reference.tag, reference.version, reference.digest)
-    if reference.tag is None and reference.digest is None:
-        newest = next(
-            (o for o in version_offers(repository.tags()) if "-" not in str(o.version)), None
-        )
-        if newest is None:
-            raise NotFoundError(
-                f"cannot find a version in {reference.location.text}",
-                hint=f"agent tags {reference.location.text}",
-            )
-        offer = newest
-    manifest = repository.manifest(offer.digest or str(offer.tag))
-    artifact = registry.read_artifact(
-        manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
-    )
-    return read_head(context, repository, offer, artifact)

@@ -29,6 +29,7 @@ _VERBS = {
     "check": ("installed", "What an update run would do, and why."),
     "history": ("installed", "What happened to a plugin."),
     "why": ("installed", "Why a plugin is at the version it is at."),
+    "audit": ("audit", "The log of every decision: show, verify."),
     "grant": ("grants", "Grant a capability to a plugin."),
     "deny": ("grants", "Deny a capability to a plugin."),
     "grants": ("grants", "What a plugin requests, and what it is granted."),

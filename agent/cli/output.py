@@ -56,6 +56,12 @@ class Output:
             padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
+    def fields(self, row: Mapping[str, object]) -> None:
+        """Print the fields of a JSON row for people, a line each."""
+        width = max(map(len, row))
+        for name, text in fields_of(row):
+            self.line(f"{name.ljust(width)}  {text}")
+
     def message(self, text: str) -> None:
         """Tell a person what goes on."""
         if not self.quiet:

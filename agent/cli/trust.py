@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from agent.cli.app import App, dry_run_flag, format_flag, global_flags, verb
-from agent.cli.output import fields_of
 from agent.errors import NotFoundError, UsageError
 from agent.schema import CAPABILITIES
 
@@ -66,19 +65,21 @@ def add_command(
     trust.refuse_weak(public)
     path = app.context.trust_store_path()
     if not dry_run:
-        trust.add_key(
-            path,
-            public,
-            owner=owner,
-            scopes=scopes,
-            registries=registries,
-            max_capabilities=ceiling or None,
-            accepts=("v1", "bare") if accept_bare else ("v1",),
-            not_before=_utc(not_before),
-            not_after=_utc(not_after),
-            files=app.context.files,
-            uid=os.geteuid(),
-        )
+        what = f"{owner} for {', '.join(scopes)} in {path}"
+        with app.context.audit.deciding("trusted", what, key_id=public.key_id):
+            trust.add_key(
+                path,
+                public,
+                owner=owner,
+                scopes=scopes,
+                registries=registries,
+                max_capabilities=ceiling or None,
+                accepts=("v1", "bare") if accept_bare else ("v1",),
+                not_before=_utc(not_before),
+                not_after=_utc(not_after),
+                files=app.context.files,
+                uid=os.geteuid(),
+            )
     if app.out.as_json:
         app.out.document(key_id=public.key_id, public=public.hex, path=str(path))
         return
@@ -97,12 +98,14 @@ def revoke_command(app: App, key_id: str, *, reason: str, dry_run: bool) -> None
     import trust
 
     path = app.context.trust_store_path()
-    _find(app, key_id)
+    key = _find(app, key_id)
     if not dry_run:
         now = dt.datetime.fromtimestamp(app.context.clock(), dt.UTC)
-        trust.revoke(
-            path, key_id, reason=reason, now=now, files=app.context.files, uid=os.geteuid()
-        )
+        what = f"{key.owner} in {path}: {reason}"
+        with app.context.audit.deciding("revoked", what, key_id=key_id):
+            trust.revoke(
+                path, key_id, reason=reason, now=now, files=app.context.files, uid=os.geteuid()
+            )
     if app.out.as_json:
         app.out.document(key_id=key_id, path=str(path))
         return
@@ -140,8 +143,7 @@ def show_command(app: App, key_id: str) -> None:
     if app.out.as_json:
         app.out.document(**row)
         return
-    for name, text in fields_of(row):
-        app.out.line(f"{name.ljust(16)}  {text}")
+    app.out.fields(row)
 
 
 @verb(name="check", examples="agent trust check")
@@ -178,6 +180,11 @@ for _command in (add_command, revoke_command, list_command, show_command, check_
 def _key_text(text: str) -> bytes | str:
     path = Path(text)
     if not path.is_file():
+        if "/" in text or path.suffix:
+            raise UsageError(
+                f"cannot read the key {text}: there is no such file",
+                hint="KEY is 64 hex characters or a PEM file; agent keygen FILE makes one",
+            )
         return text
     with path.open("rb") as file:
         return file.read(_MAX_KEY_BYTES)

@@ -5,7 +5,15 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.plan import Rules, below_floor, choose, needs_consent, version_offers
+from agent.model import Refusal
+from agent.plan import (
+    Rules,
+    below_floor,
+    choose,
+    needs_consent,
+    newest_above,
+    version_offers,
+)
 from agent.requirement import is_newer, parse_requirement, parse_version
 
 NOW = 1_800_000_000.0
@@ -21,6 +29,9 @@ TAGS = st.lists(
     max_size=12,
 )
 REASONS = st.dictionaries(VERSIONS, st.just("it failed"), max_size=4)
+REFUSALS = st.lists(VERSIONS.map(lambda v: v.replace("+", "_")), max_size=4).map(
+    lambda tags: {tag: Refusal(tag, None, "trust", "no key", NOW) for tag in tags}
+)
 
 
 @st.composite
@@ -32,7 +43,7 @@ def rules(draw: st.DrawFn) -> Rules:
         floor=draw(st.none() | VERSIONS),
         constraint=parse_requirement(text) if text else None,
         rejected=draw(REASONS),
-        refused=draw(REASONS),
+        refused=draw(REFUSALS),
         first_seen=draw(
             st.dictionaries(
                 VERSIONS.map(lambda v: v.replace("+", "_")),
@@ -60,7 +71,7 @@ def test_what_is_tried_may_be_taken(tags: list[str], bounds: Rules) -> None:
         assert bounds.installed is None or is_newer(version, bounds.installed)
         assert not below_floor(version, bounds.floor)
         assert version not in bounds.rejected
-        assert version not in bounds.refused
+        assert offer.tag not in bounds.refused
         assert bounds.hold_until != "forever"
         if bounds.constraint is not None:
             assert bounds.constraint.admits(version)
@@ -84,6 +95,9 @@ def test_every_newer_offer_is_tried_or_has_a_reason(tags: list[str], bounds: Rul
     assert told <= newer
     assert told == newer or len(tries) == 3
     assert all(skip.reason and skip.detail for skip in skips)
+    newest = newest_above(offers, bounds.installed)
+    assert (newest is None) == (not newer)
+    assert newest is None or not any(is_newer(other, newest) for other in newer)
 
 
 @given(TAGS, rules())

@@ -1,6 +1,7 @@
 """What the system tests share: one docker-registry, a fresh repository prefix for each test."""
 
 import itertools
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the developer's own settings and credentials out."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    for name in ("STACK_COMPOSER_HOME", "STACK_COMPOSER_CONFIG", "SOURCE_DATE_EPOCH"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(("STACK_COMPOSER_", "OTEL_")) or name == "SOURCE_DATE_EPOCH":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)

@@ -388,7 +388,7 @@ CASES: dict[Callable[[Scene], str | None], tuple[int, tuple[str, ...]]] = {
     missing_tag: (3, (PLUGIN_ID, "0.2.0")),
     missing_repository: (3, ("org.example.nothing",)),
     unreachable_registry: (5, ("cannot reach 127.0.0.1:",)),
-    not_wasm: (6, ("sha256:", "wasm")),
+    not_wasm: (6, ("hello-plugin.wasm", "WebAssembly")),
     broken_wasm: (6, (STEM,)),
     missing_export: (3, ("health",)),
     unknown_import: (8, ("stack_composer_v1", "host_launch")),

@@ -134,7 +134,7 @@ def test_a_release_that_fails_its_probe_is_rejected_and_not_tried_again(
     assert "0.3.0: rejected" in again["detail"]
     assert len(docker.requests()) == 1
     planned = installed.json("check").row
-    assert (planned["action"], planned["candidate"]) == ("none", None)
+    assert (planned["action"], planned["candidate"]) == ("none", "0.3.0")
     (rejected,) = installed.json("why", PLUGIN_ID).document["rejected"]
     assert rejected["version"] == "0.3.0"
     installed.run("pull", f"{PLUGIN_ID}:0.3.0", expect=9)
@@ -194,4 +194,4 @@ def test_waiting_for_a_bad_release_ends_with_9(installed: Machine, publisher: Pu
         out, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 9
     (row,) = json.loads(out)["plugins"]
-    assert (row["outcome"], row["to"]) == ("rolled_back", "0.4.0")
+    assert (row["outcome"], row["to"]) == ("rolled_back", "0.1.0")

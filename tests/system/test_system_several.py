@@ -115,11 +115,12 @@ def test_a_tree_that_stays_locked_is_busy(
 ) -> None:
     """After the wait: 11, nothing changed, and the next run goes on as if nothing had been."""
     import agent.rollback
+    import agent.settling
     import agent.update
 
     publisher.release("0.2.0")
     before = installed.snapshot()
-    for module in (agent_context, agent.update, agent.rollback, change):
+    for module in (agent_context, agent.settling, agent.update, agent.rollback, change):
         monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
     with tree_locked(installed):
         for verb in ("update", "pull"):
@@ -167,12 +168,12 @@ def test_a_plugin_that_is_not_installed_is_not_updated(installed: Machine) -> No
 
 
 def test_old_releases_are_pruned(installed: Machine, publisher: Publisher) -> None:
-    """``update.keep`` releases stay, what serves among them."""
+    """``update.keep`` releases stay beside what serves."""
     installed.configure(probation="0s", update="keep = 2")
     for version in ("0.1.1", "0.1.2", "0.1.3"):
         publisher.release(version)
         installed.run("update")
-    assert installed.json("info", PLUGIN_ID).row["kept"] == ["0.1.3", "0.1.2"]
+    assert installed.json("info", PLUGIN_ID).row["kept"] == ["0.1.3", "0.1.2", "0.1.1"]
     assert installed.json("prune").document["removed"] == []
     installed.run("rollback", PLUGIN_ID)
     assert installed.version() == "0.1.2"

@@ -1,14 +1,19 @@
 """Going live and going back, on a real tree and ledger."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.activation import Activation
+from agent.errors import AgentError
+from agent.files import Files
+from agent.generations import Tree
 from agent.model import Samples, Trial
 from agent.probation import Verdict
-from support.agent import NOW, PLUGIN_ID, REPOSITORY, STEM, World, generation, payload_of
+from support.agent import NOW, PLUGIN_ID, REPOSITORY, STEM, Crash, World, generation, payload_of
 
 OLD, NEW = generation("0.1.0"), generation("0.2.0")
 
@@ -204,15 +209,115 @@ def test_nothing_serves_where_what_was_good_is_lost(world: World) -> None:
     assert world.tree.current(PLUGIN_ID) is None
 
 
-def test_a_first_trial_is_judged_without_a_measure(world: World) -> None:
-    """Nothing served before: its own failures decide, and nothing serves afterwards."""
+@pytest.mark.parametrize(("length_s", "serves"), [(60, None), (0, "0.1.0")])
+def test_a_trial_with_nothing_before_it(world: World, length_s: int, serves: str | None) -> None:
+    """Its own failures decide, and nothing serves afterwards; one that a crash cut short commits.
+
+    A first install is over at once, so what a crash left of it is finished and not judged.
+    """
     world.seal("0.1.0")
-    world.ledger.intend(OLD, Trial(PLUGIN_ID, OLD.release, None, NOW, NOW + 60), channel=None)
+    first = Trial(PLUGIN_ID, OLD.release, None, NOW, NOW + length_s)
+    world.ledger.intend(OLD, first, channel=None)
     world.tree.flip(OLD)
+    world.tree.project(OLD)
     world.fail_calls("0.1.0", 3)
+    assert world.activation.is_unfinished(PLUGIN_ID)
     world.activation.judge(PLUGIN_ID)
+    assert serving(world) == serves
+    assert world.ledger.trial(PLUGIN_ID) is None
+    assert bool(world.ledger.rejections(PLUGIN_ID)) is (serves is None)
+    assert not world.activation.is_unfinished(PLUGIN_ID)
+
+
+def unbelieved(world: World, *versions: str) -> Activation:
+    """The activation of a world that does not believe these versions any more."""
+    problem = {generation(version).release: "its key was revoked" for version in versions}
+    return replace(world.activation, problem=lambda one: problem.get(one.release))
+
+
+@pytest.mark.parametrize(
+    ("doubted", "serves"),
+    [((), "0.2.0"), (("0.2.0",), "0.1.0"), (("0.1.0", "0.2.0"), None)],
+)
+def test_a_failed_trial_ends_on_a_release_that_can_serve(
+    world: World, doubted: tuple[str, ...], serves: str | None
+) -> None:
+    """The one before, else the latest good one that is believed, else nothing."""
+    for version in ("0.1.0", "0.2.0"):
+        world.install(version)
+        world.now += 1
+    world.install("0.3.0", probation_s=600)
+    trial = world.ledger.trial(PLUGIN_ID)
+    assert trial is not None
+    unbelieved(world, *doubted).fail_trial(trial, reason="it traps")
+    assert serving(world) == serves
+    assert set(world.ledger.rejections(PLUGIN_ID)) == {trial.release}
+    if serves:
+        assert kinds(world)[-1] == ("rolled back", "0.3.0", "it traps")
+    else:
+        why = "it traps; 0.2.0: its key was revoked; 0.1.0: its key was revoked"
+        assert kinds(world)[-1] == ("rollback failed", "0.3.0", why)
+    world.activation.recover()
+    assert serving(world) == serves
+
+
+def test_a_failed_trial_does_not_end_on_a_rejected_release(world: World) -> None:
+    """Nor on one that was never committed: neither was ever found good."""
+    world.install("0.1.0")
+    world.install("0.2.0")
+    world.seal("0.4.0")
+    world.ledger.reject(PLUGIN_ID, OLD.release, "0.1.0", reason="bad", at=NOW)
+    world.install("0.3.0", probation_s=600)
+    trial = world.ledger.trial(PLUGIN_ID)
+    assert trial is not None
+    unbelieved(world, "0.2.0").fail_trial(trial, reason="it traps")
     assert serving(world) is None
-    assert set(world.ledger.rejections(PLUGIN_ID)) == {OLD.release}
+
+
+class BrokenCopies(Files):
+    """A disk on which the flat copies can't be written."""
+
+    def copy_atomic(self, source: Path, target: Path, *, mode: int = 0o644) -> None:
+        """Fail outside the store."""
+        if ".store" not in target.parts:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        super().copy_atomic(source, target, mode=mode)
+
+
+def test_flat_copies_that_cannot_be_written_only_wait(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What serves does not depend on them: the flip stands, and the next run tries again."""
+    world.install("0.1.0")
+    broken = replace(world.activation, tree=Tree(world.tree.root, BrokenCopies()))
+    world.seal("0.2.0")
+    broken.activate(NEW, probation_s=600, channel=None)
+    live = world.activation.live(PLUGIN_ID)
+    assert live is not None
+    assert live.version == "0.2.0"
+    assert kinds(world)[-1][0] == "activated"
+    (warning,) = caplog.messages
+    assert warning.startswith(f"cannot refresh {world.tree.root / STEM}.*: [Errno 28] No space")
+    assert world.activation.is_unfinished(PLUGIN_ID)
+    world.activation.recover()
+    assert serving(world) == "0.2.0"
+    assert not world.activation.is_unfinished(PLUGIN_ID)
+
+
+def test_a_run_is_in_the_history_once_it_went_live(world: World) -> None:
+    """A process that dies while it refreshes the copies has said that the release serves."""
+    new = world.seal("0.1.0")
+
+    class Dying(BrokenCopies):
+        def copy_atomic(self, source: Path, target: Path, *, mode: int = 0o644) -> None:
+            if ".store" not in target.parts:
+                raise Crash
+            super().copy_atomic(source, target, mode=mode)
+
+    dying = replace(world.activation, tree=Tree(world.tree.root, Dying()))
+    with pytest.raises(Crash):
+        dying.activate(new, probation_s=0, channel=None)
+    assert kinds(world) == [("activated", "0.1.0", "")]
 
 
 def test_a_stale_projection_is_refreshed(world: World) -> None:
@@ -231,5 +336,6 @@ def test_a_stale_projection_is_refreshed(world: World) -> None:
 def test_a_generation_that_the_ledger_lost_is_named(world: World) -> None:
     """A trial without its row is a fault of ours, not a guess."""
     lost = Trial(PLUGIN_ID, "e" * 64, None, NOW, NOW)
-    with pytest.raises(LookupError, match=f"lost generation {'e' * 12} of {PLUGIN_ID}"):
+    with pytest.raises(AgentError, match=f"{PLUGIN_ID}: .* lost its release {'e' * 12}") as caught:
         world.activation.commit(lost)
+    assert caught.value.hint == f"agent pull {PLUGIN_ID}"

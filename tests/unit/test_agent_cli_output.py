@@ -226,6 +226,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         *("info", "check", "outdated", "update", "rollback", "history", "why", "grant"),
         *("deny", "grants", "call", "prune", "completion", "config show", "config check"),
         *("trust add", "trust list", "trust show", "trust check", "trust revoke"),
+        *("audit show", "audit verify"),
     }
 
 
@@ -241,6 +242,21 @@ def test_every_verb_explains_itself(capsys: Capture, path: Sequence[str], flag: 
     assert f"agent {' '.join(path)}" in examples
     for name in ("--config", "--home", "--registry", "--offline", "--system", "--no-color"):
         assert name in out
+
+
+CHANGING = [
+    *("keygen", "sign", "push", "pull", "update", "rollback", "prune", "grant", "deny"),
+    *("trust add", "trust revoke"),
+]
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_verb_that_changes_something_can_be_tried_dry(
+    capsys: Capture, path: Sequence[str]
+) -> None:
+    """``--dry-run`` is where it has a meaning, and nowhere else."""
+    _, out, _ = run(capsys, *path, "--help")
+    assert ("--dry-run" in out) is (" ".join(path) in CHANGING)
 
 
 @pytest.mark.parametrize("verb", sorted({path[0] for path in VERBS if len(path) > 1}))
@@ -317,7 +333,7 @@ def test_wrong_arguments_are_a_usage_error(
     assert "--help" in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("verb", [(), ("trust",), ("config",)])
+@pytest.mark.parametrize("verb", [(), ("trust",), ("config",), ("audit",)])
 def test_no_verb_at_all_gets_the_help(capsys: Capture, verb: tuple[str, ...]) -> None:
     """Exit 2, as nothing was done; the help is on stderr, readable."""
     code, out, err = run(capsys, *verb)
@@ -394,7 +410,9 @@ def test_nothing_installed_is_an_empty_list(capsys: Capture, tmp_path: Path, ver
     assert document(capsys, "--home", tmp_path, verb) == (0, {rows: []})
 
 
-@pytest.mark.parametrize("verb", ["info", "history", "why", "grants"])
+@pytest.mark.parametrize(
+    "verb", ["info", "check", "outdated", "history", "why", "grants", "prune", "rollback"]
+)
 def test_what_is_not_installed_is_not_found(capsys: Capture, tmp_path: Path, verb: str) -> None:
     """Exit 3, with the error as the document."""
     code, found = document(capsys, "--home", tmp_path, verb, "org.example.hello")
@@ -402,6 +420,63 @@ def test_what_is_not_installed_is_not_found(capsys: Capture, tmp_path: Path, ver
     assert found["error"]["code"] == "not-found"
     assert found["error"]["message"].startswith("cannot ")
     assert found["error"]["hint"].startswith("agent ")
+
+
+BAD_IDS = ["hello", "Org.example", "org..hello", "../org.example", "org.example.", f"a.{'b' * 127}"]
+TAKES_AN_ID = [
+    *("info", "check", "outdated", "history", "why", "update", "rollback", "prune", "grants"),
+    *("grant", "deny"),
+]
+
+
+@pytest.mark.parametrize("verb", TAKES_AN_ID)
+def test_what_is_no_id_is_a_usage_error(capsys: Capture, tmp_path: Path, verb: str) -> None:
+    """Exit 2 with an example of one, and no text of the caller's reaches disk or ledger."""
+    more = ["log"] if verb in {"grant", "deny"} else []
+    for text in BAD_IDS:
+        code, found = document(capsys, "--home", tmp_path / "home", verb, text, *more)
+        assert (code, found["error"]["code"]) == (2, "usage")
+        assert repr(text) in found["error"]["message"]
+        assert "org.example.hello" in found["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_of_the_greatest_length_is_one(capsys: Capture, tmp_path: Path) -> None:
+    """128 characters are looked up; one more is the case above."""
+    assert run(capsys, "--home", tmp_path, "info", f"a.{'b' * 126}")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "end"),
+    [([], 0), ([0], 0), ([0, 0], 0), ([5], 5), ([5, 5], 5), ([0, 5], 12), ([5, 7, 5], 12)],
+)
+def test_several_plugins_end_with_one_code(codes: list[int], end: int) -> None:
+    """All alike → that one; else 12."""
+    app = App()
+    app.end_with(codes)
+    assert app.exit_code == end
+
+
+def test_the_installation_knows_which_verb_acts(capsys: Capture, tmp_path: Path) -> None:
+    """The log of decisions names the verb, a group's in two words."""
+    home, plugin = ("--home", tmp_path), "org.example.hello"
+    run(capsys, *home, "grant", plugin, "network")
+    key = "cd" * 32
+    run(capsys, *home, "trust", "add", key, "--owner", "me", "--scope", plugin)
+    code, found = document(capsys, *home, "audit", "show")
+    assert code == 0
+    assert "grant" in [line["by"] for line in found["lines"]]
+    assert document(capsys, *home, "audit", "verify")[1]["sound"] is True
+
+
+def test_a_log_that_is_not_there_is_empty_and_sound(capsys: Capture, tmp_path: Path) -> None:
+    """Before the first decision there is nothing to show and nothing wrong."""
+    assert document(capsys, "--home", tmp_path, "audit", "show") == (0, {"lines": []})
+    assert run(capsys, "--home", tmp_path, "audit", "show")[2] == "nothing was decided yet\n"
+    assert run(capsys, "--home", tmp_path, "audit", "verify")[:2] == (
+        0,
+        "sound: 0 lines in 0 segments\n",
+    )
 
 
 def test_grants_are_decided_by_command(capsys: Capture, tmp_path: Path) -> None:
@@ -542,7 +617,8 @@ def test_spans_go_nowhere_unless_configured(
             monkeypatch.setitem(os.environ, variable, "http://127.0.0.1:9")
         app = App()
         app.flags = {"home": tmp_path}
-        assert app.telemetry.is_on is is_on
+        with click.Context(group, info_name="agent"):
+            assert app.telemetry.is_on is is_on
         app.close()
 
 
@@ -576,6 +652,7 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path, arguments: list[str
     try:
         done = subprocess.run(
             [sys.executable, "-m", "agent", "--home", str(tmp_path), *arguments],
+            env=dict(os.environ),  # as patched: a child would get the real one
             stdout=writer,
             stderr=subprocess.PIPE,
             check=False,

@@ -8,10 +8,23 @@ from types import MappingProxyType
 
 import pytest
 
-from agent.config import Config, configured_paths, load_config, trust_store_path
+from agent.config import (
+    Config,
+    check_bases,
+    configured_paths,
+    load_config,
+    trust_store_path,
+)
 from agent.errors import ConfigError
 from agent.places import Places, find_places
-from agent.schema import SECTIONS, HostSection, PluginLimitsSection, PluginSection, kinds
+from agent.schema import (
+    LATER_SECTIONS,
+    SECTIONS,
+    HostSection,
+    PluginLimitsSection,
+    PluginSection,
+    kinds,
+)
 
 PLUGIN = "org.example.hello"
 
@@ -239,8 +252,13 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
         ('[update]\njitter = "5"\n', "update.jitter", "'5'", 'a duration like "90s"'),
         ("[update]\njitter = 5\n", "update.jitter", "5", "a duration"),
         ("[update]\nkeep = 0\n", "update.keep", "0", "at least 1"),
-        ('[update]\nwindows = "Mon"\n', "update.windows", "'Mon'", "a list of texts"),
-        ("[update]\nwindows = [1]\n", "update.windows", "[1]", "a list of texts"),
+        ('[update]\nwindows = "Mon"\n', "update.windows", "'Mon'", "a list of times"),
+        ("[update]\nwindows = [1]\n", "update.windows", "[1]", "a list of times"),
+        ("[retrieval]\nk = 1\n", "retrieval.k", "an unknown key", "with a later version"),
+        ("[llm]\nmodel = 'm'\n", "llm.model", "an unknown key", "with a later version"),
+        ("[plan]\nx = 1\n", "plan.x", "an unknown key", "with a later version"),
+        ("[trust]\nstore = 's'\n", "trust.store", "an unknown key", "with a later version"),
+        ("trust = 1\n", "trust", "1", "a table"),
         ('[capabilities]\ngrant = ["root"]\n', "capabilities.grant", "['root']", "a list of log, "),
         ("[network]\noffline = 1\n", "network.offline", "1", "true or false"),
         ('[sandbox]\nisolation = "none"\n', "sandbox.isolation", "'none'", "process | inline"),
@@ -287,6 +305,70 @@ def test_a_bad_value_is_named(tmp_path: Path, text: str, key: str, got: str, all
         load(tmp_path, text)
     assert caught.value.exit_code == 2
     assert caught.value.hint == "agent config check"
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        "Sun 00:00-23:59",
+        "Mon-Fri 22:00-05:00",
+        "Sat-Mon 09:30-09:30 UTC",
+        "Mon 01:00-02:00 Europe/Berlin",
+        "Mon 01:00-02:00 America/Argentina/Ushuaia",
+        "Mon 01:00-02:00 Etc/GMT+5",
+    ],
+)
+def test_a_window_is_days_times_and_a_zone(tmp_path: Path, window: str) -> None:
+    """What an operator would write is taken as it is written."""
+    assert load(tmp_path, f'[update]\nwindows = ["{window}"]\n').update.windows == (window,)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        *("", "Mon", "22:00-05:00", "Mon 22:00", "Mon 24:00-05:00", "Mon 22:60-23:00"),
+        *("Mon 1:00-2:00", "mon 01:00-02:00", "Mon-Foo 01:00-02:00", "Mon,Tue 01:00-02:00"),
+        *("Mon  01:00-02:00", "Mon 01:00-02:00 ", "Mon 01:00-02:00 ../x", "Mon 01:00-02:00 a/"),
+        "Mon 01:00-02:00\\n",
+    ],
+)
+def test_a_window_that_could_be_misread_is_refused(tmp_path: Path, window: str) -> None:
+    """A time that nobody would keep is found when it is written, also beside a good one."""
+    text = f'[update]\nwindows = ["Mon 01:00-02:00", "{window}"]\n'
+    with pytest.raises(ConfigError, match="expected a list of times like"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("section", LATER_SECTIONS)
+def test_the_sections_to_come_may_stand_empty(tmp_path: Path, section: str) -> None:
+    """A file of a later version whose new sections say nothing is read."""
+    config = load(tmp_path, f"[{section}]\n[update]\nkeep = 4\n")
+    assert config.update.keep == 4
+    assert [key for key, _, _ in config.effective() if key.startswith(section)] == []
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["localhost:5000/plugins", "registry.example.com", "oci:/srv/r", "oci:~/r", "[::1]:5000/p"],
+)
+def test_a_registry_base_is_proved(tmp_path: Path, base: str) -> None:
+    """What an ID can be looked up in is a base, as the default and for a namespace."""
+    text = f'[registry]\ndefault = "{base}"\n[registry.namespaces]\n"org.example" = "{base}"\n'
+    check_bases(load(tmp_path, text), places(tmp_path))
+
+
+@pytest.mark.parametrize("base", ["https://x/y", "host:0/p", "Host/UPPER", "", "oci:", "a b"])
+def test_a_registry_base_that_is_none_is_named(tmp_path: Path, base: str) -> None:
+    """The error names the origin, the key, what was got and what a base looks like."""
+    origin = re.escape(str(tmp_path / "user" / "plugin-host.toml"))
+    for key, text in (
+        ("registry.default", f'[registry]\ndefault = "{base}"\n'),
+        ('registry.namespaces."org.a"', f'[registry.namespaces]\n"org.a" = "{base}"\n'),
+    ):
+        said = f"{origin}: {re.escape(key)} is {re.escape(repr(base))}, expected HOST"
+        with pytest.raises(ConfigError, match=said) as caught:
+            check_bases(load(tmp_path, text), places(tmp_path))
+        assert caught.value.hint == f"change {key}"
 
 
 @pytest.mark.parametrize(

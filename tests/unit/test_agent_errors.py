@@ -11,7 +11,16 @@ import agent.errors
 import registry.errors
 import sandbox.errors
 import trust.errors
-from agent.errors import AgentError, GuestError, PolicyError, translated
+from agent.errors import (
+    AgentError,
+    FormatError,
+    GuestError,
+    NotFoundError,
+    PolicyError,
+    TrustError,
+    of_code,
+    translated,
+)
 
 # The codes of contract §7, "Exit codes".
 CODES: dict[type[Exception], tuple[int, str]] = {
@@ -126,13 +135,29 @@ def test_a_policy_says_which_rule(error: Exception, reason: str) -> None:
     assert cause.reason == reason
 
 
-def test_a_rooms_hint_is_kept() -> None:
-    """What a room proposes to do next is shown."""
-    error = registry.errors.NotFoundError("x")
-    error.hint = "agent tags x"  # type: ignore[attr-defined]  # a room may add one
-    cause = translated(error)
-    assert cause is not None
-    assert cause.hint == "agent tags x"
+def test_what_is_a_rule_and_what_a_fault() -> None:
+    """A rule of ours refuses; everything else has failed and may go well the next time."""
+    rules = {name for name in OWN if getattr(agent.errors, name).is_rule}
+    assert rules == {"FormatError", "TrustError", "PolicyError", "UnhealthyError"}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("trust", TrustError),
+        ("format", FormatError),
+        ("not-found", NotFoundError),
+        ("policy", PolicyError),
+        ("of a newer agent", PolicyError),
+    ],
+)
+def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]) -> None:
+    """And so its exit code; what no family claims is a policy, with its reason."""
+    error = of_code(code, "cannot x", reason="refused", hint="agent list")
+    assert type(error) is kind
+    assert (error.message, error.hint) == ("cannot x", "agent list")
+    if isinstance(error, PolicyError):
+        assert error.reason == "refused"
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def test_the_manifest_is_projected_last_and_removed_first(tmp_path: Path) -> Non
     assert not flat.is_symlink()
     assert flat.stat().st_nlink == 1
     assert stat.S_IMODE(flat.stat().st_mode) == 0o644
-    assert tree.flat_manifest(STEM).exists()
+    assert [path.name for path in tree.flat_files(STEM)] == files.changed
+    assert all(path.is_file() for path in tree.flat_files(STEM))
     files.changed.clear()
     tree.unproject(STEM)
     assert files.changed == [f"{STEM}.toml", f"{STEM}.sig", f"{STEM}.wasm"]
@@ -225,7 +226,7 @@ def test_a_hostile_stem_builds_no_path(tree: Tree, stem: str) -> None:
     bad = PluginSet(stem, plugin_set(tree.root.parent).payload, None, b"m")
     one = generation(stem=stem)
     for use in (
-        lambda: tree.flat_manifest(stem),
+        lambda: tree.flat_files(stem),
         lambda: tree.seal(OLD, bad),
         lambda: tree.project(one),
         lambda: tree.unproject(stem),

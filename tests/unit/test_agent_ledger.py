@@ -1,5 +1,6 @@
 """The ledger: what is written is read back, all or nothing, also by the next process."""
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from agent.errors import AgentError
 from agent.ledger import Ledger
-from agent.model import Decision, Event, Generation, Installed, Rejection, Samples, Trial
+from agent.model import Decision, Event, Generation, Installed, Refusal, Rejection, Samples, Trial
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, STEM, generation
 
 OLD = generation("0.1.0")
@@ -65,9 +66,9 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     Ledger(path).close()
     raw = sqlite3.connect(path)
-    raw.execute("PRAGMA user_version=2")
+    raw.execute("PRAGMA user_version=3")
     raw.close()
-    with pytest.raises(AgentError, match="has schema 2, this agent knows 1") as caught:
+    with pytest.raises(AgentError, match="has schema 3, this agent knows 2") as caught:
         Ledger(path)
     assert caught.value.hint == "install the newer agent again"
 
@@ -79,6 +80,50 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError):
         Ledger(path)
     assert path.read_bytes() == b"not a database" * 100
+
+
+def test_what_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    """A disk that is full or read only: what is known is told, and nothing is changed."""
+    path = tmp_path / "state.db"
+    first = Ledger(path)
+    install(first, OLD)
+    first.close()
+    # The log beside the file can't be made: even root meets this fault.
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"state.db{suffix}").mkdir()
+    before = path.read_bytes()
+    second = Ledger(path)
+    assert [one.version for one in second.generations(PLUGIN_ID)] == ["0.1.0"]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        second.decide(PLUGIN_ID, "network", granted=True, at=NOW)
+    second.close()
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_another_writes_is_not_read_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock passes: it is no reason to go on without writing."""
+    monkeypatch.setattr("agent.database._PATIENCE_S", 0)
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            Ledger(path)
+    Ledger(path).close()
+
+
+def test_a_host_does_not_wait_for_a_writer(tmp_path: Path, ledger: Ledger) -> None:
+    """Inside ``impatient`` a ledger in use is given up at once; afterwards patience is back."""
+    patience = ledger._run("PRAGMA busy_timeout")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ledger.impatient():
+            assert ledger._run("PRAGMA busy_timeout") < patience
+        with pytest.raises(sqlite3.OperationalError, match="locked"), ledger.impatient():
+            ledger.decide(PLUGIN_ID, "network", granted=True, at=NOW)
+    assert ledger._run("PRAGMA busy_timeout") == patience == [(30_000,)]
+    ledger.decide(PLUGIN_ID, "network", granted=True, at=NOW)
 
 
 def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
@@ -298,13 +343,22 @@ def test_a_rejection_is_the_latest(ledger: Ledger) -> None:
 
 def test_a_refusal_holds_under_its_terms(ledger: Ledger) -> None:
     """Under other terms the candidate is judged anew; a new refusal replaces the old."""
-    ledger.refuse(REPOSITORY, "sha256:a", terms="trust 1", reason="no key", at=NOW)
-    assert ledger.refusals(REPOSITORY, terms="trust 1") == {"sha256:a": "no key"}
-    assert ledger.refusals(REPOSITORY, terms="trust 2") == {}
-    assert ledger.refusals("other", terms="trust 1") == {}
-    ledger.refuse(REPOSITORY, "sha256:a", terms="trust 2", reason="revoked", at=NOW)
-    assert ledger.refusals(REPOSITORY, terms="trust 1") == {}
-    assert ledger.refusals(REPOSITORY, terms="trust 2") == {"sha256:a": "revoked"}
+    no_key = Refusal("0.1.0", "sha256:a", "trust", "no key", NOW)
+    ledger.refuse(REPOSITORY, no_key, terms="trust 1")
+    assert ledger.refusals(REPOSITORY, terms="trust 1", since=0) == (no_key,)
+    assert ledger.refusals(REPOSITORY, terms="trust 2", since=0) == ()
+    assert ledger.refusals("other", terms="trust 1", since=0) == ()
+    unread = Refusal("0.1.0", None, "format", "no digest", NOW)
+    ledger.refuse(REPOSITORY, unread, terms="trust 2")
+    assert ledger.refusals(REPOSITORY, terms="trust 1", since=0) == ()
+    assert ledger.refusals(REPOSITORY, terms="trust 2", since=0) == (unread,)
+
+
+def test_a_refusal_holds_for_a_time(ledger: Ledger) -> None:
+    """Older ones are not told: they are judged anew."""
+    for at, tag in ((NOW - 1, "0.1.0"), (NOW, "0.2.0")):
+        ledger.refuse(REPOSITORY, Refusal(tag, None, "trust", "no key", at), terms="t")
+    assert [r.tag for r in ledger.refusals(REPOSITORY, terms="t", since=NOW)] == ["0.2.0"]
 
 
 def test_the_first_look_is_kept(ledger: Ledger) -> None:
@@ -333,13 +387,10 @@ def test_the_highest_serial_is_remembered(ledger: Ledger) -> None:
 
 
 def test_samples_add_up_by_minute(ledger: Ledger) -> None:
-    """All minutes, or those since a time; other releases' calls stay apart."""
+    """All minutes together; other releases' calls stay apart."""
     ledger.add_samples([(PLUGIN_ID, "r", 1, Samples(1, 0, 0)), (PLUGIN_ID, "r", 2, Samples(2, 1))])
     ledger.add_samples([(PLUGIN_ID, "r", 2, Samples(4, 2, 1)), (PLUGIN_ID, "s", 2, Samples(9))])
     assert ledger.samples(PLUGIN_ID, "r") == Samples(7, 3, 1)
-    assert ledger.samples(PLUGIN_ID, "r", since=120) == Samples(6, 3, 1)
-    assert ledger.samples(PLUGIN_ID, "r", since=179.9) == Samples(6, 3, 1)
-    assert ledger.samples(PLUGIN_ID, "r", since=180) == Samples()
 
 
 def test_the_later_of_grant_and_deny_counts(ledger: Ledger) -> None:

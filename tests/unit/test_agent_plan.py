@@ -4,15 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from agent.errors import PolicyError
+from agent.errors import PolicyError, TrustError
+from agent.model import Refusal
 from agent.plan import (
     Offer,
     Rules,
     Skip,
     below_floor,
     choose,
+    cooling,
     held,
     needs_consent,
+    newest_above,
+    refused_before,
     version_offers,
     within,
 )
@@ -31,6 +35,7 @@ OPEN = Rules(
     hold_until=None,
     now=NOW,
 )
+NO_KEY = Refusal("0.2.0_1", "sha256:a", "trust", "no key", NOW)
 
 
 def offers(*tags: str) -> tuple[Offer, ...]:
@@ -97,7 +102,7 @@ def test_a_first_install_takes_anything_that_the_rules_admit() -> None:
             False,
         ),
         (
-            replace(OPEN, refused={"0.2.0+1": "no key"}),
+            replace(OPEN, refused={"0.2.0_1": NO_KEY}),
             "0.2.0_1",
             "refused",
             "refused before: no key",
@@ -145,7 +150,7 @@ def test_each_rule_says_why(
         replace(OPEN, floor="0.2.0"),
         replace(OPEN, hold_until="2027-01-15T08:00:00+00:00"),
         replace(OPEN, cooldown_s=60, first_seen={"0.2.0": NOW - 60}),
-        replace(OPEN, rejected={"0.2.1": "other"}, refused={"0.2.0+1": "other"}),
+        replace(OPEN, rejected={"0.2.1": "other"}, refused={"0.2.0_1": NO_KEY}),
     ],
     ids=["constraint", "at the floor", "hold over", "cooldown over", "another one failed"],
 )
@@ -174,6 +179,38 @@ def test_a_skip_becomes_an_error_where_the_plugin_was_named() -> None:
     assert isinstance(error, PolicyError)
     assert (str(error), error.reason) == ("cannot take org.example.hello 0.2.0: held", "held")
     assert "hello: c" in str(Skip(None, "cooldown", "c").refusal("org.example.hello"))
+
+
+def test_a_refusal_of_before_keeps_its_family() -> None:
+    """A command that named the plugin ends with the exit code of the first refusal."""
+    skip = refused_before("0.2.0+1", NO_KEY)
+    assert (skip.reason, skip.code, skip.waits) == ("refused", "trust", False)
+    error = skip.refusal("org.example.hello")
+    assert isinstance(error, TrustError)
+    assert str(error) == "cannot take org.example.hello 0.2.0+1: refused before: no key"
+
+
+@pytest.mark.parametrize(
+    ("tags", "installed", "newest"),
+    [
+        (("0.1.0", "0.3.0", "0.2.0"), "0.1.0", "0.3.0"),
+        (("0.1.0", "0.1.0_2", "0.0.9"), "0.1.0", None),
+        (("0.0.9", "stable"), None, "0.0.9"),
+        (("0.2.0_b1",), "0.1.0", "0.2.0+b1"),
+        ((), "0.1.0", None),
+        (("stable",), None, None),
+    ],
+)
+def test_the_newest_above_what_is_installed(
+    tags: tuple[str, ...], installed: str | None, newest: str | None
+) -> None:
+    """Whatever the rules say of it; another build of the same is not above it."""
+    assert newest_above(offers(*tags), installed) == newest
+
+
+def test_a_cooldown_says_how_long() -> None:
+    """In the units of the config."""
+    assert cooling(90) == "cooldown, 1m30s left"
 
 
 def test_a_hold_ends() -> None:

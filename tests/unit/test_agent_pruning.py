@@ -7,7 +7,8 @@ import pytest
 
 from agent.context import Context
 from agent.errors import AgentError, FormatError, PolicyError, UnhealthyError
-from agent.model import Decision, Kind, Outcome
+from agent.model import Decision, Kind, Outcome, Refusal
+from agent.plan import Offer
 from agent.pruning import prunable, prune
 from agent.staging import Stage
 from agent.steps import Progress, Steps
@@ -28,38 +29,46 @@ def kept(context: Context) -> list[str]:
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
-    """``update.keep`` of them, three unless it is set; a second time nothing goes."""
-    with installed_at(tmp_path, *FIVE) as context:
-        assert [g.version for g in prunable(context, PLUGIN_ID)] == ["0.2.0", "0.1.0"]
-        assert [g.version for g in prune(context, PLUGIN_ID)] == ["0.2.0", "0.1.0"]
-        assert kept(context) == ["0.3.0", "0.4.0", "0.5.0"]
+    """``update.keep`` beside what serves, three unless it is set; a second time nothing goes."""
+    with installed_at(tmp_path, "0.0.1", *FIVE) as context:
+        assert [g.version for g in prunable(context, PLUGIN_ID)] == ["0.1.0", "0.0.1"]
+        assert [g.version for g in prune(context, PLUGIN_ID)] == ["0.1.0", "0.0.1"]
+        assert kept(context) == ["0.2.0", "0.3.0", "0.4.0", "0.5.0"]
         assert prune(context, PLUGIN_ID) == ()
 
 
 def test_the_rejected_go_and_do_not_count(tmp_path: Path) -> None:
     """A release that failed is not kept in a good one's stead."""
-    with installed_at(tmp_path, *FIVE) as context:
+    with installed_at(tmp_path, "0.0.1", *FIVE) as context:
         for version in ("0.4.0", "0.3.0"):
             release = generation(version).release
             context.ledger.reject(PLUGIN_ID, release, version, reason="bad", at=NOW)
         prune(context, PLUGIN_ID)
-        assert kept(context) == ["0.1.0", "0.2.0", "0.5.0"]
+        assert kept(context) == ["0.0.1", "0.1.0", "0.2.0", "0.5.0"]
 
 
 def test_what_is_in_use_is_kept(tmp_path: Path) -> None:
-    """What serves and what a trial goes back to, whatever their age."""
-    with installed_at(tmp_path, *FIVE) as context:
+    """What serves and what a trial goes back to, whatever their age; the newest beside them."""
+    with installed_at(tmp_path, "0.0.1", *FIVE) as context:
         old = context.ledger.generation(PLUGIN_ID, generation("0.1.0").release)
         assert old is not None
         context.activation.activate(old, probation_s=600, channel=None)
         prune(context, PLUGIN_ID)
-        assert kept(context) == ["0.1.0", "0.3.0", "0.4.0", "0.5.0"]
+        assert kept(context) == ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"]
 
 
-def stage(context: Context, folder: Path, version: str) -> Stage:
-    """A staging of a version."""
+def stage(context: Context, folder: Path, version: str, *, offer: Offer | None = None) -> Stage:
+    """A staging of a version, found by its tag."""
     steps = Steps(Telemetry(""), Progress.silent())
-    return Stage(context, generation(version), plugin_set(folder, version), steps)
+    offer = offer or Offer(version, version)
+    return Stage(context, generation(version), plugin_set(folder, version), offer, steps)
+
+
+def refusals(context: Context) -> tuple[Refusal, ...]:
+    """What is remembered under the terms of the day."""
+    repository = str(generation().repository)
+    terms = context.refusal_terms(PLUGIN_ID)
+    return context.ledger.refusals(repository, terms=terms, since=0)
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.3.0"])
@@ -90,11 +99,9 @@ def test_what_went_live_meanwhile_is_not_taken_back(tmp_path: Path) -> None:
 def test_disk_and_network_never_count_against_a_release(tmp_path: Path) -> None:
     """A full disk neither rejects nor refuses."""
     with installed_at(tmp_path) as context:
-        new = generation("0.2.0")
         stage(context, tmp_path, "0.2.0").fail(OSError(errno.ENOSPC, "No space left"))
         assert context.ledger.rejections(PLUGIN_ID) == {}
-        terms = context.refusal_terms()
-        assert context.ledger.refusals(str(new.repository), terms=terms) == {}
+        assert refusals(context) == ()
 
 
 def test_an_unhealthy_release_is_rejected(tmp_path: Path) -> None:
@@ -105,14 +112,24 @@ def test_an_unhealthy_release_is_rejected(tmp_path: Path) -> None:
         assert (rejection.version, rejection.reason) == ("0.2.0", "its probe failed")
 
 
-def test_a_malformed_release_is_refused_by_digest(tmp_path: Path) -> None:
+def test_a_malformed_release_is_refused_by_tag(tmp_path: Path) -> None:
     """Under the terms of the day: another trust store judges anew."""
     with installed_at(tmp_path) as context:
-        new = generation("0.2.0")
-        stage(context, tmp_path, "0.2.0").fail(FormatError("not wasm"))
-        terms = context.refusal_terms()
-        refusals = context.ledger.refusals(str(new.repository), terms=terms)
-        assert refusals == {new.digest: "not wasm"}
+        new = generation("0.2.0+1")
+        offer = Offer("0.2.0_1", "0.2.0+1")
+        stage(context, tmp_path, "0.2.0+1", offer=offer).fail(FormatError("not wasm"))
+        (refusal,) = refusals(context)
+        assert (refusal.tag, refusal.digest) == ("0.2.0_1", new.digest)
+        assert (refusal.code, refusal.reason) == ("format", "not wasm")
+        assert context.ledger.rejections(PLUGIN_ID) == {}
+
+
+def test_what_was_named_by_its_digest_is_not_remembered(tmp_path: Path) -> None:
+    """No tag, no memory: nobody meets it again unasked."""
+    with installed_at(tmp_path) as context:
+        offer = Offer(None, None, generation("0.2.0").digest)
+        stage(context, tmp_path, "0.2.0", offer=offer).fail(FormatError("not wasm"))
+        assert refusals(context) == ()
 
 
 @pytest.mark.parametrize(

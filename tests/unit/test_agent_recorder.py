@@ -1,5 +1,6 @@
 """Counting calls in memory, and handing the counts over."""
 
+import sqlite3
 import threading
 
 import pytest
@@ -42,6 +43,29 @@ def test_counts_are_kept_where_they_could_not_be_written() -> None:
     recorder.count("a", "r", failed=False)
     recorder.flush()
     assert written == [("a", "r", 1, Samples(2, 1, 0))]
+
+
+def test_calls_go_on_while_counts_are_written() -> None:
+    """A slow ledger holds up nobody; what is counted meanwhile is kept, failed write or not."""
+    written: list[Row] = []
+    errors: list[Exception] = [sqlite3.OperationalError("database is locked")]
+
+    def write(rows: list[Row]) -> None:
+        call = threading.Thread(target=lambda: recorder.count("a", "r", failed=True))
+        call.start()
+        call.join(10)
+        assert not call.is_alive()
+        if errors:
+            raise errors.pop()
+        written.extend(rows)
+
+    recorder = Recorder(write, lambda: 60.0)
+    recorder.count("a", "r", failed=False)
+    with pytest.raises(sqlite3.OperationalError):
+        recorder.flush()
+    recorder.flush()
+    recorder.flush()
+    assert written == [("a", "r", 1, Samples(2, 1)), ("a", "r", 1, Samples(1, 1))]
 
 
 def test_nothing_counted_is_nothing_written() -> None:

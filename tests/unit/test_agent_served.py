@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from agent.errors import NotFoundError, TrustError
 from agent.served import Served
 from sandbox import Slot
 
@@ -29,12 +30,18 @@ class Host:
 
     def __init__(self) -> None:
         self.current: str | None = "1"
+        self.terms: object = "store 1"
         self.loads: list[str] = []
         self.plugins: dict[str, Loaded] = {"1": Loaded("1")}
         self.broken: Exception | None = None
         slot = Slot(cast("Plugin", self.plugins["1"]))
         self.served = Served(
-            "org.example.hello", slot, name="1", where=lambda: self.current, load=self.load
+            "org.example.hello",
+            slot,
+            name="1",
+            where=lambda: self.current,
+            load=self.load,
+            terms=lambda: self.terms,
         )
 
     def load(self, name: str) -> "Plugin":
@@ -57,29 +64,23 @@ class Host:
 
 
 def test_a_flip_is_followed() -> None:
-    """What is current is loaded and swapped in; the old one stays warm."""
+    """What is current is loaded and swapped in; nobody holds the old one: it goes."""
     host = Host()
     assert host.go_to("2") is None
     assert (host.serving, host.loads) == ("2", ["2"])
-    assert host.plugins["1"].closed == 0
+    assert host.plugins["2"].closed == 0
+    host.served.follow(now=True)
+    assert [host.plugins[name].closed for name in "12"] == [1, 0]
 
 
-def test_going_back_needs_no_load() -> None:
-    """The plugin that was swapped out serves again as it is."""
+def test_going_back_is_judged_anew() -> None:
+    """What served before is verified again: it may no longer be believed."""
     host = Host()
     host.go_to("2")
     host.go_to("1")
-    assert (host.serving, host.loads) == ("1", ["2"])
+    assert (host.serving, host.loads) == ("1", ["2", "1"])
     host.go_to("2")
-    assert (host.serving, host.loads) == ("2", ["2"])
-
-
-def test_only_the_last_one_is_kept_warm() -> None:
-    """A third release lets go of the first."""
-    host = Host()
-    host.go_to("2")
-    host.go_to("3")
-    assert [host.plugins[name].closed for name in "123"] == [1, 0, 0]
+    assert (host.serving, host.loads) == ("2", ["2", "1", "2"])
 
 
 def test_a_recent_look_is_not_repeated() -> None:
@@ -95,11 +96,54 @@ def test_a_recent_look_is_not_repeated() -> None:
 
 
 def test_what_is_unchanged_or_gone_is_not_loaded() -> None:
-    """The same name, or none at all: what serves goes on serving."""
+    """The same name, or none at all: nothing to load."""
     host = Host()
     host.go_to("1")
     host.go_to(None)
     assert (host.serving, host.loads) == ("1", [])
+
+
+def test_calls_are_refused_while_nothing_serves() -> None:
+    """And no longer, once something does: the same release or another."""
+    host = Host()
+    for back in ("1", "2"):
+        host.go_to(None)
+        assert isinstance(host.served.refused, NotFoundError)
+        host.go_to(back)
+        assert host.served.refused is None
+        assert host.serving == back
+
+
+def test_other_terms_judge_anew() -> None:
+    """The trust store or the grants changed: the same release is loaded once more."""
+    host = Host()
+    host.terms = "store 2"
+    for _ in range(2):
+        assert host.served.follow(now=True) is None
+        assert host.loads == ["1"]
+
+
+def test_what_is_no_longer_believed_is_refused() -> None:
+    """By the new store: calls end until it believes again, old terms or newer."""
+    host = Host()
+    for terms in ("store 1", "store 3"):
+        host.terms, host.broken = "store 2", TrustError("revoked")
+        host.served.follow(now=True)
+        assert host.served.refused is host.broken
+        host.terms, host.broken = terms, None
+        assert host.served.follow(now=True) is None
+        assert host.served.refused is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "error"), [("store 1", TrustError("no key")), ("store 2", OSError("unwell disk"))]
+)
+def test_what_was_judged_serves_on(terms: str, error: Exception) -> None:
+    """A new release that the same store refuses, or a fault of the disk, ends no call."""
+    host = Host()
+    host.terms, host.broken = terms, error
+    assert host.go_to("2") is error
+    assert (host.serving, host.served.refused) == ("1", None)
 
 
 def test_what_cannot_be_loaded_is_told_once() -> None:
@@ -115,14 +159,27 @@ def test_what_cannot_be_loaded_is_told_once() -> None:
     assert host.serving == "2"
 
 
-def test_a_failed_load_does_not_keep_the_warm_one_away() -> None:
-    """After a failure, going back is still another swap."""
+def test_a_fault_that_passes_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be loaded is tried again after some seconds, in silence, until it can."""
+    host = Host()
+    host.broken = OSError("unwell disk")
+    assert host.go_to("2") is host.broken
+    monkeypatch.setattr("agent.served._TRY_AGAIN_AFTER_S", 0.0)
+    assert host.served.follow(now=True) is None
+    assert (host.serving, host.loads) == ("1", ["2", "2"])
+    host.broken = None
+    assert host.served.follow(now=True) is None
+    assert (host.serving, host.loads) == ("2", ["2", "2", "2"])
+
+
+def test_after_a_failed_load_going_back_is_no_change() -> None:
+    """What serves is what should serve again."""
     host = Host()
     host.go_to("2")
     host.broken = ValueError("no module")
     host.go_to("3")
-    host.go_to("1")
-    assert (host.serving, host.loads) == ("1", ["2", "3"])
+    assert host.go_to("2") is None
+    assert (host.serving, host.loads) == ("2", ["2", "3"])
 
 
 def test_one_thread_loads_and_the_others_go_on() -> None:
@@ -150,32 +207,50 @@ def test_one_thread_loads_and_the_others_go_on() -> None:
 
 
 def test_a_running_call_keeps_its_plugin() -> None:
-    """What is leased is drained before it is closed."""
+    """What is leased is not closed, however often it is looked; afterwards it is, once."""
     host = Host()
-    leased, go_on = threading.Event(), threading.Event()
-
-    def call() -> None:
-        with host.served.slot.lease():
-            leased.set()
-            go_on.wait(10)
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    assert leased.wait(10)
-    host.go_to("2")
-    assert host.plugins["1"].closed == 0
-    go_on.set()
-    host.go_to("3")
-    thread.join()
-    assert host.plugins["1"].closed == 1
+    with host.served.slot.lease():
+        for name in "232":
+            host.go_to(name)
+        assert host.plugins["1"].closed == 0
+    for _ in range(2):
+        host.served.follow(now=True)
+        assert host.plugins["1"].closed == 1
 
 
 def test_closing_lets_go_of_both() -> None:
-    """What serves and what is warm are closed, once."""
+    """What serves and what was swapped out are closed, once."""
     host = Host()
     host.go_to("2")
     host.served.close()
     assert [plugin.closed for plugin in host.plugins.values()] == [1, 1]
+
+
+def test_closing_waits_for_a_running_call() -> None:
+    """The call ends on the plugin that it began on."""
+    host = Host()
+    leased, closing = threading.Event(), threading.Event()
+    closed_then: list[int] = []
+
+    def call() -> None:
+        with host.served.slot.lease():
+            leased.set()
+            closing.wait(10)
+            closed_then.append(host.plugins["1"].closed)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert leased.wait(10)
+    drain = host.served.slot.drain
+
+    def watched(old: "Plugin", timeout_s: float) -> bool:
+        closing.set()
+        return drain(old, timeout_s)
+
+    host.served.slot.drain = watched  # type: ignore[method-assign]  # to know that it waits
+    host.served.close()
+    thread.join()
+    assert (closed_then, host.plugins["1"].closed) == ([0], 1)
 
 
 def test_files_of_ones_own_are_not_followed() -> None:
@@ -189,13 +264,13 @@ def test_files_of_ones_own_are_not_followed() -> None:
     assert plugin.closed == 1
 
 
-def test_a_call_that_never_ends_keeps_its_plugin_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a bounded wait the plugin is left to its call: nothing is closed under it."""
+def test_a_call_that_never_ends_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a bounded wait the plugin takes no more calls; its own deadline ends that one."""
     monkeypatch.setattr("agent.served._DRAIN_S", 0.0)
     host = Host()
     with host.served.slot.lease():
         host.served.close()
-        assert host.plugins["1"].closed == 0
+    assert host.plugins["1"].closed == 1
 
 
 def test_a_flip_without_a_loader_changes_nothing() -> None:

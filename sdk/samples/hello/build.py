@@ -58,7 +58,7 @@ README = """\
 
 {summary}
 
-    $ agent call org.example.hello World
+    $ agent call org.example.hello run World
     {answer}
 
 Built from `hello.c` by `build.py`, not signed: `agent sign {version}/ --key FILE`.

@@ -1,0 +1,122 @@
+"""Whether a set of files may run here, and with what: trust, grants and limits for the sandbox."""
+
+from typing import TYPE_CHECKING
+
+from agent.errors import TrustError, translated
+from agent.grants import granted, limits_for
+from agent.model import Generation
+from agent.subjects import subject_of
+from sandbox.discovery import read_set
+
+if TYPE_CHECKING:
+    import sandbox
+    import trust
+    from agent.context import Context
+
+
+def problem_of(context: "Context", generation: Generation) -> str | None:
+    """Why a sealed release could not serve: broken bytes, or no longer trusted.
+
+    Returns:
+        The reason; None where nothing speaks against it.
+    """
+    folder = context.tree.folder(generation)
+    longest = context.config.sandbox.max_module_bytes
+    try:
+        files = read_set(folder / f"{generation.stem}.toml", max_module_bytes=longest)
+        manifest = context.parse_manifest(files.manifest, f"{generation.stem}.toml")
+    except Exception as error:
+        cause = translated(error)
+        if cause is None:
+            raise
+        return cause.message
+    subject = subject_of(manifest, files.manifest, files.payload)
+    if subject.release != generation.release:
+        return f"the files in {folder} were changed: they are release {subject.release[:12]}"
+    verdict = _judge_installed(context, subject, files, generation.repository)
+    if verdict.accepted:
+        return None
+    return refusal(f"{manifest.id} {manifest.version}", verdict).message
+
+
+def _judge_installed(
+    context: "Context",
+    subject: "trust.Subject",
+    files: "sandbox.PluginFiles",
+    repository: str | None,
+) -> "trust.Verdict":
+    import trust
+
+    evidence = trust.Evidence(files.signature, files.payload, repository)
+    return context.judge(subject, evidence, installed=True)
+
+
+def ceiling_of(context: "Context", generation: Generation) -> frozenset[str] | None:
+    """The most that the key of an installed release may grant; None = no ceiling."""
+    for key in context.trust_store().keys:
+        if key.public.key_id == generation.key_id:
+            return key.max_capabilities
+    return frozenset()
+
+
+def granted_to(context: "Context", generation: Generation) -> tuple[str, ...] | None:
+    """What an installed release is granted of what it requests; None: the store is broken."""
+    try:
+        ceiling = ceiling_of(context, generation)
+    except Exception as error:
+        if translated(error) is None:
+            raise
+        return None
+    decisions = context.ledger.decisions(generation.plugin_id)
+    given = granted(context.config, generation.plugin_id, decisions, ceiling)
+    return tuple(sorted(given & {"log", *generation.capabilities}))
+
+
+def admit(
+    context: "Context", files: "sandbox.PluginFiles", *, unsigned: bool, repository: str | None
+) -> "sandbox.Admission":
+    """Verify a set and say what it may do; raises ``TrustError`` where it is refused."""
+    import sandbox
+    import trust
+
+    manifest = context.parse_manifest(files.manifest, f"{files.stem}.toml")
+    subject = subject_of(manifest, files.manifest, files.payload)
+    ceiling: frozenset[str] | None = None
+    if not unsigned:
+        accepted = context.ledger.generation(manifest.id, subject.release)
+        if accepted is not None:
+            verdict = _judge_installed(context, subject, files, accepted.repository)
+        elif files.folder == context.system_folder:
+            # Whoever filled the system's folder has accepted it: time is not asked again.
+            verdict = _judge_installed(context, subject, files, repository)
+        else:
+            evidence = trust.Evidence(files.signature, files.payload, repository)
+            verdict = context.judge(subject, evidence)
+        if not verdict.accepted:
+            raise refusal(f"{manifest.id} {manifest.version}", verdict)
+        ceiling = verdict.max_capabilities
+    section = context.config.plugin(manifest.id)
+    decisions = context.ledger.decisions(manifest.id)
+    data_dir = context.data_dir(manifest.id)
+    return sandbox.Admission(
+        granted=granted(context.config, manifest.id, decisions, ceiling),
+        limits=limits_for(context.config, section, manifest.limits),
+        data_dir=data_dir,
+        settings={name: _setting(value) for name, value in section.settings.items()},
+        release=subject.release,
+    )
+
+
+def refusal(what: str, verdict: "trust.Verdict") -> TrustError:
+    """The error for a verdict that is not accepted: its first bad finding."""
+    bad = next((finding for finding in verdict.findings if not finding.ok), None)
+    detail = f"{bad.rule}: {bad.detail}" if bad else "no finding"
+    return TrustError(
+        f"cannot trust {what}: {detail}",
+        hint="agent verify shows every finding; agent trust list shows whom you believe",
+    )
+
+
+def _setting(value: object) -> str:
+    """A setting as the environment variable that the plugin reads."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,68 @@
+"""What a reference names in its registry: the head of one release, looked at and not taken."""
+
+import registry
+from agent.candidate import Head, check_head, read_head
+from agent.context import Context
+from agent.errors import NotFoundError, PolicyError
+from agent.plan import Offer, Rules, choose, version_offers
+from agent.requirement import parse_requirement
+
+
+def find_head(context: Context, text: str) -> tuple[registry.Reference, Head]:
+    """Fetch the head of the release that a reference names (contract §4, "References").
+
+    Args:
+        context: The installation.
+        text: As a user typed it; without a version the newest that the plugin's constraint
+            admits, pre-releases only where that asks for them.
+
+    Returns:
+        The reference, and the small files of the artifact, checked for shape and not judged.
+
+    Raises:
+        NotFoundError: There is no version.
+        PolicyError: No version may be taken: the constraint, or pre-releases only.
+        AgentError, registry.RegistryError, sandbox.SandboxError: As ``read_head`` and
+            ``check_head`` raise.
+    """
+    reference = registry.parse_reference(text, context.bases())
+    with context.open_repository(reference.location) as repository:
+        offer = Offer(reference.tag, reference.version, reference.digest)
+        if reference.tag is None and reference.digest is None:
+            offer = _newest(context, repository)
+        manifest = repository.manifest(offer.digest or str(offer.tag))
+        artifact = registry.read_artifact(
+            manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
+        )
+        head = read_head(context, repository, artifact)
+    check_head(reference.location, offer, head)
+    return reference, head
+
+
+def _newest(context: Context, repository: registry.Repository) -> Offer:
+    """The offer that a first install would try first; nothing but the constraint binds it."""
+    location = repository.location
+    constraint = context.config.plugin(location.plugin_id).constraint
+    rules = Rules(
+        installed=None,
+        floor=None,
+        constraint=parse_requirement(constraint) if constraint else None,
+        rejected={},
+        refused={},
+        first_seen={},
+        cooldown_s=0,
+        hold_until=None,
+        now=context.clock(),
+    )
+    tries, skips = choose(version_offers(repository.tags()), rules)
+    if tries:
+        return tries[0]
+    hint = f"agent tags {location.text} shows what may be named"
+    if not skips:
+        raise NotFoundError(f"cannot find a version in {location.text}", hint=hint)
+    raise PolicyError(
+        f"cannot choose a version in {location.text}: {skips[0].version} is the newest, and "
+        f"{skips[0].detail}",
+        reason=skips[0].reason,
+        hint=hint,
+    )

@@ -1,0 +1,225 @@
+"""What happens to a plugin, and what must hold after something died in the middle of it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.context import Context, Options
+from agent.model import Generation, Trial
+from agent.pruning import prune
+from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
+
+PROBATION_S = 600
+
+
+class BrokenError(AssertionError):
+    """What a crash left is not whole."""
+
+
+def require(holds: bool, promise: str) -> None:  # noqa: FBT001 - reads like assert
+    """Say which promise was broken."""
+    if not holds:
+        raise BrokenError(promise)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happens to a plugin, and the release that must never serve again unasked."""
+
+    name: str
+    before: Callable[[World], object]
+    act: Callable[[World], object]
+    condemned: str | None = None
+
+
+def _nothing(_world: World) -> None:
+    """A machine on which the plugin was never installed."""
+
+
+def _first(world: World) -> None:
+    world.install("0.1.0")
+
+
+def _two(world: World) -> None:
+    world.install("0.1.0")
+    world.now += 60
+    world.install("0.2.0")
+
+
+def _three(world: World) -> None:
+    _two(world)
+    world.now += 60
+    world.install("0.3.0")
+
+
+def _trial(world: World) -> None:
+    world.install("0.1.0")
+    world.now += 60
+    world.install("0.2.0", probation_s=PROBATION_S)
+
+
+def _failing_trial(world: World) -> None:
+    _trial(world)
+    world.fail_calls("0.2.0", 5)
+
+
+def _unfinished_first(world: World) -> None:
+    """A first install that died between its flip and its commit."""
+    new = world.seal("0.1.0")
+    trial = Trial(PLUGIN_ID, new.release, None, world.now, world.now)
+    world.ledger.intend(new, trial, channel=None)
+    world.tree.flip(new)
+    world.activation._project(new)
+
+
+def intended(world: World) -> None:
+    """An update that died between its intention and its flip."""
+    world.install("0.1.0")
+    world.now += 60
+    new = world.seal("0.2.0")
+    previous = generation("0.1.0").release
+    ends_at = world.now + PROBATION_S
+    trial = Trial(PLUGIN_ID, new.release, previous, world.now, ends_at)
+    world.ledger.intend(new, trial, channel=None)
+
+
+def _judge_when_over(world: World) -> None:
+    world.now += PROBATION_S
+    world.activation.judge(PLUGIN_ID)
+
+
+def _turn_back(world: World) -> None:
+    world.activation.turn_back(
+        generation("0.2.0"), generation("0.1.0"), kind="rollback", reason="by hand"
+    )
+
+
+def _give_up_the_first(world: World) -> None:
+    trial = world.ledger.trial(PLUGIN_ID)
+    assert trial is not None
+    world.activation.fail_trial(trial, reason="it cannot be loaded")
+
+
+def _pruned(world: World) -> None:
+    """As the verb does it, with one release kept."""
+    context = Context(
+        Options(home=world.root), environ={"STACK_COMPOSER_UPDATE__KEEP": "1"}, clock=lambda: 0
+    )
+    context._ledger, context.tree = world.ledger, world.tree
+    prune(context, PLUGIN_ID)
+
+
+def _pruned_and_taken_again(world: World) -> None:
+    _pruned(world)
+    world.install("0.1.0", probation_s=PROBATION_S)
+
+
+STORIES = (
+    Story("first install", _nothing, lambda world: world.install("0.1.0")),
+    Story(
+        "update on trial",
+        _first,
+        lambda world: world.install("0.2.0", probation_s=PROBATION_S),
+    ),
+    Story("update that commits at once", _first, lambda world: world.install("0.2.0")),
+    Story("a trial ends well", _trial, _judge_when_over),
+    Story(
+        "a trial ends badly",
+        _failing_trial,
+        lambda world: world.activation.judge(PLUGIN_ID),
+        condemned="0.2.0",
+    ),
+    Story("rollback by hand", _two, _turn_back, condemned="0.2.0"),
+    Story("rollback by hand out of a trial", _trial, _turn_back, condemned="0.2.0"),
+    Story("a first install is given up", _unfinished_first, _give_up_the_first, condemned="0.1.0"),
+    Story(
+        "another update during a trial",
+        _trial,
+        lambda world: world.install("0.3.0", probation_s=PROBATION_S),
+    ),
+    Story(
+        "the release before is taken again during a trial",
+        _trial,
+        lambda world: world.install("0.1.0", probation_s=PROBATION_S),
+    ),
+    Story("old releases are pruned", _three, _pruned),
+    Story("a pruned release is taken again", _three, _pruned_and_taken_again),
+)
+
+
+def is_whole(world: World, release: Generation) -> bool:
+    """Whether a generation is sealed, with all its bytes."""
+    folder = world.tree.folder(release)
+    parts = {
+        "wasm": payload_of(release.version),
+        "sig": f"signature of {release.version}".encode(),
+        "toml": f"manifest of {release.version}".encode(),
+    }
+    files = {suffix: folder / f"{STEM}.{suffix}" for suffix in parts}
+    return (
+        folder.is_dir()
+        and folder.stat().st_mode & 0o222 == 0
+        and all(
+            path.is_file() and path.read_bytes() == parts[suffix] for suffix, path in files.items()
+        )
+    )
+
+
+def check_at_any_instant(world: World) -> None:
+    """What holds even before anyone recovers: what serves is whole, and the ledger knows why."""
+    name = world.tree.current(PLUGIN_ID)
+    if name is None:
+        return
+    live = world.activation.live(PLUGIN_ID)
+    require(live is not None, f"{name} serves and is not in the ledger")
+    assert live is not None
+    require(is_whole(world, live), f"{name} serves and is not whole")
+    installed = world.ledger.installed(PLUGIN_ID)
+    trial = world.ledger.trial(PLUGIN_ID)
+    known = {installed.good if installed else None, trial.release if trial else None}
+    known |= set(world.ledger.rejections(PLUGIN_ID))
+    # A newer intention takes the place of the trial that serves until it is flipped away.
+    superseded = trial is not None and trial.release != live.release
+    require(live.release in known or superseded, f"{name} serves without an intention")
+
+
+def check_recovered(world: World, story: Story) -> None:
+    """What holds after recovery."""
+    check_at_any_instant(world)
+    ledger, live = world.ledger, world.activation.live(PLUGIN_ID)
+    installed, trial = ledger.installed(PLUGIN_ID), ledger.trial(PLUGIN_ID)
+    rejected = ledger.rejections(PLUGIN_ID)
+    serving = live.release if live else None
+    good = installed.good if installed else None
+    require(serving not in rejected, "a rejected release serves")
+    require(trial is None or trial.release == serving, "a trial is open for what does not serve")
+    require(
+        serving == (trial.release if trial else good), "neither a trial nor good, and yet it serves"
+    )
+    for needed in {good, trial.previous if trial else None} - {None}:
+        back = ledger.generation(PLUGIN_ID, str(needed))
+        require(back is not None and is_whole(world, back), "there is nothing to go back to")
+    if story.condemned is not None:
+        bad = generation(story.condemned).release
+        require(bad == serving or bad in rejected, "a bad release may be taken again")
+    flat = {
+        suffix: (world.tree.root / f"{STEM}.{suffix}").read_bytes()
+        for suffix in ("wasm", "sig", "toml")
+        if (world.tree.root / f"{STEM}.{suffix}").exists()
+    }
+    if live is None:
+        require(not flat, "flat copies of what does not serve")
+    else:
+        sealed = {
+            suffix: (world.tree.folder(live) / f"{STEM}.{suffix}").read_bytes()
+            for suffix in ("wasm", "sig", "toml")
+        }
+        require(flat == sealed, "the flat copies are not what serves")
+        require(installed is not None and not installed.projection_due, "still due")
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """The disk as the dead process left it."""
+    shutil.copytree(folder, target, symlinks=True)
+    return target

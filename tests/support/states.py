@@ -1,0 +1,273 @@
+"""Anything that may happen to an installation, in any order; and what must hold all the while."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import registry
+from agent.context import Context, Options
+from agent.errors import AgentError
+from agent.files import Files
+from agent.host import PluginHost
+from agent.model import Generation, Kind, Outcome
+from agent.requirement import parse_version
+from agent.rollback import roll_back
+from agent.search import Wish
+from agent.telemetry import Telemetry
+from agent.update import Pipeline
+from sandbox.errors import CallError
+from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse
+from support.system import PLUGIN_ID, STEM, Machine, Publisher, opened, push_by_hand
+
+_CODE = """(module
+  (memory (export "memory") 1)
+  (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "health") (result i32) (i32.const {health}))
+  (func (export "run") (param i32 i32) (result i64) {run}))"""
+CODES = {
+    "good": _CODE.format(health=0, run="(i64.const 0)"),
+    "unhealthy": _CODE.format(health=1, run="(i64.const 0)"),
+    "trapping": _CODE.format(health=0, run="(unreachable)"),
+}
+KEYS = ("lasting", "fleeting")
+DEATHS = st.one_of(st.none(), st.none(), st.integers(0, 15), st.integers(0, 60))
+"""How many effects a process lives to see; None = all of them."""
+_REASONED = (Kind.REFUSED, Kind.FAILED, Kind.PENDING, Kind.ROLLED_BACK)
+
+
+def is_lower(version: str, than: str) -> bool:
+    """Whether a version is lower than another; said here once more, beside the rules."""
+    return parse_version(version) < parse_version(than)
+
+
+class Template:
+    """A home that believes two publishers; copied for each story.
+
+    Args:
+        folder: Where it is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.machine = Machine(folder / "home", f"oci:{folder / 'unused'}")
+        self.publishers = {name: Publisher(self.machine, folder / name, name=name) for name in KEYS}
+        for publisher in self.publishers.values():
+            publisher.trusted_by(self.machine)
+        self.forger = Publisher(self.machine, folder / "forger", name="forger")
+
+
+class Installation(RuleBasedStateMachine):
+    """One plugin's life; a subclass sets ``template``."""
+
+    template: Template
+
+    @initialize()
+    def begin(self) -> None:
+        """Copy the template; publish and install a first release."""
+        self.folder = Path(tempfile.mkdtemp(dir=self.template.folder))
+        self.home = self.folder / "home"
+        shutil.copytree(self.template.machine.home, self.home)
+        self.offers = f"oci:{self.folder / 'offers'}/{PLUGIN_ID}"
+        self.machine = Machine(self.home, f"oci:{self.folder / 'offers'}")
+        self.now = NOW
+        self.minor = 0
+        self.published: dict[str, str] = {}
+        self.seen_live: set[str] = set()
+        self.asked_for: set[str] = set()
+        self.last: Generation | None = None
+        self.left: set[str] = set()
+        self.floor: str | None = None
+        self.is_revoked = False
+        self.before_revocation: set[str] = set()
+        self.publish("good", "lasting")
+        self.update(named=False, dies=None)
+
+    def teardown(self) -> None:
+        """Whatever happened, a good new release is taken, and serves."""
+        if not hasattr(self, "folder"):
+            return
+        try:
+            self.publish("good", "lasting")
+            outcome = self._update(named=True, dies=None)
+            assert outcome is not None
+            assert outcome.kind in (Kind.TRIAL, Kind.COMMITTED), outcome
+            assert outcome.after == f"0.{self.minor}.0"
+            self.what_serves_may()
+        finally:
+            Files().remove_tree(self.folder)
+
+    # -- what publishers do
+
+    @rule(
+        kind=st.sampled_from(["good", "good", "unhealthy", "trapping", "forged", "lower", "pre"]),
+        key=st.sampled_from(KEYS),
+    )
+    def publish(self, kind: str, key: str) -> None:
+        """Offer a release: higher than all before, but for ``lower``."""
+        self.minor += 1
+        version = {"lower": f"0.0.{self.minor}", "pre": f"0.{self.minor}.0-rc.1"}.get(
+            kind, f"0.{self.minor}.0"
+        )
+        publisher = self.template.publishers[key]
+        folder = publisher.plugin(version, code=CODES.get(kind, CODES["good"]))
+        signer = self.template.forger if kind == "forged" else publisher
+        repository = opened(self.offers, self.folder)
+        push_by_hand(repository, signer.artifact(folder), tag=version)
+        self.published[version] = kind
+
+    @precondition(lambda self: not self.is_revoked)
+    @rule()
+    def revoke(self) -> None:
+        """One of the two keys is believed no more."""
+        key_id = self.template.publishers["fleeting"].key_id
+        self.machine.run("trust", "revoke", key_id, "--reason", "lost")
+        self.is_revoked = True
+        self.before_revocation = set(self.seen_live)
+
+    # -- what operators do
+
+    @rule(named=st.booleans(), dies=DEATHS)
+    def update(self, *, named: bool, dies: int | None) -> None:
+        """An update run; installs where nothing serves."""
+        self._update(named=named, dies=dies)
+
+    def _update(self, *, named: bool, dies: int | None) -> Outcome | None:
+        def act(context: Context) -> Outcome:
+            pipeline = Pipeline(context, Telemetry(""))
+            if context.activation.live(PLUGIN_ID) is None:
+                reference = registry.parse_reference(PLUGIN_ID, context.bases())
+                return pipeline.pull(Wish(reference))
+            return pipeline.update(PLUGIN_ID, named=named)
+
+        return self._act(act, dies)
+
+    @rule(data=st.data(), dies=DEATHS)
+    def pull_named(self, data: st.DataObject, dies: int | None) -> None:
+        """Ask for a version, whatever it is and whatever was said of it."""
+        version = data.draw(st.sampled_from(sorted(self.published)))
+        self.asked_for.add(version)
+        self.left.discard(version)
+
+        def act(context: Context) -> Outcome:
+            reference = registry.parse_reference(f"{PLUGIN_ID}:{version}", context.bases())
+            return Pipeline(context, Telemetry("")).pull(Wish(reference, named=True))
+
+        self._act(act, dies)
+
+    @rule(dies=DEATHS)
+    def roll_back(self, dies: int | None) -> None:
+        """Go back to what was good."""
+
+        def act(context: Context) -> Outcome | None:
+            with contextlib.suppress(AgentError):
+                return roll_back(context, Telemetry(""), PLUGIN_ID, to_version=None, dry_run=False)
+            return None
+
+        self._act(act, dies)
+
+    @rule(times=st.integers(1, 5), dies=DEATHS)
+    def call(self, times: int, dies: int | None) -> None:
+        """Callers call; what fails is recorded, and judged at once."""
+
+        def act(context: Context) -> None:
+            with contextlib.suppress(AgentError), PluginHost(context=context) as host:
+                host.load_installed(PLUGIN_ID)
+                for _ in range(times):
+                    with contextlib.suppress(CallError):
+                        host.call("run", ["Jane"], plugin=PLUGIN_ID)
+
+        self._act(act, dies)
+
+    # -- what nobody does
+
+    @rule(by_s=st.sampled_from([-86_400.0, -700.0, 30.0, 601.0, 86_400.0]))
+    def jump(self, by_s: float) -> None:
+        """The clock moves, either way."""
+        self.now += by_s
+
+    # -- what holds
+
+    @invariant()
+    def what_serves_may(self) -> None:
+        """What is live is in the ledger, was not rejected, and no trial is below the floor."""
+        if not hasattr(self, "folder"):
+            return
+        with self._looking() as context:
+            ledger, live = context.ledger, context.activation.live(PLUGIN_ID)
+            installed, trial = ledger.installed(PLUGIN_ID), ledger.trial(PLUGIN_ID)
+            is_settled = not context.activation.is_unfinished(PLUGIN_ID)
+            assert live is not None or context.tree.current(PLUGIN_ID) is None
+            if live is not None:
+                self.seen_live.add(live.release)
+                self._check_origin(live)
+                self._check_way(live)
+                if is_settled:
+                    assert live.release not in ledger.rejections(PLUGIN_ID)
+                    self._check_copies(context, live)
+            if installed is None:
+                return
+            assert installed.good is None or installed.good in self.seen_live
+            if installed.floor is not None:
+                assert self.floor is None or not is_lower(installed.floor, self.floor)
+                self.floor = installed.floor
+            if trial is not None:
+                new = ledger.generation(PLUGIN_ID, trial.release)
+                assert new is not None
+                assert installed.floor is None or not is_lower(new.version, installed.floor)
+            elif live is not None and is_settled:
+                assert installed.good == live.release
+                assert live.committed_at is not None
+
+    def _check_origin(self, live: Generation) -> None:
+        assert self.published[live.version] not in ("forged", "unhealthy")
+        if parse_version(live.version).prerelease:
+            assert live.version in self.asked_for
+        if self.is_revoked and live.key_id == self.template.publishers["fleeting"].key_id:
+            assert live.release in self.before_revocation
+
+    def _check_way(self, live: Generation) -> None:
+        """What was left for a lower one never serves again unasked: remembered here, too."""
+        before, self.last = self.last, live
+        if before is not None and is_lower(live.version, before.version):
+            self.left.add(before.version)
+        assert live.version not in self.left or live.version in self.asked_for
+
+    @staticmethod
+    def _check_copies(context: Context, live: Generation) -> None:
+        for part in ("wasm", "sig", "toml"):
+            flat = context.tree.root / f"{STEM}.{part}"
+            assert flat.read_bytes() == (context.tree.folder(live) / flat.name).read_bytes()
+
+    # -- how
+
+    def _act(self, act: Callable[[Context], Outcome | None], dies: int | None) -> Outcome | None:
+        """Let a process act, and die if it must; afterwards say that it had a reason."""
+        fuse = Fuse(dies)
+        ledger = DyingLedger(self.home / "state" / "state.db", fuse)
+        with self._looking(DyingFiles(fuse)) as context:
+            context._ledger = ledger
+            try:
+                outcome = act(context)
+            except Crash:
+                return None
+        if outcome is not None:
+            self._check_reason(outcome)
+        return outcome
+
+    def _check_reason(self, outcome: Outcome) -> None:
+        with self._looking() as context:
+            decision = context.ledger.decision(PLUGIN_ID)
+        assert decision is not None
+        assert (decision.outcome, decision.at) == (outcome.kind.value, self.now)
+        assert decision.detail
+        assert decision.reason or outcome.kind not in _REASONED or outcome.error is None
+
+    def _looking(self, files: Files | None = None) -> contextlib.closing[Context]:
+        options, now = Options(home=self.home), self.now
+        context = Context(options, environ={}, files=files or Files(), clock=lambda: now)
+        return contextlib.closing(context)

@@ -1,0 +1,232 @@
+"""The ledger's schema: made anew, brought up to date with what it holds, or left alone."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agent.database import _MIGRATIONS
+from agent.errors import AgentError
+from agent.ledger import Ledger
+from agent.model import AuditHead, Event, Refusal
+from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
+
+NEWEST = len(_MIGRATIONS)
+HEAD = AuditHead(7, "ab" * 32, 2, 700)
+
+
+def raw(path: Path) -> "contextlib.closing[sqlite3.Connection]":
+    """The file as any tool opens it."""
+    return contextlib.closing(sqlite3.connect(path, isolation_level=None))
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    """All tables and their columns, sorted."""
+    with raw(path) as db:
+        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sorted(
+            (table, f"{name} {kind} {required} {key}")
+            for (table,) in tables
+            for _, name, kind, required, _, key in db.execute(f"PRAGMA table_info({table})")
+        )
+
+
+def version_of(path: Path) -> int:
+    """Which schema the file says that it has."""
+    with raw(path) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def write_version_1(path: Path) -> None:
+    """A ledger as the first agent left it, with a row of everything that must be kept."""
+    one = generation("0.1.0")
+    with raw(path) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(_MIGRATIONS[0])
+        db.execute("PRAGMA user_version=1")
+        db.execute(
+            "INSERT INTO plugins VALUES (?, ?, '0.1.0', ?, NULL, NULL, 0)",
+            (PLUGIN_ID, one.release, REPOSITORY),
+        )
+        db.execute(
+            "INSERT INTO generations VALUES (?, ?, '0.1.0', ?, ?, ?, '[\"log\"]', ?, ?, ?, ?)",
+            (
+                *(PLUGIN_ID, one.release, one.stem, one.payload_sha256, one.key_id),
+                *(one.digest, one.repository, NOW, NOW),
+            ),
+        )
+        db.execute("INSERT INTO rejected VALUES (?, 'ff', '0.2.0', 'bad', ?)", (PLUGIN_ID, NOW))
+        db.execute("INSERT INTO refused VALUES (?, 'sha256:0', 't', 'r', ?)", (REPOSITORY, NOW))
+        db.execute("INSERT INTO first_seen VALUES (?, '0.1.0', 'sha256:1', 'r', 5)", (REPOSITORY,))
+        db.execute("INSERT INTO grants VALUES (?, 'network', 1, ?)", (PLUGIN_ID, NOW))
+        db.execute("INSERT INTO trust_serials VALUES ('/store', 41)")
+        db.execute(
+            "INSERT INTO history VALUES (1, ?, ?, 'activated', '0.1.0', ?, '')",
+            (NOW, PLUGIN_ID, one.release),
+        )
+
+
+def test_a_fresh_ledger_has_the_newest_schema_and_no_backup(tmp_path: Path) -> None:
+    """There was nothing to keep: one file, up to date, usable."""
+    path = tmp_path / "state.db"
+    ledger = Ledger(path)
+    assert ledger.audit_head() == AuditHead()
+    ledger.move_audit_head(HEAD)
+    assert ledger.audit_head() == HEAD
+    ledger.close()
+    assert version_of(path) == NEWEST
+    assert [file.name for file in tmp_path.iterdir()] == ["state.db"]
+
+
+def test_version_1_is_brought_up_to_date_with_what_it_holds(tmp_path: Path) -> None:
+    """Plugins, generations, rejections, grants, serials and history are all still there."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    ledger = Ledger(path)
+    try:
+        one = generation("0.1.0")
+        installed = ledger.installed(PLUGIN_ID)
+        assert installed is not None
+        assert (installed.good, installed.floor) == (one.release, "0.1.0")
+        (kept,) = ledger.generations(PLUGIN_ID)
+        assert (kept.release, kept.digest, kept.committed_at) == (one.release, one.digest, NOW)
+        assert ledger.rejections(PLUGIN_ID)["ff"].reason == "bad"
+        assert ledger.decisions(PLUGIN_ID) == {"network": True}
+        assert ledger.remember_serial("/store", 40) == 41
+        expected = Event(NOW, PLUGIN_ID, "activated", "0.1.0", one.release, "")
+        assert list(ledger.history(PLUGIN_ID)) == [expected]
+        assert ledger._run("SELECT * FROM first_seen") == [(REPOSITORY, "0.1.0", "sha256:1", 5)]
+        assert ledger._run("SELECT * FROM refused") == []
+        assert ledger.audit_head() == AuditHead()
+    finally:
+        ledger.close()
+    assert version_of(path) == NEWEST
+
+
+def test_a_migrated_ledger_is_like_a_fresh_one(tmp_path: Path) -> None:
+    """The same tables and columns, whichever way they came to be; the new ones work."""
+    old, fresh = tmp_path / "old.db", tmp_path / "fresh.db"
+    write_version_1(old)
+    for path in (old, fresh):
+        ledger = Ledger(path)
+        ledger.move_audit_head(HEAD)
+        ledger.remember_audited_refusal(PLUGIN_ID, "0.2.0", "no")
+        assert ledger.audited_refusal(PLUGIN_ID, "0.2.0") == "no"
+        ledger.forget_audited_refusals(PLUGIN_ID)
+        assert ledger.audited_refusal(PLUGIN_ID, "0.2.0") is None
+        refusal = Refusal("0.2.0", None, "format", "why", NOW)
+        ledger.refuse(REPOSITORY, refusal, terms="t")
+        assert ledger.refusals(REPOSITORY, terms="t", since=NOW) == (refusal,)
+        ledger.close()
+    assert schema_of(old) == schema_of(fresh)
+
+
+def test_the_old_ledger_is_kept_as_a_backup(tmp_path: Path) -> None:
+    """``state.db.backup-v1`` is a whole ledger of version 1, with the rows that were dropped."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    before = schema_of(path)
+    Ledger(path).close()
+    backup = tmp_path / "state.db.backup-v1"
+    assert version_of(backup) == 1
+    assert schema_of(backup) == before
+    with raw(backup) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT reason FROM refused").fetchall() == [("r",)]
+        assert db.execute("SELECT release FROM first_seen").fetchall() == [("r",)]
+
+
+def test_the_second_opening_changes_nothing(tmp_path: Path) -> None:
+    """Brought up to date once: the next process neither migrates nor backs up again."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    first = Ledger(path)
+    first.move_audit_head(HEAD)
+    first.close()
+    backup = tmp_path / "state.db.backup-v1"
+    backup.unlink()
+    before = path.read_bytes()
+    second = Ledger(path)
+    assert second.audit_head() == HEAD
+    second.close()
+    assert path.read_bytes() == before
+    assert not backup.exists()
+
+
+def test_a_migration_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All or nothing: what ran before the fault is undone, and the next try goes through."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    before = schema_of(path)
+    with monkeypatch.context() as patch:
+        broken = (_MIGRATIONS[0], _MIGRATIONS[1] + "CREATE TABLE plugins (x TEXT) STRICT;\n")
+        patch.setattr("agent.database._MIGRATIONS", broken)
+        with pytest.raises(sqlite3.OperationalError, match="already exists"):
+            Ledger(path)
+    assert (version_of(path), schema_of(path)) == (1, before)
+    with raw(path) as db:
+        assert db.execute("SELECT reason FROM refused").fetchall() == [("r",)]
+    Ledger(path).close()
+    assert version_of(path) == NEWEST
+
+
+def test_a_backup_left_half_written_is_made_again(tmp_path: Path) -> None:
+    """A crash while backing up leaves an empty file: it does not keep the next run from it."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    backup = tmp_path / "state.db.backup-v1"
+    backup.touch()
+    Ledger(path).close()
+    assert version_of(backup) == 1
+
+
+def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Not one byte is changed, nothing is backed up, and the next step is told."""
+    path = tmp_path / "state.db"
+    Ledger(path).close()
+    with raw(path) as db:
+        db.execute(f"PRAGMA user_version={NEWEST + 1}")
+    before = path.read_bytes()
+    expected = f"has schema {NEWEST + 1}, this agent knows {NEWEST}"
+    with pytest.raises(AgentError, match=expected) as caught:
+        Ledger(path)
+    assert caught.value.hint == "install the newer agent again"
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["state.db"]
+
+
+def no_log_beside(path: Path) -> None:
+    """Keep the write-ahead log from being made: even root meets this fault."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").mkdir()
+
+
+def test_a_ledger_that_is_up_to_date_is_read_where_it_cannot_be_written(tmp_path: Path) -> None:
+    """A disk that is full or read only: the head is told, and moving it is an error."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    first = Ledger(path)
+    first.move_audit_head(HEAD)
+    first.close()
+    no_log_beside(path)
+    before = path.read_bytes()
+    second = Ledger(path)
+    assert second.audit_head() == HEAD
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        second.move_audit_head(AuditHead())
+    second.close()
+    assert path.read_bytes() == before
+
+
+def test_an_old_ledger_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+    """It can't be brought up to date there: an error, no change, and no half of a migration."""
+    path = tmp_path / "state.db"
+    write_version_1(path)
+    no_log_beside(path)
+    before = path.read_bytes()
+    with pytest.raises(sqlite3.OperationalError):
+        Ledger(path)
+    assert path.read_bytes() == before
