@@ -30,6 +30,7 @@ from registry.version_tags import is_release_tag, is_tag
 
 _MAX_TAGS_BYTES = 4 << 20
 _MAX_TAG_PAGES = 100
+_MAX_TAGS = 50_000
 _PAGE_TAGS = 1000
 # An index is asked for too: it is refused with a reason then, where a registry would say 404.
 _ACCEPT = f"{MANIFEST_MEDIA_TYPE}, {INDEX_MEDIA_TYPE};q=0.1"
@@ -148,6 +149,9 @@ class HttpRepository:
             tags |= dict.fromkeys(
                 tag for tag in page or () if isinstance(tag, str) and is_release_tag(tag)
             )
+            if len(tags) > _MAX_TAGS:
+                message = f"cannot read {what}: more than {_MAX_TAGS}"
+                raise ContentError(message)
             if link is None:
                 return tuple(tags)
             url = join(url, link[1])

@@ -1,5 +1,6 @@
 """config, completion."""
 
+import re
 from collections.abc import Mapping
 
 import click
@@ -8,6 +9,8 @@ from agent.cli.app import App, format_flag, global_flags, verb
 from agent.config import check_bases
 from agent.durations import format_duration
 from agent.schema import DURATION, SECTIONS, kinds
+
+_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
 
 @click.group(name="config", context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +25,7 @@ def config_command() -> None:
 def show_command(app: App, *, effective: bool) -> None:
     """Print the values that were set; with --effective all that are in force."""
     rows = [
-        (key, _written(key, value), origin)
+        (key, _written(key, _unsecret(value)), origin)
         for key, value, origin in app.context.config.effective()
         if effective or origin != "default"
     ]
@@ -81,6 +84,11 @@ def _written(key: str, value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def _unsecret(value: object) -> object:
+    """A value without the password that a URL may hold."""
+    return _USERINFO.sub("***@", value) if isinstance(value, str) else value
 
 
 def _shown(value: object) -> str:

@@ -713,3 +713,18 @@ def test_pauses_end_with_the_operation(server: Misbehaving) -> None:
     with open_at(server, settings) as repository, pytest.raises(NetworkError):
         repository.tags()
     assert len(server.requests) < 10
+
+
+def test_a_flood_of_tags_is_refused(server: Misbehaving) -> None:
+    """More tags than any plugin has: given up, not kept in memory page by page."""
+
+    def flood(handler: Handler) -> None:
+        page = int(handler.path.rpartition("=")[2]) if "page=" in handler.path else 0
+        names = [f"0.0.{page * 20_000 + number}" for number in range(20_000)]
+        body = json.dumps({"name": "x", "tags": names}).encode()
+        following = f'<{handler.path.partition("?")[0]}?page={page + 1}>; rel="next"'
+        reply(handler, 200, body, Link=following)
+
+    server.route = flood
+    with open_at(server) as repository, pytest.raises(ContentError, match="more than 50000"):
+        repository.tags()

@@ -488,3 +488,12 @@ def test_check_names_what_is_taken_and_outdated_the_newest(
     row = plan(machine, "outdated")
     assert (row["candidate"], row["action"]) == ("1.0.0", "update")
     assert 'passed over 1.0.0: the constraint "<1"' in row["reason"]
+
+
+def test_config_show_keeps_a_proxys_password(machine: Machine) -> None:
+    """What is printed can be shown to anyone: the user and password of a URL are left out."""
+    machine.configure('[network]\nproxy = "http://jane:secret@proxy.example.com:3128"\n')
+    for form in ("text", "json"):
+        shown = machine.run("config", "show", "--format", form).out
+        assert "proxy.example.com:3128" in shown
+        assert "secret" not in shown
