@@ -150,8 +150,8 @@ def test_a_bad_base_is_named(base: str) -> None:
 
 def test_a_relative_folder_starts_where_the_bases_say() -> None:
     """With a working folder, what is remembered means the same from everywhere."""
-    bases = Bases("oci:r", {}, Path("/home/jane"), working_folder=Path("/work"))
-    assert locate(ID, bases).text == f"oci:/work/r/{ID}"
+    bases = Bases("oci:r", {}, Path("/home/jane"), working_folder=Path("/srv"))
+    assert locate(ID, bases).text == f"oci:/srv/r/{ID}"
     assert parse_reference(f"oci:/abs/{ID}", bases).location.text == f"oci:/abs/{ID}"
     assert parse_reference(f"oci:~/r/{ID}", bases).location.text == f"oci:/home/jane/r/{ID}"
 
