@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from agent.errors import AgentError
 
 _PATIENCE_S = 30
+_LOOK_AGAIN_S = 0.005
 _SCHEMA_1 = """
 CREATE TABLE plugins (
     plugin_id TEXT PRIMARY KEY, good TEXT, floor TEXT, repository TEXT, channel TEXT,
@@ -95,9 +97,9 @@ class Database:
         self._db = _connect(path)
         try:
             try:
-                self._run("PRAGMA journal_mode=WAL")
+                _use_wal(self._db)
             except sqlite3.OperationalError as error:
-                if "locked" in str(error):
+                if _is_locked(error):
                     raise
                 # A disk that is full or read only: what is known can still be read.
                 self._db.close()
@@ -193,6 +195,28 @@ def _back_up(path: Path, copy: Path) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch a new file to WAL; a file that has it is left as it is.
+
+    Where several processes switch at once, SQLite tells all but one that the file is locked
+    without waiting for them (``busy_timeout`` is not asked), so the waiting is done here.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from agent.ledger import Ledger
 from agent.model import AuditHead, Event, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
 
+PATIENCE_S = 30
 NEWEST = len(_MIGRATIONS)
 HEAD = AuditHead(7, "ab" * 32, 2, 700)
 
@@ -77,6 +79,26 @@ def test_a_fresh_ledger_has_the_newest_schema_and_no_backup(tmp_path: Path) -> N
     ledger.close()
     assert version_of(path) == NEWEST
     assert [file.name for file in tmp_path.iterdir()] == ["state.db"]
+
+
+def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Each of those that make it at one moment gets it, and waits for the others if need be."""
+    openers, rounds = 6, 60
+    start = threading.Barrier(openers)
+    opened: list[int] = []
+
+    def open_each(opener: int) -> None:
+        for number in range(rounds):
+            start.wait(PATIENCE_S)
+            Ledger(tmp_path / f"{number}.db").close()
+            opened.append(opener)
+
+    threads = [threading.Thread(target=open_each, args=(opener,)) for opener in range(openers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(opened) == openers * rounds
 
 
 def test_version_1_is_brought_up_to_date_with_what_it_holds(tmp_path: Path) -> None:
