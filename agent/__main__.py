@@ -1,6 +1,5 @@
 """The ``agent`` command, also as ``python -m agent``."""
 
-import os
 import sys
 
 
@@ -10,14 +9,11 @@ def run() -> None:
         sys.stderr.write("agent: cannot run on Windows: the agent needs Linux or macOS\n")
         raise SystemExit(2)
     from agent.cli.main import main
+    from agent.cli.streams import drop_unwritten, harden
 
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output went away (``agent list | head``): that is no fault.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    harden()
+    code = main(sys.argv[1:])
+    drop_unwritten()
     raise SystemExit(code)
 
 

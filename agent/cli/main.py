@@ -1,6 +1,7 @@
 """Parsing: the group of verbs, the global flags on either side, errors to exit codes."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,13 +92,14 @@ def main(arguments: Sequence[str]) -> int:
     app = App()
     try:
         agent.main(list(arguments), prog_name="agent", standalone_mode=False, obj=app)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # the help: lines of our own, not an error
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     except SystemExit:
-        return 0  # click's own: a completion is answered, or our output's reader went away
+        return 0  # click's own: a completion is answered
     except click.ClickException as error:
         app.out.error("usage", error.format_message(), _usage_hint(error))
         return error.exit_code

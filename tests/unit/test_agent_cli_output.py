@@ -625,16 +625,6 @@ def test_spans_go_nowhere_unless_configured(
 # -- the process
 
 
-def test_the_command_ends_with_the_code(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``agent`` and ``python -m agent`` are the same."""
-    for arguments, code in ((["--version"], 0), (["nope"], 2)):
-        monkeypatch.setattr("sys.argv", ["agent", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            start()
-        assert ended.value.code == code
-    assert capsys.readouterr().out == f"agent, version {__version__}\n"
-
-
 def test_windows_is_refused_in_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is imported that is not there."""
     monkeypatch.setattr("sys.platform", "win32")
@@ -642,27 +632,6 @@ def test_windows_is_refused_in_one_line(capsys: Capture, monkeypatch: pytest.Mon
         start()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("agent: cannot run on Windows")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash"], ["config", "show"]])
-def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path, arguments: list[str]) -> None:
-    """``agent list | head -0``: no traceback, no error."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "agent", "--home", str(tmp_path), *arguments],
-            env=dict(os.environ),  # as patched: a child would get the real one
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=60,
-        )
-    finally:
-        os.close(writer)
-    assert done.returncode == 0
-    assert b"Traceback" not in done.stderr
-    assert b"Exception" not in done.stderr
 
 
 def test_a_bug_stays_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
