@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from agent.context import Context, Options
-from agent.errors import FormatError, NotFoundError, PolicyError, UsageError, translated
+from agent.errors import NotFoundError, UsageError, translated
+from agent.loading import Loader
 from agent.served import Served
 from agent.telemetry import Telemetry, endpoint_of
 from agent.tracing import traced_call
@@ -23,17 +24,14 @@ from sandbox import (
     CapabilityDenied,
     GuestExit,
     PluginFiles,
-    SandboxError,
-    Slot,
     find_sets,
     read_set,
 )
 
 if TYPE_CHECKING:
-    from sandbox import LogRecord, Plugin
+    from sandbox import LogRecord
 
 _LOG = logging.getLogger("stack_composer.host")
-_LOOK_AGAIN = 3
 
 
 class PluginHost:
@@ -64,6 +62,7 @@ class PluginHost:
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
         self._watch = Watch(self._context, self._telemetry)
+        self._loader = Loader(self._context, self._sandbox, self._watch, self._telemetry)
         self._served: dict[str, Served] = {}
         self._loading = threading.RLock()
 
@@ -136,8 +135,8 @@ class PluginHost:
             if served is None:
                 self._watch.settle(plugin_id)
                 if self._context.tree.current(plugin_id) is None:
-                    return self._load_system(plugin_id)
-                self._served[plugin_id] = self._load_first(plugin_id)
+                    return self._serve_bytes(self._loader.find_system(plugin_id)).plugin_id
+                self._served[plugin_id] = self._loader.serving(plugin_id)
             else:
                 served.follow(now=True)
                 if served.refused is not None:
@@ -173,97 +172,18 @@ class PluginHost:
         if self._context.tree.current(plugin_id) is None:
             self._serve_bytes(files)
 
-    def _load_system(self, plugin_id: str) -> str:
-        maximum = self._context.config.sandbox.max_module_bytes
-        for manifest in find_sets(self._context.system_folder):
-            try:
-                files = read_set(manifest, max_module_bytes=maximum)
-                found = self._context.parse_manifest(files.manifest, manifest.name).id
-            except SandboxError as error:
-                _LOG.warning("cannot read %s: %s", manifest, error)
-                continue
-            if found == plugin_id:
-                return self._serve_bytes(files).plugin_id
-        raise NotFoundError(
-            f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
-        )
-
     def _serve_files(self, manifest: Path) -> Served:
         maximum = self._context.config.sandbox.max_module_bytes
         return self._serve_bytes(read_set(manifest, max_module_bytes=maximum))
 
     def _serve_bytes(self, files: PluginFiles) -> Served:
         with self._loading:
-            plugin = self._load(files)
-            served = Served(plugin.manifest.id, Slot(plugin), name=plugin.release)
+            served = self._loader.from_files(files)
             previous = self._served.get(served.plugin_id)
             self._served[served.plugin_id] = served
         if previous is not None:
             previous.close()
         return served
-
-    def _load(self, files: PluginFiles) -> "Plugin":
-        with self._telemetry.span("plugin.load") as span:
-            plugin = self._sandbox.load(files)
-            span.set_attribute("plugin.id", plugin.manifest.id)
-            span.set_attribute("plugin.version", plugin.manifest.version)
-            span.set_attribute("plugin.release", plugin.release)
-        return plugin
-
-    def _load_first(self, plugin_id: str) -> Served:
-        """Load what serves; where a trial's release can't be loaded, go back and load that."""
-        where = functools.partial(self._context.tree.current, plugin_id)
-        load = functools.partial(self._load_generation, plugin_id)
-        terms = functools.partial(self._watch.terms, plugin_id)
-        for _attempt in range(_LOOK_AGAIN):
-            name = where()
-            if name is None:
-                break
-            try:
-                slot = Slot(load(name))
-            except Exception as error:
-                self._watch.give_up_trial(plugin_id, name, error)
-                # Gone back, or another agent flipped or pruned meanwhile: look again.
-                if where() == name:
-                    raise
-                continue
-            return Served(plugin_id, slot, name=name, where=where, load=load, terms=terms)
-        raise NotFoundError(
-            f"cannot load {plugin_id}: nothing serves", hint=f"agent history {plugin_id}"
-        )
-
-    def _load_generation(self, plugin_id: str, name: str) -> "Plugin":
-        """Load a sealed generation; what lies there must be what its name says.
-
-        Raises:
-            FormatError: It is another release, or none.
-            PolicyError: Its module is larger than this host compiles.
-            AgentError, sandbox.SandboxError: It is refused.
-        """
-        folder = self._context.tree.named(plugin_id, name)
-        maximum = self._context.config.sandbox.max_module_bytes
-        manifests = find_sets(folder)
-        if not manifests:
-            raise FormatError(
-                f"cannot load {plugin_id}: {folder} holds no whole plugin",
-                hint=f"agent rollback {plugin_id}",
-            )
-        size = manifests[0].with_suffix(".wasm").stat().st_size
-        if size > maximum:
-            raise PolicyError(
-                f"cannot load {plugin_id}: its module has {size} bytes, expected ≤ {maximum}",
-                reason="module-size",
-                hint="raise sandbox.max_module_bytes",
-            )
-        plugin = self._load(read_set(manifests[0], max_module_bytes=maximum))
-        found = f"{plugin.manifest.version}-{plugin.release[:12]}"
-        if (plugin.manifest.id, found) != (plugin_id, name):
-            plugin.close()
-            raise FormatError(
-                f"cannot load {plugin_id}: {folder} holds {plugin.manifest.id} {found}",
-                hint=f"agent rollback {plugin_id}",
-            )
-        return plugin
 
     # -- calling
 
