@@ -25,25 +25,37 @@ MAX_README_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A release whose head was fetched and judged; its code was not.
+    """A release that is believed, wherever it came from; nothing of it was run or installed.
 
     Attributes:
         release: 64 hex.
-        key_id: The key that signed it, "" for a refused one.
+        payload_sha256: 64 hex.
+        key_id: The key that signed it.
+        digest: The OCI manifest's; None for one that came without a registry.
+        repository: Where it came from; None for one that came without a registry.
     """
 
-    offer: Offer
-    artifact: registry.PluginArtifact
     manifest: PluginManifest
     manifest_bytes: bytes
     signature: bytes
     release: str
+    payload_sha256: str
     key_id: str
+    digest: str | None = None
+    repository: str | None = None
 
     @property
-    def digest(self) -> str:
-        """The OCI manifest's."""
-        return self.artifact.manifest.digest
+    def stem(self) -> str:
+        """What its files are called."""
+        return self.manifest.stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered(Candidate):
+    """A candidate that a repository offers: its head was fetched and judged, its code was not."""
+
+    offer: Offer
+    artifact: registry.PluginArtifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,7 @@ def _where(location: registry.Location, artifact: registry.PluginArtifact) -> st
 
 def judge_head(
     context: Context, repository: registry.Repository, offer: Offer, head: Head
-) -> Candidate:
+) -> Offered:
     """Verify a head against the trust store.
 
     Raises:
@@ -121,14 +133,17 @@ def judge_head(
     verdict = context.judge(subject, evidence)
     if not verdict.accepted:
         raise refusal(f"{head.manifest.id} {head.manifest.version}", verdict)
-    return Candidate(
-        offer=offer,
-        artifact=head.artifact,
+    return Offered(
         manifest=head.manifest,
         manifest_bytes=head.manifest_bytes,
         signature=head.signature,
         release=subject.release,
+        payload_sha256=subject.payload_sha256,
         key_id=verdict.key_id or "",
+        digest=head.artifact.manifest.digest,
+        repository=repository.location.text,
+        offer=offer,
+        artifact=head.artifact,
     )
 
 

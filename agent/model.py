@@ -179,6 +179,24 @@ class PluginSet:
     readme: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How a release is asked for: which rules bind it, and how far it goes.
+
+    Attributes:
+        named: A version or digest was named: rejections and cooldown do not bind it.
+        unattended: An update run: cooldown and hold bind it.
+        activate: False: stage only.
+        dry_run: Stop before the payload.
+    """
+
+    named: bool = False
+    unattended: bool = False
+    allow_downgrade: bool = False
+    activate: bool = True
+    dry_run: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run did for one plugin; a row of ``pull``, ``update``, ``rollback``.

@@ -11,11 +11,10 @@ from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import BusyError, PolicyError
 from agent.grants import decided, granted
-from agent.model import Generation, Kind, Outcome
+from agent.model import Asked, Generation, Kind, Outcome
 from agent.outcomes import outcome_of
 from agent.plan import Skip, below_floor, needs_consent
 from agent.requirement import is_newer, satisfies
-from agent.search import Wish
 
 
 def not_by_itself(
@@ -39,7 +38,7 @@ def not_by_itself(
     return None
 
 
-def refuse_by_rule(context: Context, candidate: Candidate, wish: Wish) -> None:
+def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None:
     """Refuse what the floor, an earlier rejection or the stem's owner forbids.
 
     Raises:
@@ -48,14 +47,14 @@ def refuse_by_rule(context: Context, candidate: Candidate, wish: Wish) -> None:
     manifest = candidate.manifest
     installed = context.ledger.installed(manifest.id)
     floor = installed.floor if installed else None
-    if not wish.allow_downgrade and below_floor(manifest.version, floor):
+    if not asked.allow_downgrade and below_floor(manifest.version, floor):
         raise PolicyError(
             f"cannot take {manifest.id} {manifest.version}: below the floor {floor}",
             reason="floor",
             hint=f"agent rollback {manifest.id} --to {manifest.version}, or --allow-downgrade",
         )
     rejection = context.ledger.rejections(manifest.id).get(candidate.release)
-    if rejection is not None and not wish.named:
+    if rejection is not None and not asked.named:
         raise PolicyError(
             f"cannot take {manifest.id} {manifest.version}: rejected here, {rejection.reason}",
             reason="rejected",

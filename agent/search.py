@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import registry
 from agent.candidate import (
-    Candidate,
+    Offered,
     check_head,
     is_lasting,
     judge_head,
@@ -16,7 +16,7 @@ from agent.candidate import (
 )
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
-from agent.model import Generation, Refusal
+from agent.model import Asked, Generation, Refusal
 from agent.plan import (
     Offer,
     Rules,
@@ -37,24 +37,15 @@ _MOST_LOOKED_AT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person or the schedule asked for.
+class Wish(Asked):
+    """What a person or the schedule asked a registry for.
 
     Attributes:
-        named: A version or digest was named: rejections and cooldown do not bind it.
-        unattended: An update run: cooldown and hold bind it.
-        activate: False: stage only.
-        dry_run: Stop before the payload.
         installs: False: the files are only fetched, whatever this host could run.
     """
 
     reference: registry.Reference
-    named: bool = False
-    unattended: bool = False
-    allow_downgrade: bool = False
-    activate: bool = True
-    dry_run: bool = False
-    installs: bool = True
+    installs: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,7 @@ class Found:
         newest: The highest version above what serves, taken or not.
     """
 
-    candidate: Candidate | None
+    candidate: Offered | None
     skips: tuple[Skip, ...]
     newest: str | None
 
@@ -218,7 +209,7 @@ class Search:
             raise
 
     def leave(
-        self, repository: registry.Repository, wish: Wish, candidate: Candidate, skip: Skip
+        self, repository: registry.Repository, wish: Wish, candidate: Offered, skip: Skip
     ) -> None:
         """Remember a believed candidate that a rule leaves alone: the next look is one request."""
         offer, context = candidate.offer, self._context
@@ -227,7 +218,7 @@ class Search:
             terms = context.refusal_terms(wish.reference.plugin_id)
             context.ledger.refuse(repository.location.text, refusal, terms=terms)
 
-    def _head(self, repository: registry.Repository, wish: Wish, offer: Offer) -> Candidate:
+    def _head(self, repository: registry.Repository, wish: Wish, offer: Offer) -> Offered:
         context, location = self._context, repository.location
         self._steps.version = offer.version
         pinned = offer.version is not None and offer.digest is None

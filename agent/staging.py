@@ -21,7 +21,7 @@ class Stage:
         context: The installation.
         generation: What it will be.
         plugin: Its files, verified, not yet in the tree.
-        offer: How it was found.
+        offer: How a repository offers it; None where none does.
         steps: Where it shows its place.
     """
 
@@ -30,7 +30,7 @@ class Stage:
         context: Context,
         generation: Generation,
         plugin: PluginSet,
-        offer: Offer,
+        offer: Offer | None,
         steps: Steps,
     ) -> None:
         self._context = context
@@ -126,7 +126,7 @@ class Stage:
             )
         elif cause is not None and is_lasting(cause):
             offer = self._offer
-            if offer.tag is not None:
+            if offer is not None and offer.tag is not None:
                 refusal = Refusal(offer.tag, generation.digest, cause.code, cause.message, now)
                 terms = context.refusal_terms(generation.plugin_id)
                 context.ledger.refuse(str(generation.repository), refusal, terms=terms)

@@ -1,22 +1,21 @@
-"""The update pipeline, top to bottom.
+"""The update pipeline over registries, top to bottom.
 
-Check, plan, fetch head, verify, consent, fetch payload, compile, stage, probe, activate.
-Network and compilation happen before the tree's lock is taken; under it the plan is checked
-again. Every run leaves, per plugin, the criterion that decided (``agent why``).
+Check, plan, fetch head, verify here; consent, fetch payload, compile, stage, probe, activate in
+``agent.taking``. The network comes before the tree's lock. Every run leaves, per plugin, the
+criterion that decided (``agent why``).
 """
 
-import contextlib
+import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import registry
-from agent.candidate import MAX_README_BYTES, Candidate
-from agent.context import LOCK_TIMEOUT_S, Context
-from agent.durations import format_duration
-from agent.errors import FormatError, NotFoundError, translated
-from agent.model import Decision, Generation, Installed, Kind, Outcome, PluginSet, Trial
+from agent.candidate import MAX_README_BYTES, Offered
+from agent.context import Context
+from agent.errors import FormatError, NotFoundError
+from agent.model import Installed, Kind, Outcome, PluginSet, Trial
 from agent.outcomes import (
     nothing_to_take,
     on_trial,
@@ -26,18 +25,12 @@ from agent.outcomes import (
 )
 from agent.plan import within
 from agent.probation import Judgement, Verdict
-from agent.pruning import prune
-from agent.rules import (
-    not_by_itself,
-    refuse_by_rule,
-    refuse_if_changed,
-    ungranted,
-    waiting_for_consent,
-)
+from agent.rules import not_by_itself
+from agent.runs import run
 from agent.search import Search, Wish
 from agent.settling import settle
-from agent.staging import Stage
 from agent.steps import Progress, Steps
+from agent.taking import Taking
 from agent.telemetry import Telemetry
 
 
@@ -56,11 +49,12 @@ class Pipeline:
         self._context = context
         self._steps = Steps(telemetry, progress or Progress.silent())
         self._search = Search(context, self._steps)
+        self._taking = Taking(context, self._steps)
 
     def pull(self, wish: Wish) -> Outcome:
         """Take what a reference names; errors become the outcome's ``error``."""
         plugin_id = wish.reference.plugin_id
-        return self._run(plugin_id, lambda: self._take(wish), decides=not wish.dry_run)
+        return self._run(plugin_id, functools.partial(self._take, wish), decides=not wish.dry_run)
 
     def update(self, plugin_id: str, *, named: bool, dry_run: bool = False) -> Outcome:
         """Update one installed plugin from where it came from.
@@ -70,11 +64,8 @@ class Pipeline:
             named: A person named it: an open trial is judged and passed over.
             dry_run: Stop before the payload.
         """
-        return self._run(
-            plugin_id,
-            lambda: self._update(plugin_id, named=named, dry_run=dry_run),
-            decides=not dry_run,
-        )
+        update = functools.partial(self._update, plugin_id, named=named, dry_run=dry_run)
+        return self._run(plugin_id, update, decides=not dry_run)
 
     def fetch_to(
         self, reference: registry.Reference, folder: Path, *, dry_run: bool = False
@@ -110,43 +101,8 @@ class Pipeline:
 
         return self._run(reference.plugin_id, fetch, decides=False)
 
-    # -- one plugin, errors turned into an outcome
-
     def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
-        self._steps.begin()
-        before = self._serving_version(plugin_id)
-        with self._steps.telemetry.span("agent.update", plugin_id=plugin_id) as span:
-            try:
-                outcome = work()
-            except Exception as error:
-                cause = translated(error)
-                if cause is None:
-                    raise
-                if isinstance(cause, NotFoundError) and cause.hint is None:
-                    cause.hint = f"agent tags {plugin_id}"
-                kind = Kind.REFUSED if cause.is_rule else Kind.FAILED
-                outcome = Outcome(
-                    plugin_id,
-                    kind,
-                    self._steps.now,
-                    cause.message,
-                    after=self._steps.version,
-                    error=cause,
-                )
-            span.set_attribute("agent.outcome", outcome.kind.value)
-            if outcome.digest is not None:
-                span.set_attribute("oci.manifest.digest", outcome.digest)
-        outcome = replace(outcome, before=before)
-        if not decides:
-            return outcome
-        self._context.audit.outcome(outcome)
-        ledger = self._context.ledger
-        ledger.note_decision(Decision.of(outcome, at=self._context.clock()))
-        return outcome
-
-    def _serving_version(self, plugin_id: str) -> str | None:
-        generation = self._context.activation.live(plugin_id)
-        return generation.version if generation else None
+        return run(self._context, self._steps, plugin_id, work, decides=decides)
 
     # -- update: what was remembered becomes a wish
 
@@ -208,26 +164,30 @@ class Pipeline:
                 if skip is not None:
                     self._search.leave(repository, wish, candidate, skip)
                     return nothing_to_take(plugin_id, serving, replace(found, skips=(skip,)))
-            refuse_by_rule(context, candidate, wish)
-            pending = waiting_for_consent(context, candidate, serving)
-            if pending is not None:
-                return replace(pending, newest=found.newest)
-            if wish.dry_run:
-                planned = outcome_of(candidate, Kind.PLANNED, "plan", "would be taken")
-                return with_passed_over(planned, found)
-            with self._incoming() as folder:
-                plugin = self._fetch_payload(repository, candidate, folder)
-                stage = self._stage(candidate, wish, plugin)
-                outcome = self._install(stage, candidate, wish, serving)
-        if serving is None:
-            outcome = replace(outcome, ungranted=ungranted(context, plugin_id))
+            outcome = self._taking.take(
+                candidate,
+                wish,
+                serving,
+                functools.partial(self._fetch_payload, repository, candidate),
+                channel=self._channel(wish),
+            )
+        if outcome.kind is Kind.PENDING:
+            return replace(outcome, newest=found.newest)
         return with_passed_over(outcome, found)
+
+    def _channel(self, wish: Wish) -> str | None:
+        """The tag to follow from now on: the one that was named; an update run keeps it."""
+        reference = wish.reference
+        if wish.unattended:
+            installed = self._context.ledger.installed(reference.plugin_id)
+            return installed.channel if installed else None
+        return None if reference.version or reference.digest else reference.tag
 
     def _settle(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         return settle(self._context, self._steps.telemetry, plugin_id)
 
     def _fetch_payload(
-        self, repository: registry.Repository, candidate: Candidate, folder: Path
+        self, repository: registry.Repository, candidate: Offered, folder: Path
     ) -> PluginSet:
         """Fetch the code, now that it is believed, and the README."""
         artifact, stem = candidate.artifact, candidate.manifest.stem
@@ -241,69 +201,8 @@ class Pipeline:
                 readme = repository.read_blob(artifact.readme, max_bytes=MAX_README_BYTES)
         return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, readme)
 
-    def _stage(self, candidate: Candidate, wish: Wish, plugin: PluginSet) -> Stage:
-        manifest, context = candidate.manifest, self._context
-        generation = Generation(
-            plugin_id=manifest.id,
-            version=manifest.version,
-            release=candidate.release,
-            stem=manifest.stem,
-            payload_sha256=candidate.artifact.payload.digest.removeprefix("sha256:"),
-            key_id=candidate.key_id,
-            capabilities=tuple(manifest.capabilities),
-            digest=candidate.digest,
-            repository=wish.reference.location.text,
-            installed_at=context.clock(),
-        )
-        return Stage(context, generation, plugin, candidate.offer, self._steps)
 
-    def _install(
-        self, stage: Stage, candidate: Candidate, wish: Wish, serving: Generation | None
-    ) -> Outcome:
-        """Compile, then under the lock: check the plan again, seal, probe, go live."""
-        context, plugin_id = self._context, candidate.manifest.id
-        installed = context.ledger.installed(plugin_id)
-        reference = wish.reference
-        channel = None if reference.version or reference.digest else reference.tag
-        if wish.unattended:
-            channel = installed.channel if installed else None
-        try:
-            stage.compile()
-            with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-                self._steps.now = "plan"
-                context.activation.recover_one(plugin_id)
-                live = context.activation.live(plugin_id)
-                if live is not None and live.release == candidate.release:
-                    return outcome_of(candidate, Kind.CURRENT, "plan", "another agent took it")
-                refuse_by_rule(context, candidate, wish)
-                refuse_if_changed(plugin_id, serving, live)
-                stage.seal_and_probe()
-                if not wish.activate:
-                    return outcome_of(candidate, Kind.STAGED, "stage", "sealed, not activated")
-                trial = stage.activate(channel=channel)
-                if trial.is_over_at_once:
-                    # What can't be removed now is removed the next time.
-                    with self._steps.stepping(plugin_id, "commit"), contextlib.suppress(OSError):
-                        prune(context, plugin_id)
-                    return outcome_of(candidate, Kind.COMMITTED, "commit", "serving")
-        except Exception as error:
-            stage.fail(error)
-            raise
-        left = format_duration(context.config.update.probation)
-        return outcome_of(candidate, Kind.TRIAL, "activate", f"serving, on trial for {left}")
-
-    # -- helpers with effects
-
-    @contextlib.contextmanager
-    def _incoming(self) -> Iterator[Path]:
-        """A folder for what arrives; gone at the end, inert if a crash leaves it."""
-        base = self._context.places.cache / "incoming"
-        self._context.files.make_folder(base, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=base) as folder:
-            yield Path(folder)
-
-
-def _require_wasm(payload: Path, candidate: Candidate) -> None:
+def _require_wasm(payload: Path, candidate: Offered) -> None:
     """Refuse what is no module; installs are checked by the sandbox."""
     with payload.open("rb") as file:
         if file.read(4) != b"\0asm":
