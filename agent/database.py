@@ -75,7 +75,13 @@ CREATE TABLE audit_refusals (
     PRIMARY KEY (plugin_id, version)
 ) STRICT;
 """
-_MIGRATIONS = (_SCHEMA_1, _SCHEMA_2)
+_SCHEMA_3 = """
+CREATE TABLE holds (
+    plugin_id TEXT PRIMARY KEY, until REAL, at REAL NOT NULL
+) STRICT;
+ALTER TABLE plugins ADD COLUMN stop TEXT;
+"""
+_MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """The n-th leads from version n - 1 of the schema to version n; never edited, only added to."""
 
 

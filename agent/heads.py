@@ -51,7 +51,7 @@ def _newest(context: Context, repository: registry.Repository) -> Offer:
         refused={},
         first_seen={},
         cooldown_s=0,
-        hold_until=None,
+        hold=None,
         now=context.clock(),
     )
     tries, skips = choose(version_offers(repository.tags()), rules)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.admission import problem_of, refusal
 from agent.context import Context
-from agent.model import Generation
+from agent.errors import NotFoundError, PolicyError
+from agent.model import Generation, Installed
 from agent.subjects import subject_of
 from sandbox.discovery import PluginFiles, find_sets, read_set, read_texts
 from sandbox.errors import SandboxError
@@ -118,6 +119,33 @@ def entries(
             entry = _system_entry(context, path, manifest, warn)
             found += [entry] if entry else []
     return tuple(found)
+
+
+def require_own(context: Context, plugin_id: str, word: str) -> Installed:
+    """What the ledger says of a plugin that is the user's own, serving or disabled.
+
+    Args:
+        context: The installation.
+        plugin_id: The plugin.
+        word: The verb, for the error.
+
+    Raises:
+        PolicyError: Only the system's folder has it.
+        NotFoundError: It is not installed.
+    """
+    installed = context.ledger.installed(plugin_id)
+    serves = context.tree.current(plugin_id) is not None
+    if installed is not None and (serves or installed.good is not None):
+        return installed
+    if plugin_id in _system_sets(context, lambda _: None):
+        raise PolicyError(
+            f"cannot {word} {plugin_id}: it is the system's, which a user's agent never changes",
+            reason="system",
+            hint=f"as its administrator: agent --system {word} {plugin_id}",
+        )
+    raise NotFoundError(
+        f"cannot {word} {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
+    )
 
 
 def is_whole(context: Context, generation: Generation) -> bool:

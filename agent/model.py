@@ -1,5 +1,6 @@
 """The values the agent's modules exchange; frozen, no behaviour with effects."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -130,6 +131,17 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Update runs leave a plugin where it is.
+
+    Attributes:
+        until: Seconds since the epoch; None = until somebody takes it back.
+    """
+
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class AuditHead:
     """Where the audit log ends, as the ledger knows it.
 
@@ -199,13 +211,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did for one plugin; a row of ``pull``, ``update``, ``rollback``.
+    """What a run did for one plugin; a row of every verb that changes plugins.
 
     Attributes:
         step: The pipeline's step that decided: check, plan, fetch, verify, stage, probe,
-            activate, trial, commit, rollback.
+            activate, trial, commit, rollback; or the verb that is none of it: hold, unhold,
+            disable, enable, remove.
         newest: The highest version above what serves, taken or not; None where there is none.
         ungranted: What a first install requests and does not get.
+        extra: Fields of the row that only this verb has.
         error: The cause of a ``refused`` or ``failed`` or ``pending``.
     """
 
@@ -219,6 +233,7 @@ class Outcome:
     digest: str | None = None
     newest: str | None = None
     ungranted: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
     error: AgentError | None = field(default=None, compare=False)
 
 

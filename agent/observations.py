@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from agent.database import Database
-from agent.model import AuditHead, Decision, Event, Refusal, Samples
+from agent.model import AuditHead, Decision, Event, Hold, Refusal, Samples
 
 
 class Observations(Database):
-    """First looks, refusals, samples, grants, history; see ``Database`` for errors."""
+    """First looks, refusals, samples, holds, grants, history; see ``Database`` for errors."""
 
     def refuse(self, repository: str, refusal: Refusal, *, terms: str) -> None:
         """Remember a candidate that was refused, and the terms it was judged under."""
@@ -100,6 +100,21 @@ class Observations(Database):
             (plugin_id, release),
         )
         return Samples(*rows[0])
+
+    # -- holds
+
+    def hold(self, plugin_id: str, *, until: float | None, at: float) -> None:
+        """Record ``agent hold``, in the place of an earlier one; None = until ``agent unhold``."""
+        self._run("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", (plugin_id, until, at))
+
+    def unhold(self, plugin_id: str) -> None:
+        """Forget ``agent hold``."""
+        self._run("DELETE FROM holds WHERE plugin_id = ?", (plugin_id,))
+
+    def hold_of(self, plugin_id: str) -> Hold | None:
+        """What ``agent hold`` recorded, over or not."""
+        rows = self._run("SELECT until FROM holds WHERE plugin_id = ?", (plugin_id,))
+        return Hold(*rows[0]) if rows else None
 
     # -- grants and history
 

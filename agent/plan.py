@@ -12,10 +12,11 @@ from semver import Version
 
 from agent.durations import format_duration
 from agent.errors import AgentError, PolicyError, of_code
-from agent.model import Refusal
+from agent.model import Hold, Refusal
 from agent.requirement import Requirement, is_version, parse_version
 
 _MAX_TRIES = 3
+_FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Skip:
         """The error for a command that named this plugin."""
         version = f" {self.version}" if self.version else ""
         message = f"cannot take {plugin_id}{version}: {self.detail}"
-        return of_code(self.code, message, reason=self.reason)
+        hint = f"agent pull {plugin_id} takes it all the same" if self.reason == "held" else None
+        return of_code(self.code, message, reason=self.reason, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Rules:
         refused: Tag → the refusal of a candidate that trust, format or a rule refused.
         first_seen: Tag → seconds since the epoch of the first look.
         cooldown_s: Minimum age since first seen; 0 where a person named the plugin to pull.
-        hold_until: ISO date-time, "forever", or None.
+        hold: The hold in force or over; None where there is none.
     """
 
     installed: str | None
@@ -69,7 +71,7 @@ class Rules:
     refused: Mapping[str, Refusal]
     first_seen: Mapping[str, float]
     cooldown_s: int
-    hold_until: str | None
+    hold: Hold | None
     now: float
 
 
@@ -121,15 +123,31 @@ def newest_above(offers: Iterable[Offer], installed: str | None) -> str | None:
     return None
 
 
-def held(hold_until: str | None, now: float) -> str | None:
+def longest_hold(configured: str | None, commanded: Hold | None) -> Hold | None:
+    """The hold that lasts longest of the config's and ``agent hold``'s.
+
+    Args:
+        configured: ISO date-time with an offset, "forever", or None.
+        commanded: What the ledger has.
+    """
+    holds = [] if commanded is None else [commanded]
+    if configured is not None:
+        is_forever = configured == "forever"
+        until = None if is_forever else dt.datetime.fromisoformat(configured).timestamp()
+        holds.append(Hold(until))
+    return max(holds, key=lambda hold: _FOREVER if hold.until is None else hold.until, default=None)
+
+
+def held(hold: Hold | None, now: float) -> str | None:
     """Why a hold is in force; None where there is none or it is over."""
-    if hold_until is None:
+    if hold is None:
         return None
-    if hold_until == "forever":
+    if hold.until is None:
         return "held"
-    until = dt.datetime.fromisoformat(hold_until)
-    left_s = until.timestamp() - now
-    return f"held until {hold_until}, {format_duration(left_s)} left" if left_s > 0 else None
+    if hold.until <= now:
+        return None
+    until = dt.datetime.fromtimestamp(hold.until, dt.UTC).isoformat(timespec="seconds")
+    return f"held until {until}, {format_duration(hold.until - now)} left"
 
 
 def within(plugin_id: str, namespace: str) -> bool:
@@ -176,7 +194,7 @@ def _why_not(offer: Offer, rules: Rules) -> Skip | None:
     refusal = rules.refused.get(str(offer.tag))
     if refusal is not None:
         return refused_before(version, refusal)
-    hold = held(rules.hold_until, rules.now)
+    hold = held(rules.hold, rules.now)
     if hold is not None:
         return Skip(version, "held", hold, waits=True)
     age_s = rules.now - rules.first_seen.get(str(offer.tag), rules.now)

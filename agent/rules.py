@@ -11,9 +11,10 @@ from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import BusyError, PolicyError
 from agent.grants import decided, granted
+from agent.holding import hold_on
 from agent.model import Asked, Generation, Kind, Outcome
 from agent.outcomes import outcome_of
-from agent.plan import Skip, below_floor, needs_consent
+from agent.plan import Skip, below_floor, held, needs_consent
 from agent.requirement import is_newer, satisfies
 
 
@@ -42,7 +43,7 @@ def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None
     """Refuse what the floor, an earlier rejection or the stem's owner forbids.
 
     Raises:
-        PolicyError: With the reason floor, rejected or stem-taken.
+        PolicyError: With the reason floor, rejected, held or stem-taken.
     """
     manifest = candidate.manifest
     installed = context.ledger.installed(manifest.id)
@@ -60,6 +61,11 @@ def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None
             reason="rejected",
             hint=f"agent pull {manifest.id}:{manifest.version} takes it all the same",
         )
+    if asked.unattended:
+        # Held since the plan was made: an update run that did not see it goes no further.
+        why = held(hold_on(context, manifest.id), context.clock())
+        if why is not None:
+            raise PolicyError(f"cannot take {manifest.id} {manifest.version}: {why}", reason="held")
     _refuse_stem(context, manifest.id, manifest.stem)
 
 

@@ -16,6 +16,7 @@ from agent.candidate import (
 )
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
+from agent.holding import hold_on
 from agent.model import Asked, Generation, Refusal
 from agent.plan import (
     Offer,
@@ -134,7 +135,7 @@ class Search:
             return (), ()
         # What a channel names is identified by its digest: that is what was first seen when.
         rules = self._rules(repository, wish, serving, (digest,))
-        why = held(rules.hold_until, rules.now)
+        why = held(rules.hold, rules.now)
         if why is not None:
             return (), (Skip(None, "held", why, waits=True),)
         left_s = rules.cooldown_s - (rules.now - rules.first_seen[digest])
@@ -184,7 +185,7 @@ class Search:
             },
             first_seen={tag: at for tag, (_, at) in seen.items()},
             cooldown_s=context.config.update.cooldown if wish.unattended else 0,
-            hold_until=section.hold_until if wish.unattended else None,
+            hold=hold_on(context, plugin_id) if wish.unattended else None,
             now=now,
         )
 

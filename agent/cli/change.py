@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 import registry
 from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
 from agent.cli.progress import pipeline
+from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
 from agent.errors import BusyError, NotFoundError
 from agent.model import Generation, Kind, Outcome
@@ -74,7 +74,7 @@ def pull_command(
             )
     if wait and outcome.kind is Kind.TRIAL:
         outcome = _wait_for(app, outcome)
-    _report(app, [outcome], named=True)
+    report(app, [outcome], named=True)
 
 
 @verb(name="update", examples="agent update\nagent update org.example.hello --dry-run")
@@ -95,7 +95,7 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
             outcomes.append(work.update(plugin_id, named=bool(plugins), dry_run=dry_run))
     if not ids:
         app.out.message("no plugins are installed")
-    _report(app, outcomes, named=bool(plugins))
+    report(app, outcomes, named=bool(plugins))
 
 
 @verb(name="rollback", examples="agent rollback org.example.hello --to 0.1.0")
@@ -108,7 +108,7 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
     outcome = roll_back(
         app.context, app.telemetry, plugin_id, to_version=to_version, dry_run=dry_run
     )
-    _report(app, [outcome], named=True)
+    report(app, [outcome], named=True)
 
 
 @verb(name="prune", examples="agent prune --dry-run")
@@ -168,55 +168,3 @@ def _wait_for(app: App, outcome: Outcome) -> Outcome:
         return replace(outcome, step="trial", detail=took)
     judgement = Judgement(Verdict.UNHEALTHY, rejection.reason)
     return replace(reverted(plugin_id, live, judgement), before=outcome.before)
-
-
-def _report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
-    """Print the rows; decide the exit code from the causes (contract §7)."""
-    if app.out.as_json:
-        app.out.document(plugins=[_row(outcome) for outcome in outcomes])
-    codes = []
-    for outcome in outcomes:
-        if not app.out.as_json:
-            _print(app, outcome)
-        if outcome.ungranted:
-            words, one = ", ".join(outcome.ungranted), outcome.ungranted[0]
-            app.out.message(f"{outcome.plugin_id}: requests {words}, which nobody has granted")
-            app.out.message(f"  try: agent grant {outcome.plugin_id} {one}")
-        waits = outcome.kind is Kind.PENDING and not named
-        codes.append(_code(outcome) if not waits else 0)
-        if outcome.error is not None and not waits:
-            app.out.error(outcome.error.code, outcome.error.message, outcome.error.hint)
-    app.end_with(codes)
-
-
-def _code(outcome: Outcome) -> int:
-    if outcome.kind is Kind.PENDING:
-        return 8
-    return outcome.error.exit_code if outcome.error is not None else 0
-
-
-def _row(outcome: Outcome) -> dict[str, object]:
-    return {
-        "id": outcome.plugin_id,
-        "from": outcome.before,
-        "to": outcome.after,
-        "release": outcome.release,
-        "digest": outcome.digest,
-        "outcome": outcome.kind.value,
-        "step": outcome.step,
-        "detail": outcome.detail,
-    }
-
-
-def _print(app: App, outcome: Outcome) -> None:
-    before, after = outcome.before or "nothing", outcome.after
-    change = f"{before} → {after}" if after and after != outcome.before else before
-    if outcome.kind is Kind.FETCHED:
-        change = str(after)  # what is installed stays
-    if outcome.error is not None and outcome.kind in (Kind.REFUSED, Kind.FAILED):
-        app.out.line(f"{outcome.plugin_id}  {change}  {outcome.kind} at {outcome.step}")
-        return
-    app.out.line(f"{outcome.plugin_id}  {change}  {outcome.kind}: {outcome.detail}")
-    if outcome.kind in (Kind.COMMITTED, Kind.TRIAL, Kind.STAGED, Kind.FETCHED, Kind.ROLLED_BACK):
-        app.out.line(f"  release {outcome.release}")
-        app.out.line(f"  digest  {outcome.digest or '-'}")

@@ -8,6 +8,7 @@ from agent.cli.app import App, format_flag, plugin_id_type, verb
 from agent.cli.progress import pipeline
 from agent.durations import format_duration
 from agent.errors import NotFoundError, PolicyError
+from agent.holding import held_until
 from agent.inventory import Entry, Serving, entries, moment, serving
 from agent.model import Kind, Outcome
 from agent.requirement import is_newer
@@ -56,6 +57,7 @@ def info_command(app: App, plugin_id: str) -> None:
         "floor": installed.floor if installed else None,
         "channel": installed.channel if installed else None,
         "installed_at": moment(live.installed_at) if live else None,
+        "held_until": held_until(context, plugin_id),
         "trial_ends_at": moment(trial.ends_at) if trial else None,
         "calls": samples.calls,
         "failures": samples.failures,
@@ -141,7 +143,7 @@ def why_command(app: App, plugin_id: str) -> None:
         "floor": installed.floor if installed else None,
         "channel": section.channel or (installed.channel if installed else None),
         "constraint": section.constraint,
-        "hold_until": section.hold_until,
+        "hold_until": held_until(context, plugin_id),
         "cooldown": format_duration(context.config.update.cooldown),
     }
     rejected = [

@@ -21,6 +21,8 @@ _VERBS = {
     "update": ("change", "Run an update now, for all or some plugins."),
     "rollback": ("change", "Go back to the last good release."),
     "prune": ("change", "Remove old releases."),
+    "hold": ("holds", "Keep update runs away from a plugin."),
+    "unhold": ("holds", "Let update runs at a plugin again."),
     "tags": ("lookup", "The versions of a plugin in its registry."),
     "resolve": ("lookup", "The digest and release that a reference names."),
     "inspect": ("lookup", "What an artifact in a registry holds."),

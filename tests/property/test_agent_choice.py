@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Refusal
+from agent.model import Hold, Refusal
 from agent.plan import (
     Rules,
     below_floor,
@@ -51,9 +51,7 @@ def rules(draw: st.DrawFn) -> Rules:
             )
         ),
         cooldown_s=draw(st.sampled_from([0, 0, 50])),
-        hold_until=draw(
-            st.sampled_from([None, None, None, "forever", "2020-01-01T00:00:00+00:00"])
-        ),
+        hold=draw(st.sampled_from([None, None, None, Hold(None), Hold(NOW - 1)])),
         now=NOW,
     )
 
@@ -72,7 +70,7 @@ def test_what_is_tried_may_be_taken(tags: list[str], bounds: Rules) -> None:
         assert not below_floor(version, bounds.floor)
         assert version not in bounds.rejected
         assert offer.tag not in bounds.refused
-        assert bounds.hold_until != "forever"
+        assert bounds.hold != Hold(None)
         if bounds.constraint is not None:
             assert bounds.constraint.admits(version)
         else:

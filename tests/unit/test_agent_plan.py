@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import PolicyError, TrustError
-from agent.model import Refusal
+from agent.model import Hold, Refusal
 from agent.plan import (
     Offer,
     Rules,
@@ -14,6 +14,7 @@ from agent.plan import (
     choose,
     cooling,
     held,
+    longest_hold,
     needs_consent,
     newest_above,
     refused_before,
@@ -32,7 +33,7 @@ OPEN = Rules(
     refused={},
     first_seen={},
     cooldown_s=0,
-    hold_until=None,
+    hold=None,
     now=NOW,
 )
 NO_KEY = Refusal("0.2.0_1", "sha256:a", "trust", "no key", NOW)
@@ -108,12 +109,12 @@ def test_a_first_install_takes_anything_that_the_rules_admit() -> None:
             "refused before: no key",
             False,
         ),
-        (replace(OPEN, hold_until="forever"), "0.2.0", "held", "held", True),
+        (replace(OPEN, hold=Hold(None)), "0.2.0", "held", "held", True),
         (
-            replace(OPEN, hold_until="2027-01-15T09:30:00+01:00"),
+            replace(OPEN, hold=Hold(NOW + 1800)),
             "0.2.0",
             "held",
-            "held until 2027-01-15T09:30:00+01:00, 30m left",
+            "held until 2027-01-15T08:30:00+00:00, 30m left",
             True,
         ),
         (
@@ -148,7 +149,7 @@ def test_each_rule_says_why(
     [
         replace(OPEN, constraint=parse_requirement("^0.2")),
         replace(OPEN, floor="0.2.0"),
-        replace(OPEN, hold_until="2027-01-15T08:00:00+00:00"),
+        replace(OPEN, hold=Hold(NOW)),
         replace(OPEN, cooldown_s=60, first_seen={"0.2.0": NOW - 60}),
         replace(OPEN, rejected={"0.2.1": "other"}, refused={"0.2.0_1": NO_KEY}),
     ],
@@ -216,11 +217,28 @@ def test_a_cooldown_says_how_long() -> None:
 def test_a_hold_ends() -> None:
     """None, over, forever, and a time to come."""
     assert held(None, NOW) is None
-    assert held("2020-01-01T00:00:00+00:00", NOW) is None
-    assert held("forever", NOW) == "held"
-    assert held("2027-01-15T08:00:01+00:00", NOW) == (
-        "held until 2027-01-15T08:00:01+00:00, 1s left"
-    )
+    assert held(Hold(NOW - 1), NOW) is None
+    assert held(Hold(None), NOW) == "held"
+    assert held(Hold(NOW + 1), NOW) == "held until 2027-01-15T08:00:01+00:00, 1s left"
+
+
+@pytest.mark.parametrize(
+    ("configured", "commanded", "longest"),
+    [
+        (None, None, None),
+        (None, Hold(NOW), Hold(NOW)),
+        ("2027-01-15T09:00:01+01:00", None, Hold(NOW + 1)),
+        ("2027-01-15T08:00:01+00:00", Hold(NOW), Hold(NOW + 1)),
+        ("2027-01-15T08:00:01+00:00", Hold(NOW + 2), Hold(NOW + 2)),
+        ("forever", Hold(NOW), Hold(None)),
+        ("2027-01-15T08:00:01+00:00", Hold(None), Hold(None)),
+    ],
+)
+def test_of_two_holds_the_longer_binds(
+    configured: str | None, commanded: Hold | None, longest: Hold | None
+) -> None:
+    """The config's and the command's; without an end is the longest."""
+    assert longest_hold(configured, commanded) == longest
 
 
 @pytest.mark.parametrize(

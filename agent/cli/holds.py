@@ -1,0 +1,45 @@
+"""hold, unhold: keeping update runs away from a plugin."""
+
+import click
+
+from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
+from agent.cli.rows import report
+from agent.durations import parse_duration
+from agent.holding import hold, unhold
+
+
+def _seconds(text: str) -> int:
+    """The type of a duration.
+
+    Raises:
+        BadParameter: It is none, or no time at all.
+    """
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not seconds:
+        raise click.BadParameter(f"got {text!r}, expected at least 1s")
+    return seconds
+
+
+@verb(name="hold", examples="agent hold org.example.hello\nagent hold org.example.hello --for 7d")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
+@click.option("--for", "for_s", type=_seconds, metavar="D", help="90s, 10m, 7d; else until unhold.")
+@dry_run_flag
+@format_flag
+def hold_command(app: App, plugin_id: str, *, for_s: int | None, dry_run: bool) -> None:
+    """Keep a plugin at its version: update runs leave it alone.
+
+    A trial that is open is judged all the same. agent pull, rollback and remove are not bound.
+    """
+    report(app, [hold(app.context, plugin_id, for_s=for_s, dry_run=dry_run)], named=True)
+
+
+@verb(name="unhold", examples="agent unhold org.example.hello")
+@click.argument("plugin_id", metavar="ID", type=plugin_id_type)
+@dry_run_flag
+@format_flag
+def unhold_command(app: App, plugin_id: str, *, dry_run: bool) -> None:
+    """Take back agent hold; a hold_until in the config stays."""
+    report(app, [unhold(app.context, plugin_id, dry_run=dry_run)], named=True)
