@@ -18,7 +18,7 @@ test: $(VENV)/ready
 
 # One run, side by side with peers; on a quiet machine.
 bench: $(VENV)/ready
-	@for figure in startup swap check pull; do \
+	@for figure in startup swap check pull tree; do \
 	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 
