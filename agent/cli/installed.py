@@ -212,8 +212,8 @@ def _plans(app: App, plugins: Sequence[str]) -> list[tuple[Serving, Outcome | No
             work = Pipeline(app.context, app.telemetry, progress)
             outcome = work.update(plugin_id, named=False, dry_run=True)
         # What would be refused is an answer; only a look that failed is a failure.
-        failed = outcome.kind is Kind.FAILED and outcome.error is not None
-        codes.append(outcome.error.exit_code if failed and outcome.error else 0)
+        could_look = outcome.kind is not Kind.FAILED and outcome.step != "check"
+        codes.append(0 if could_look or outcome.error is None else outcome.error.exit_code)
         plans.append((found[plugin_id], outcome))
     app.end_with(codes)
     return plans

@@ -88,6 +88,21 @@ def test_check_and_update_end_alike(machine: Machine, publisher: Publisher) -> N
         machine.run(verb, *ids, expect=12)
 
 
+def test_a_repository_that_cannot_be_read_is_a_failed_look(
+    machine: Machine, publisher: Publisher
+) -> None:
+    """Its index is no JSON: ``check`` ends as the update run would, and names the layout."""
+    three(machine, publisher)
+    index = layout(machine, PLUGIN_ID) / "index.json"
+    index.write_text("{")
+    for verb in ("check", "outdated", "update"):
+        machine.run(verb, PLUGIN_ID, expect=6)
+        machine.run(verb, expect=12)
+    row = machine.json("check", PLUGIN_ID, expect=6).row
+    assert row["action"] == "skip"
+    assert str(index.parent) in row["reason"]
+
+
 def test_a_failed_look_is_not_hidden_by_an_update(machine: Machine, publisher: Publisher) -> None:
     """``check --exit-code`` says 100 only where every plugin could be looked at."""
     three(machine, publisher)
