@@ -5,11 +5,12 @@ import datetime as dt
 import fcntl
 import functools
 import time
+from pathlib import Path
 
 import pytest
 
 from agent import context as agent_context
-from agent import holding
+from agent import holding, taking
 from agent.context import Context, Options
 from agent.model import Kind, Samples
 from agent.telemetry import Telemetry
@@ -119,13 +120,13 @@ def test_an_update_that_was_planned_before_the_hold_does_not_go_live(
     publisher.release("0.2.0")
     with contextlib.closing(Context(Options(home=installed.home), environ={})) as context:
         pipeline = Pipeline(context, Telemetry(""))
-        incoming = pipeline._incoming
+        incoming = taking.incoming
 
-        def hold_meanwhile() -> contextlib.AbstractContextManager[object]:
-            holding.hold(context, PLUGIN_ID, for_s=None, dry_run=False)
-            return incoming()
+        def hold_meanwhile(where: Context) -> contextlib.AbstractContextManager[Path]:
+            holding.hold(where, PLUGIN_ID, for_s=None, dry_run=False)
+            return incoming(where)
 
-        monkeypatch.setattr(pipeline, "_incoming", hold_meanwhile)
+        monkeypatch.setattr(taking, "incoming", hold_meanwhile)
         outcome = pipeline.update(PLUGIN_ID, named=False)
     assert outcome.kind is Kind.REFUSED
     assert outcome.error is not None
