@@ -242,6 +242,7 @@ class Context:
         unsigned: bool = False,
         repository: str | None = None,
         on_log: "Callable[[sandbox.LogRecord], None] | None" = None,
+        stands_in: bool = True,
     ) -> "sandbox.Sandbox":
         """A sandbox whose loads are verified and granted by this installation.
 
@@ -249,6 +250,7 @@ class Context:
             unsigned: Believe the bytes as they are: ``agent call PATH --dev`` only.
             repository: Where bytes came from that were never accepted before.
             on_log: Receives what plugins log.
+            stands_in: See ``Sandbox``: a probe is no application, and knows no functions.
         """
         import sandbox
 
@@ -259,6 +261,7 @@ class Context:
             files=self.files,
             max_module_bytes=self.config.sandbox.max_module_bytes,
             on_log=on_log,
+            stands_in=stands_in,
         )
 
     def data_dir(self, plugin_id: str) -> Path:

@@ -207,6 +207,7 @@ def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:
         (s.MissingExport, NotFoundError, ""),
         (s.PluginNotFoundError, NotFoundError, ""),
         (s.ArgumentError, UsageError, ""),
+        (s.RegistrationError, UsageError, ""),
         (s.DeadlineExceeded, DeadlineError, ""),
         (s.UnhealthyError, UnhealthyError, ""),
         (s.CallError, GuestError, ""),

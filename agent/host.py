@@ -24,6 +24,7 @@ from sandbox import (
     CapabilityDenied,
     GuestExit,
     PluginFiles,
+    RegistrationError,
     find_sets,
     read_set,
 )
@@ -42,6 +43,8 @@ class PluginHost:
         config: A config file that replaces the user's and the system's.
         context: An installation that is wired already; ``home`` and ``config`` are ignored.
         on_log: Receives what plugins log; else the logger ``stack_composer.plugin``.
+        stands_in: Load plugins that import other applications' functions as well; a call of
+            one is ``unavailable``. Else such a plugin is refused.
 
     Raises:
         ConfigError: The config cannot be used.
@@ -54,10 +57,11 @@ class PluginHost:
         config: Path | None = None,
         context: Context | None = None,
         on_log: "Callable[[LogRecord], None] | None" = None,
+        stands_in: bool = False,
     ) -> None:
         self._context = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
-        self._sandbox = self._context.open_sandbox(on_log=on_log or _log)
+        self._sandbox = self._context.open_sandbox(on_log=on_log or _log, stands_in=stands_in)
         self._telemetry = Telemetry(
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
@@ -90,6 +94,44 @@ class PluginHost:
             self._context.close()
 
     # -- loading
+
+    def register_host_function(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str,
+        capability: str,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Let plugins call a function of this program; before the first plugin is loaded.
+
+        Plugins import it as ``name`` from ``stack_composer_v1`` and get its result as they do
+        a built-in's (contract §8). What it raises is ``err`` with the code ``failed`` to them
+        and a traceback in the log; KeyboardInterrupt and its like come out of ``call_plugin``.
+
+        It runs on threads of the sandbox's, on several at once where several calls run. One
+        that hangs can't be stopped: the call ends at its deadline, the thread stays.
+
+        Args:
+            function: Its parameters are hinted ``str``, ``bytes``, ``int``, ``float`` or
+                ``bool``, its result what JSON can carry, or None. Keyword-only parameters
+                with a default are left to it.
+            name: ``[a-z][a-z0-9_]*``, at most 64 characters, not ``host_…``.
+            capability: What a plugin must request and be granted; a word of the same form
+                that is none of the sandbox's own. Functions may share one.
+            timeout_ms: After so many milliseconds the plugin gets ``err`` with the code
+                ``timeout`` and goes on; None = it has what is left of the plugin's call.
+
+        Raises:
+            UsageError: A hint, the name or the word can't be used, the name is taken, or a
+                plugin was loaded already.
+        """
+        try:
+            self._sandbox.register(
+                function, name=name, capability=capability, timeout_ms=timeout_ms
+            )
+        except RegistrationError as error:
+            raise UsageError(str(error)) from error
 
     def load_plugin(self, path: str | Path) -> str:
         """Verify and load one plugin.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MemoryExceeded,
         MissingExport,
         PluginNotFoundError,
+        RegistrationError,
         SandboxError,
         UnhealthyError,
     )
@@ -59,6 +60,7 @@ _HOMES = {
     "PluginFiles": "discovery",
     "PluginManifest": "manifest",
     "PluginNotFoundError": "errors",
+    "RegistrationError": "errors",
     "RequestedLimits": "limits",
     "Sandbox": "sandbox",
     "SandboxError": "errors",
@@ -94,6 +96,7 @@ __all__ = [
     "PluginFiles",
     "PluginManifest",
     "PluginNotFoundError",
+    "RegistrationError",
     "RequestedLimits",
     "Sandbox",
     "SandboxError",

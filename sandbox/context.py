@@ -41,8 +41,10 @@ class CallContext:
         stdout: What a command wrote so far.
         stderr: The same for stderr, cut at the log's budget.
         streams: Handles given out by ``host_llm_chat``, with what is left to say.
+        failed: The application's functions whose failure in this call has been logged.
         replying: A host function is in the guest's ``alloc``.
         cancelled: Set when the caller no longer waits.
+        waiting: What a host function waits for.
     """
 
     plugin_id: str
@@ -62,8 +64,10 @@ class CallContext:
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     streams: dict[int, list[str]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     replying: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
+    waiting: threading.Event | None = None
 
     @property
     def deadline_s(self) -> float:
@@ -110,6 +114,32 @@ class CallContext:
         if not self.ended:
             self.exit_code = code
             self._stop(None)
+
+    def cancel(self) -> None:
+        """Say that the caller no longer waits; a host function that waits goes on."""
+        self.cancelled.set()
+        waiting = self.waiting
+        if waiting is not None:
+            waiting.set()
+
+    def wait_for(self, event: threading.Event, timeout_s: float | None) -> None:
+        """Wait in a host function, never beyond the call's end.
+
+        Args:
+            event: What to wait for; ``cancel`` sets it too.
+            timeout_s: How long at most; None = until the deadline.
+
+        Raises:
+            StopCallError: The deadline has passed, or the caller no longer waits.
+        """
+        left_s = min(self.remaining_s, threading.TIMEOUT_MAX)
+        self.waiting = event
+        if not self.cancelled.is_set():
+            event.wait(left_s if timeout_s is None else min(left_s, timeout_s))
+        self.waiting = None
+        if self.remaining_s <= 0 or self.cancelled.is_set():
+            self.fail(self.overdue())
+            raise StopCallError
 
     def deny(self, capability: str) -> StopCallError:
         """End the call because a capability is missing; raise what this returns."""

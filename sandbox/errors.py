@@ -39,6 +39,10 @@ class ArgumentError(SandboxError):
     """The number or the type of a call's arguments is wrong (exit 2)."""
 
 
+class RegistrationError(SandboxError):
+    """A host function of the application can't be registered as it is (exit 2)."""
+
+
 class UnhealthyError(SandboxError):
     """The health function answered, and its number was not 0 (exit 9)."""
 

@@ -1,6 +1,7 @@
 """From payload to compiled module: format, compilation, and the check of its imports."""
 
 import re
+from collections.abc import Collection
 
 from wasmtime import FuncType, MemoryType, Module, WasmtimeError
 
@@ -86,8 +87,13 @@ def shape_of(module: Module, *, name: str) -> Shape:
     )
 
 
-def check_imports(shape: Shape, *, name: str) -> None:
+def check_imports(shape: Shape, functions: Collection[Import], *, name: str) -> None:
     """Refuse a module that imports what no host function provides.
+
+    Args:
+        shape: The module's.
+        functions: Those of its imports that are not the sandbox's own, and are provided.
+        name: For messages.
 
     Raises:
         IncompatibleError: Names the import, and whether it is a newer ABI's.
@@ -101,6 +107,8 @@ def check_imports(shape: Shape, *, name: str) -> None:
             )
         if item.module == WASI_MODULE and item.name in WASI_IMPORTS and item.kind:
             continue  # the linker compares these types
+        if item in functions:
+            continue
         if item.module not in HOST_MODULES or item.name not in CORE_IMPORTS or not item.kind:
             raise IncompatibleError(
                 f"cannot load {name}: it imports {item}, which no host function provides"

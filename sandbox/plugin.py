@@ -171,7 +171,7 @@ class Plugin:
             )
 
         def stop() -> None:
-            context.cancelled.set()
+            context.cancel()
             if context.engine is not None:
                 self._runtime.watchdog.interrupt(context.engine)
 

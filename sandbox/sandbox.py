@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import threading
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from wasmtime import Module, WasmtimeError
@@ -15,12 +15,15 @@ from sandbox.deadline import Watchdog
 from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles
 from sandbox.engine import binding, new_engine
 from sandbox.errors import BadModule, SandboxError
+from sandbox.hostfuncs import border
+from sandbox.hostfuncs.custom import HostFunction
+from sandbox.hostfuncs.table import FunctionTable
 from sandbox.log import LogRecord
 from sandbox.manifest import PluginManifest
 from sandbox.module import check_format, check_imports, compile_module, shape_of
 from sandbox.offmain import OffMain
 from sandbox.plugin import Plugin, Runtime
-from sandbox.shape import Shape
+from sandbox.shape import Import, Shape
 from sandbox.worker import Surroundings, Worker
 
 __all__ = ["Admission", "Sandbox"]
@@ -39,6 +42,8 @@ class Sandbox:
         files: Writes the cache.
         max_module_bytes: The largest payload that is compiled.
         on_log: Takes the plugins' log records, on the thread of the call.
+        stands_in: Other applications' host functions can be imported and are unavailable;
+            else a plugin that imports them is refused.
     """
 
     def __init__(
@@ -50,15 +55,42 @@ class Sandbox:
         files: Files,
         max_module_bytes: int = MAX_MODULE_BYTES,
         on_log: Callable[[LogRecord], None] | None = None,
+        stands_in: bool = False,
     ) -> None:
         self._verify = verify
         self._parse = parse
         self._cache = AotCache(cache_dir / "aot", files, binding()) if cache_dir else None
         self._max_module_bytes = max_module_bytes
         self._runtime = Runtime(Watchdog(), OffMain(), on_log)
+        self._functions = FunctionTable(stands_in=stands_in)
         self._lock = threading.Lock()
         self._plugins: weakref.WeakSet[Plugin] = weakref.WeakSet()
         self._closed = False
+
+    def register(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str,
+        capability: str,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Let plugins import a function of the application; before the first ``load``.
+
+        Args:
+            function: With a type hint on every parameter and on the result. It is called on a
+                thread of the sandbox's, on several at once where several plugin calls run.
+            name: What plugins import it as.
+            capability: What a plugin needs to be granted.
+            timeout_ms: Milliseconds a call of it may take; None = what is left of the
+                plugin's call.
+
+        Raises:
+            RegistrationError: One of these can't be used, or it is too late.
+        """
+        self._functions.add(
+            HostFunction.of(function, name=name, capability=capability, timeout_ms=timeout_ms)
+        )
 
     def load(self, files: PluginFiles) -> Plugin:
         """Verify, compile and check a plugin; it is not instantiated yet.
@@ -85,6 +117,7 @@ class Sandbox:
             raise
         with self._lock:
             self._plugins.add(plugin)
+        self._functions.complete()
         return plugin
 
     def prune(self, keep: Collection[str]) -> None:
@@ -105,6 +138,7 @@ class Sandbox:
             plugin.close()
         self._runtime.watchdog.close()
         self._runtime.off_main.close()
+        self._functions.close()
 
     def _load(self, files: PluginFiles, manifest: PluginManifest, admission: Admission) -> Plugin:
         name = f"{files.stem}.wasm"
@@ -115,8 +149,9 @@ class Sandbox:
                 "wasm32-wasip2"
             )
         artefact, shape = self._compile(files.payload, name)
-        check_imports(shape, name=name)
-        surroundings = _surroundings(manifest, admission)
+        functions = self._functions.link(shape, manifest.capabilities, name=name)
+        check_imports(shape, functions, name=name)
+        surroundings = _surroundings(manifest, admission, functions)
 
         def make_worker() -> Worker:
             return Worker(artefact, shape, surroundings, name=name)
@@ -138,7 +173,9 @@ class Sandbox:
         return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
 
 
-def _surroundings(manifest: PluginManifest, admission: Admission) -> Surroundings:
+def _surroundings(
+    manifest: PluginManifest, admission: Admission, functions: Mapping[Import, border.Body]
+) -> Surroundings:
     settings = {key: _text(value) for key, value in manifest.settings.items()}
     for key, value in admission.settings.items():
         if "\0" in value:
@@ -150,6 +187,7 @@ def _surroundings(manifest: PluginManifest, admission: Admission) -> Surrounding
     return Surroundings(
         environment={_SETTING_PREFIX + key.upper(): value for key, value in settings.items()},
         data_dir=admission.data_dir if may_read else None,
+        functions=functions,
     )
 
 

@@ -15,7 +15,7 @@ from sandbox.errors import IncompatibleError, SandboxError
 from sandbox.hostfuncs import border, unprovided, wasi
 from sandbox.hostfuncs.log import host_log
 from sandbox.log import escape_text
-from sandbox.shape import Shape
+from sandbox.shape import Import, Shape
 
 GUEST_DATA = "/plugin/data"
 """Where a plugin with ``fs_read`` sees its data."""
@@ -39,10 +39,12 @@ class Surroundings:
     Attributes:
         environment: WASI environment variables.
         data_dir: What ``/plugin/data`` shows, read only; None = no files at all.
+        functions: The host functions behind its imports that are not the sandbox's own.
     """
 
     environment: Mapping[str, str]
     data_dir: Path | None
+    functions: Mapping[Import, border.Body]
 
 
 class Worker:
@@ -66,8 +68,8 @@ class Worker:
         self._surroundings = surroundings
         self._uses_wasi = shape.uses_wasi
         self._linker = Linker(self.engine)
-        _define(self._linker, self.seat, shape)
         try:
+            _define(self._linker, self.seat, shape, surroundings.functions)
             module = Module.deserialize(self.engine, artefact)
             self._pre: InstancePre = self._linker.instantiate_pre(module)
         except WasmtimeError as error:
@@ -136,7 +138,9 @@ class WorkerPool:
             self._idle.clear()
 
 
-def _define(linker: Linker, seat: border.Seat, shape: Shape) -> None:
+def _define(
+    linker: Linker, seat: border.Seat, shape: Shape, functions: Mapping[Import, border.Body]
+) -> None:
     if shape.uses_wasi:
         linker.allow_shadowing = True
         linker.define_wasi()
@@ -144,5 +148,5 @@ def _define(linker: Linker, seat: border.Seat, shape: Shape) -> None:
             border.define(linker, seat, (WASI_MODULE, name), kind, body)
     for item in dict.fromkeys(shape.imports):  # a module may import a function twice
         if item.module in HOST_MODULES and item.kind is not None:
-            body = _BODIES[item.name]
+            body = functions.get(item) or _BODIES[item.name]
             border.define(linker, seat, (item.module, item.name), item.kind, body)

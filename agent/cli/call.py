@@ -66,7 +66,7 @@ def call_command(
         if dev:
             result = _call_folder(app, plugin, function, arguments, show)
         else:
-            with PluginHost(context=app.context, on_log=show) as host:
+            with PluginHost(context=app.context, on_log=show, stands_in=True) as host:
                 host.load_installed(plugin)
                 result = host.call(function, arguments, plugin=plugin)
     except CallError as error:

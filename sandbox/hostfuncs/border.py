@@ -1,5 +1,6 @@
 """The border that every host function crosses: charge, do, and let no exception out."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -67,10 +68,42 @@ def read_text(context: CallContext, caller: Caller, pointer: int, length: int) -
         GuestTrap: Out of bounds, or not UTF-8.
         StopCallError: No fuel for it.
     """
+    return memory.decode(read_bytes(context, caller, pointer, length))
+
+
+def read_bytes(context: CallContext, caller: Caller, pointer: int, length: int) -> bytes:
+    """Bytes that the guest passes, charged before they are copied.
+
+    Raises:
+        GuestTrap: Out of bounds.
+        StopCallError: No fuel for it.
+    """
     memory.find(context, caller)
     pointer, length = memory.check(context, pointer, length)
     context.charge(length * BYTE_FUEL)
-    return memory.read_text(context, pointer, length)
+    return memory.read(context, pointer, length)
+
+
+def err(code: str, message: str) -> str:
+    """The answer of a host function that could not do what was asked."""
+    return json.dumps({"err": {"code": code, "message": message}})
+
+
+def allocator(context: CallContext, caller: Caller) -> Func:
+    """The guest's ``alloc``, which an answer needs.
+
+    Raises:
+        GuestTrap: The host function was called from within it.
+        MissingExport: There is none.
+    """
+    alloc = caller.get("alloc")
+    if not isinstance(alloc, Func):
+        raise MissingExport(
+            f"cannot answer {context.func}: the module does not export alloc(len i32) -> i32"
+        )
+    if context.replying:
+        raise GuestTrap("cannot answer within alloc", code="REENTRANT_CALL")
+    return alloc
 
 
 def reply(context: CallContext, caller: Caller, text: str) -> int:
@@ -85,13 +118,7 @@ def reply(context: CallContext, caller: Caller, text: str) -> int:
     data = text.encode("utf-8")
     context.charge(len(data) * BYTE_FUEL)
     memory.find(context, caller)
-    alloc = caller.get("alloc")
-    if not isinstance(alloc, Func):
-        raise MissingExport(
-            f"cannot answer {context.func}: the module does not export alloc(len i32) -> i32"
-        )
-    if context.replying:
-        raise GuestTrap("cannot answer within alloc", code="REENTRANT_CALL")
+    alloc = allocator(context, caller)
     context.replying = True
     try:
         pointer = memory.unsigned(alloc(context.require_store(), len(data)))

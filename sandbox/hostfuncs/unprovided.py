@@ -16,8 +16,7 @@ _MOST_STREAMS = 64
 
 
 def _unavailable(capability: str) -> str:
-    message = f"this host has no provider for {capability!r}"
-    return json.dumps({"err": {"code": "unavailable", "message": message}})
+    return border.err("unavailable", f"this host has no provider for {capability!r}")
 
 
 def _demand(context: CallContext, capability: str) -> None:

@@ -30,6 +30,13 @@ ECHO = f"""(module {BUMP}
 """``run`` gives back its string."""
 
 
+def host_call(name: str, params: str, body: str, *, module: str = "stack_composer_v1") -> str:
+    """A plugin whose ``run`` gives back the answer of one host function."""
+    return f"""(module (import "{module}" "{name}" (func $host {params} (result i64))) {BUMP}
+      (data (i32.const 0) "text")
+      (func (export "run") (result i64) (call $host {body})))"""
+
+
 def satisfies(version: str, requirement: str) -> bool:
     """Stand in for Cargo's requirement syntax: ``>=`` and a version, nothing else."""
     if not requirement.startswith(">="):
@@ -73,6 +80,7 @@ def sandbox(
     cache_dir: Path | None = None,
     on_log: Callable[[LogRecord], None] | None = None,
     max_module_bytes: int = 1 << 20,
+    stands_in: bool = False,
 ) -> Iterator[Sandbox]:
     """A sandbox that admits every plugin as told."""
     verdict = admission or admit()
@@ -83,6 +91,7 @@ def sandbox(
         files=Files(),
         max_module_bytes=max_module_bytes,
         on_log=on_log,
+        stands_in=stands_in,
     )
     try:
         yield box

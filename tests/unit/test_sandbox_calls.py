@@ -19,7 +19,7 @@ from sandbox import (
     SandboxError,
     UnhealthyError,
 )
-from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
+from support.sandbox import BUMP, ECHO, admit, host_call, loaded, plugin_files, sandbox
 
 NUMBERS = """(module
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
@@ -56,13 +56,6 @@ COMMAND = """(module
     (call $put (i32.const 2) (i32.const 600) (i32.const 5))
     (call $exit (i32.const 0))
     unreachable))"""
-
-
-def host_call(name: str, params: str, body: str, *, module: str = "stack_composer_v1") -> str:
-    """A plugin whose ``run`` gives back the answer of one host function."""
-    return f"""(module (import "{module}" "{name}" (func $host {params} (result i64))) {BUMP}
-      (data (i32.const 0) "text")
-      (func (export "run") (result i64) (call $host {body})))"""
 
 
 ANSWERING = [
