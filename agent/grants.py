@@ -1,6 +1,7 @@
 """What the operator lets a plugin do; pure (contract §6, §8)."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 
 from agent.config import Config
 from agent.schema import PluginSection
@@ -37,6 +38,16 @@ def decided(config: Config, plugin_id: str, decisions: Mapping[str, bool]) -> fr
     """The capabilities that the operator has granted or denied to a plugin in any way."""
     section = config.plugin(plugin_id)
     return frozenset({*config.capabilities.grant, *section.grants, *section.deny, *decisions})
+
+
+def similar_word(word: str, known: Iterable[str]) -> str | None:
+    """The capability that an unknown word was probably meant to be; None where there is none.
+
+    Args:
+        word: What was written.
+        known: The words that there are.
+    """
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)), None)
 
 
 def limits_for(config: Config, section: PluginSection, requested: RequestedLimits) -> Limits:

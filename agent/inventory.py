@@ -27,6 +27,7 @@ class Serving:
 
     plugin_id: str
     version: str
+    capabilities: tuple[str, ...]
     is_system: bool
 
 
@@ -84,16 +85,16 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
         context: The installation.
         warn: Told of each set in the system's folder that can't be read.
     """
-    own = {live.plugin_id: live.version for live in _live(context, None)}
-    system = {
-        plugin_id: manifest.version
+    own = {
+        live.plugin_id: Serving(live.plugin_id, live.version, live.capabilities, is_system=False)
+        for live in _live(context, None)
+    }
+    system = [
+        Serving(plugin_id, manifest.version, manifest.capabilities, is_system=True)
         for plugin_id, (_, manifest) in _system_sets(context, warn).items()
         if plugin_id not in own
-    }
-    return (
-        *(Serving(plugin_id, version, is_system=False) for plugin_id, version in own.items()),
-        *(Serving(plugin_id, version, is_system=True) for plugin_id, version in system.items()),
-    )
+    ]
+    return (*own.values(), *system)
 
 
 def entries(

@@ -13,8 +13,10 @@ from typing import Any
 
 from agent.durations import parse_duration
 from agent.requirement import parse_requirement
+from sandbox.grammar import CAPABILITY
 
 CAPABILITIES = ("log", "retrieval", "llm", "plan", "network", "fs_read")
+"""The sandbox's own; an application that registers host functions brings further words."""
 
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
@@ -68,7 +70,7 @@ def _windows(value: object) -> tuple[str, ...]:
 
 def _capabilities(value: object) -> tuple[str, ...]:
     words = _texts(value)
-    if any(word not in CAPABILITIES for word in words):
+    if any(CAPABILITY.fullmatch(word) is None for word in words):
         raise ValueError
     return words
 
@@ -121,7 +123,10 @@ COUNT = Kind("a whole number of at least 1", _positive)
 DURATION = Kind('a duration like "90s" or "1h30m"', _seconds, is_text=True)
 TEXTS = Kind("a list of texts", _texts)
 WINDOWS = Kind('a list of times like "Mon-Fri 22:00-05:00 Europe/Berlin"', _windows)
-WORDS = Kind(f"a list of {', '.join(CAPABILITIES)}", _capabilities)
+WORDS = Kind(
+    f"a list of {', '.join(CAPABILITIES)} and words of applications' own (a-z, 0-9, _)",
+    _capabilities,
+)
 MODE = _choice("auto", "notify", "manual")
 ISOLATION = _choice("process", "inline")
 REQUIREMENT = Kind('a version requirement like "^0.2"', _requirement, is_text=True)

@@ -163,6 +163,23 @@ def plugin_id_type(text: str) -> str:
     return text
 
 
+def capability_type(text: str) -> str:
+    """The type of an argument that names a capability: the sandbox's or an application's.
+
+    Raises:
+        BadParameter: It is no word for one.
+    """
+    from agent.schema import CAPABILITIES
+    from sandbox.grammar import CAPABILITY
+
+    if CAPABILITY.fullmatch(text) is None:
+        raise click.BadParameter(
+            f"got {text[:80]!r}, expected one of {', '.join(CAPABILITIES)}, or an application's "
+            "word of a-z, 0-9 and _"
+        )
+    return text
+
+
 def path_hint(verb_name: str, text: str) -> str | None:
     """What to type where the bare name of a file or folder was given for a PATH."""
     meant = "/" not in text and Path(text).exists()

@@ -1,14 +1,15 @@
 """config, completion."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 
 from agent.cli.app import App, format_flag, global_flags, verb
-from agent.config import check_bases
+from agent.config import Config, check_bases
 from agent.durations import format_duration
-from agent.schema import DURATION, SECTIONS, kinds
+from agent.grants import similar_word
+from agent.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
@@ -45,6 +46,8 @@ def check_command(app: App) -> None:
     """Check the config files and variables; ends with 2 where one cannot be used."""
     places = app.context.places
     check_bases(app.context.config, places)
+    for note in _slips(app.context.config):
+        app.out.message(note)
     read = [str(path) for path in places.config_files if path.exists()]
     if app.out.as_json:
         app.out.document(files=read, ok=True)
@@ -74,6 +77,17 @@ def completion_command(app: App, shell: str) -> None:  # noqa: ARG001 - every ve
     kind = get_completion_class(shell)
     if kind is not None:
         click.echo(kind(agent, {}, "agent", "_AGENT_COMPLETE").source())
+
+
+def _slips(config: Config) -> Iterator[str]:
+    """What is allowed, because an application may mean it, and looks like a slip."""
+    for key, value, origin in config.effective():
+        section, _, name = key.rpartition(".")
+        kind = kinds(SECTIONS.get(section, PluginSection)).get(name)
+        for word in value if kind is WORDS and isinstance(value, tuple) else ():
+            meant = None if word in CAPABILITIES else similar_word(word, CAPABILITIES)
+            if meant is not None:
+                yield f"note: {origin}: {key} has {word!r}; was {meant} meant?"
 
 
 def _written(key: str, value: object) -> object:

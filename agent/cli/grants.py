@@ -3,18 +3,24 @@
 import click
 
 from agent.admission import ceiling_of
-from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
-from agent.errors import NotFoundError
-from agent.grants import granted
+from agent.cli.app import (
+    App,
+    capability_type,
+    dry_run_flag,
+    format_flag,
+    plugin_id_type,
+    verb,
+)
+from agent.errors import NotFoundError, UsageError
+from agent.grants import granted, similar_word
+from agent.inventory import serving
 from agent.model import Event
 from agent.schema import CAPABILITIES
-
-_CAPABILITY = click.Choice(CAPABILITIES)
 
 
 @verb(name="grant", examples="agent grant org.example.hello fs_read")
 @click.argument("plugin_id", metavar="ID", type=plugin_id_type)
-@click.argument("capability", metavar="CAP", type=_CAPABILITY)
+@click.argument("capability", metavar="CAP", type=capability_type)
 @dry_run_flag
 @format_flag
 def grant_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -> None:
@@ -27,7 +33,7 @@ def grant_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -
 
 @verb(name="deny", examples="agent deny org.example.hello network")
 @click.argument("plugin_id", metavar="ID", type=plugin_id_type)
-@click.argument("capability", metavar="CAP", type=_CAPABILITY)
+@click.argument("capability", metavar="CAP", type=capability_type)
 @dry_run_flag
 @format_flag
 def deny_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -> None:
@@ -58,8 +64,7 @@ def grants_command(app: App, plugin_id: str) -> None:
             "granted": capability in given,
             "by": _source(app, plugin_id, capability, decisions),
         }
-        for capability in CAPABILITIES
-        if capability in requested | given | set(decisions)
+        for capability in sorted(requested | given | set(decisions), key=_place)
     ]
     if app.out.as_json:
         app.out.document(id=plugin_id, grants=rows)
@@ -72,6 +77,7 @@ def grants_command(app: App, plugin_id: str) -> None:
 
 def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bool) -> None:
     context, word = app.context, "grant" if yes else "deny"
+    _question(app, plugin_id, capability, word)
     if not dry_run:
         now, outcome = context.clock(), "granted" if yes else "denied"
         with (
@@ -85,6 +91,40 @@ def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bo
         return
     past = {"grant": "granted", "deny": "denied"}[word]
     app.out.line(f"{f'would {word}' if dry_run else past} {capability}: {plugin_id}")
+
+
+def _question(app: App, plugin_id: str, capability: str, word: str) -> None:
+    """Stop at a word that can mean nothing, or looks like a slip; tell of one that may come.
+
+    Raises:
+        UsageError: It is none of the sandbox's, and either no plugin is there to request it
+            or it is close to a word that there is.
+    """
+    context = app.context
+    if capability in CAPABILITIES or capability in context.ledger.decisions(plugin_id):
+        return
+    found = {one.plugin_id: one for one in serving(context, warn=app.out.message)}
+    plugin = found.get(plugin_id)
+    requested = plugin.capabilities if plugin else ()
+    if capability in requested:
+        return
+    meant = similar_word(capability, (*CAPABILITIES, *requested))
+    if plugin is None or meant is not None:
+        known = ", ".join(dict.fromkeys((*CAPABILITIES, *requested)))
+        raise UsageError(
+            f"cannot {word} {plugin_id} anything: {capability!r} is not one of {known}"
+            + ("" if plugin else f", and {plugin_id} is not installed"),
+            hint=f"agent {word} {plugin_id} {meant}"
+            if meant
+            else f'an application\'s word: [plugins."{plugin_id}"].grants in the config',
+        )
+    app.out.message(f"note: {plugin_id} {plugin.version} does not request {capability}")
+
+
+def _place(capability: str) -> tuple[int, str]:
+    """Where a capability stands in a listing: the sandbox's own first, in their order."""
+    own = capability in CAPABILITIES
+    return CAPABILITIES.index(capability) if own else len(CAPABILITIES), capability
 
 
 def _source(app: App, plugin_id: str, capability: str, decisions: dict[str, bool]) -> str:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from agent.cli.app import App, dry_run_flag, format_flag, global_flags, verb
+from agent.cli.app import App, capability_type, dry_run_flag, format_flag, global_flags, verb
 from agent.errors import NotFoundError, UsageError
-from agent.schema import CAPABILITIES
 
 if TYPE_CHECKING:
     import trust
@@ -35,7 +34,12 @@ def trust_command() -> None:
 )
 @click.option("--registry-scope", "registries", multiple=True, metavar="PATTERN", help="host/*")
 @click.option(
-    "--max-capability", "ceiling", multiple=True, type=click.Choice(CAPABILITIES), help="A ceiling."
+    "--max-capability",
+    "ceiling",
+    metavar="CAP",
+    multiple=True,
+    type=capability_type,
+    help="A ceiling.",
 )
 @click.option("--accept-bare", is_flag=True, help="Believe signatures over the .wasm alone too.")
 @click.option("--not-before", type=click.DateTime(), help="UTC.")

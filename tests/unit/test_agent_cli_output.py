@@ -319,7 +319,7 @@ def test_an_unknown_verb_is_a_usage_error(capsys: Capture, verb: str, near: str 
         (["list", "--nope"], "No such option"),
         (["list", "extra"], "unexpected extra argument"),
         (["list", "--format", "xml"], "'xml' is not one of"),
-        (["grant", "org.example.hello", "root"], "'root' is not one of"),
+        (["grant", "org.example.hello", "Root"], "got 'Root', expected one of log,"),
         (["trust", "nope"], "No such command 'nope'"),
     ],
 )

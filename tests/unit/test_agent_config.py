@@ -259,7 +259,7 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
         ("[plan]\nx = 1\n", "plan.x", "an unknown key", "with a later version"),
         ("[trust]\nstore = 's'\n", "trust.store", "an unknown key", "with a later version"),
         ("trust = 1\n", "trust", "1", "a table"),
-        ('[capabilities]\ngrant = ["root"]\n', "capabilities.grant", "['root']", "a list of log, "),
+        ('[capabilities]\ngrant = ["Root"]\n', "capabilities.grant", "['Root']", "a list of log, "),
         ("[network]\noffline = 1\n", "network.offline", "1", "true or false"),
         ('[sandbox]\nisolation = "none"\n', "sandbox.isolation", "'none'", "process | inline"),
         ("[registry]\nnamespaces = 1\n", "registry.namespaces", "1", "a table"),

@@ -555,7 +555,6 @@ def test_functions_that_hang_are_bounded(caplog: pytest.LogCaptureFixture) -> No
         other = box.load(plugin_files(find, **REQUESTED))
         assert [code_of(plugin) for _ in range(MOST_OVERDUE)] == ["timeout"] * MOST_OVERDUE
         assert code_of(plugin) == "unavailable"
-        assert len(begun) <= MOST_OVERDUE
         assert ok_of(other) == "text"
         assert "lookup has not returned in time" in caplog.text
         ours = helpers()
@@ -564,7 +563,6 @@ def test_functions_that_hang_are_bounded(caplog: pytest.LogCaptureFixture) -> No
         for thread in ours:
             thread.join(WAIT_S)
         assert not any(thread.is_alive() for thread in ours)
-        # what hung has returned: the function is called again
         assert len(begun) == MOST_OVERDUE
 
 
