@@ -15,7 +15,7 @@ from agent.context import Context, Options
 from agent.errors import NotFoundError, UsageError, translated
 from agent.loading import Loader
 from agent.served import Served
-from agent.telemetry import Telemetry, endpoint_of
+from agent.telemetry import Telemetry, endpoint_of, log_record
 from agent.tracing import traced_call
 from agent.watch import Watch
 from sandbox import (
@@ -26,7 +26,6 @@ from sandbox import (
     PluginFiles,
     RegistrationError,
     find_sets,
-    read_set,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class PluginHost:
     ) -> None:
         self._context = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
-        self._sandbox = self._context.open_sandbox(on_log=on_log or _log, stands_in=stands_in)
+        self._sandbox = self._context.open_sandbox(on_log=on_log or log_record, stands_in=stands_in)
         self._telemetry = Telemetry(
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
@@ -208,15 +207,14 @@ class PluginHost:
             _LOG.warning("cannot load %s: %s", what, error)
 
     def _serve_system_set(self, manifest: Path) -> None:
-        files = read_set(manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes)
+        files = self._loader.read(manifest)
         plugin_id = self._context.parse_manifest(files.manifest, manifest.name).id
         # The user's copy of an id shadows the system's, even one that is refused.
         if self._context.tree.current(plugin_id) is None:
             self._serve_bytes(files)
 
     def _serve_files(self, manifest: Path) -> Served:
-        maximum = self._context.config.sandbox.max_module_bytes
-        return self._serve_bytes(read_set(manifest, max_module_bytes=maximum))
+        return self._serve_bytes(self._loader.read(manifest))
 
     def _serve_bytes(self, files: PluginFiles) -> Served:
         with self._loading:
@@ -289,12 +287,3 @@ class PluginHost:
                 f"cannot call {plugin}: it is not loaded", hint="load_plugin() or discover() first"
             )
         return served
-
-
-def _log(record: "LogRecord") -> None:
-    logging.getLogger("stack_composer.plugin").log(
-        _LEVELS[record.level], "%s: %s", record.plugin_id, record.message
-    )
-
-
-_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)

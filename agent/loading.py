@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.context import Context
@@ -45,16 +46,23 @@ class Loader:
         plugin = self._load(files)
         return Served(plugin.manifest.id, Slot(plugin), name=plugin.release)
 
+    def read(self, manifest: Path) -> PluginFiles:
+        """Read the set of a manifest.
+
+        Raises:
+            sandbox.SandboxError: A file is missing, too long, or can't be read.
+        """
+        return read_set(manifest, max_module_bytes=self._context.config.sandbox.max_module_bytes)
+
     def find_system(self, plugin_id: str) -> PluginFiles:
         """Read the files of a plugin in the system's folder.
 
         Raises:
             NotFoundError: It is not there either.
         """
-        maximum = self._context.config.sandbox.max_module_bytes
         for manifest in find_sets(self._context.system_folder):
             try:
-                files = read_set(manifest, max_module_bytes=maximum)
+                files = self.read(manifest)
                 found = self._context.parse_manifest(files.manifest, manifest.name).id
             except SandboxError as error:
                 _LOG.warning("cannot read %s: %s", manifest, error)
@@ -115,7 +123,7 @@ class Loader:
                 reason="module-size",
                 hint="raise sandbox.max_module_bytes",
             )
-        plugin = self._load(read_set(manifests[0], max_module_bytes=maximum))
+        plugin = self._load(self.read(manifests[0]))
         found = f"{plugin.manifest.version}-{plugin.release[:12]}"
         if (plugin.manifest.id, found) != (plugin_id, name):
             plugin.close()

@@ -4,11 +4,16 @@ Off means that nothing of OpenTelemetry is imported and a span costs one attribu
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sandbox import LogRecord
 
 Value = str | int | float | bool
 _EXPORT_TIMEOUT_S = 2
+_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 """Retries included: a collector that is down must not hold up a command."""
 
 
@@ -91,3 +96,10 @@ class Telemetry:
 def endpoint_of(configured: str, environ: Mapping[str, str]) -> str:
     """The OTLP endpoint: the config's, else the standard environment variable's."""
     return configured or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+
+
+def log_record(record: "LogRecord") -> None:
+    """Pass what a plugin logs on to Python's logging."""
+    logging.getLogger("stack_composer.plugin").log(
+        _LEVELS[record.level], "%s: %s", record.plugin_id, record.message
+    )

@@ -57,11 +57,10 @@ class HostFunction:
             RegistrationError: One of them can't be used; says which, and what can.
         """
         what = f"cannot register the host function {name!r}"
-        if CAPABILITY.fullmatch(str(name)) is None:
-            raise RegistrationError(f"{what}: expected a name of a-z, 0-9 and _, as 'lookup'")
-        if name.startswith(_RESERVED):
+        if not _is_free(str(name)):
             raise RegistrationError(
-                f"{what}: names that begin with {_RESERVED!r} are the sandbox's own"
+                f"{what}: expected a name of a-z, 0-9 and _, as 'lookup'; those that begin with "
+                f"{_RESERVED!r} are the sandbox's own"
             )
         if CAPABILITY.fullmatch(str(capability)) is None:
             raise RegistrationError(
@@ -127,9 +126,13 @@ def stand_in(name: str, words: Sequence[str], kind: WasmType) -> border.Body:
     return body
 
 
-def can_stand_in(kind: WasmType) -> bool:
-    """Whether an application could provide a function of that type."""
-    return set(kind.params) <= set(NUMBERS) and kind.results in {(), ("i64",)}
+def can_stand_in(name: str, kind: WasmType) -> bool:
+    """Whether an application could provide a function of that name and type."""
+    return _is_free(name) and set(kind.params) <= set(NUMBERS) and kind.results in {(), ("i64",)}
+
+
+def _is_free(name: str) -> bool:
+    return CAPABILITY.fullmatch(name) is not None and not name.startswith(_RESERVED)
 
 
 def _lift(

@@ -80,7 +80,7 @@ class FunctionTable:
                         f"expected {function.form}"
                     )
                 bodies[item] = bind(function, item.kind, self._threads)
-            elif unknown and self._stands_in and can_stand_in(item.kind):
+            elif unknown and self._stands_in and can_stand_in(item.name, item.kind):
                 bodies[item] = stand_in(item.name, unknown, item.kind)
             elif unknown:
                 raise IncompatibleError(

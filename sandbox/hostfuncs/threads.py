@@ -120,6 +120,9 @@ class Threads:
                 if errand.abandoned:
                     self._overdue[errand.name] -= 1
             errand.wake.set()
+            if errand.abandoned and errand.error is not None:
+                kind = type(errand.error).__name__
+                _LOG.warning("the host function %s failed when it was late: %s", errand.name, kind)
             del errand  # an idle thread keeps nobody's arguments alive
             with self._lock:
                 if self._closed or len(self._idle) >= _MOST_IDLE:

@@ -138,12 +138,15 @@ def test_functions_come_before_plugins(asking: Machine) -> None:
             host.register_host_function(lookup, name="find", capability="lookup")
 
 
-def test_the_command_line_is_another_host(asking: Machine) -> None:
+def test_the_command_line_is_another_host(asking: Machine, publisher: Publisher) -> None:
     """It runs the plugin: denied 8, granted ``unavailable``; and an unsigned folder the same."""
-    assert asking.run("call", PLUGIN_ID, expect=8).err.startswith("agent: cannot let ")
+    folder = publisher.plugin("0.2.0", code=ASKS, edit=EDIT, sample="0.1.0")
+    calls = [("call", PLUGIN_ID), ("call", str(folder), "--dev")]
+    for call in calls:
+        assert "agent: cannot let org.example.hello use 'lookup'" in asking.run(*call, expect=8).err
     asking.run("grant", PLUGIN_ID, "lookup")
-    answer = json.loads(asking.run("call", PLUGIN_ID).out)
-    assert answer["err"]["code"] == "unavailable"
+    for call in calls:
+        assert json.loads(asking.run(*call).out)["err"]["code"] == "unavailable"
 
 
 def test_a_plugin_that_requests_no_such_word_is_refused(

@@ -385,12 +385,23 @@ def test_a_stand_in_asks_for_every_unknown_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["(func (result i32))", "(func (param i32) (result f64))", "(memory 1)"]
+    ("name", "kind"),
+    [
+        ("lookup", "(func (result i32))"),
+        ("lookup", "(func (param i32) (result f64))"),
+        ("lookup", "(func (param v128))"),
+        ("lookup", "(func (result i64 i64))"),
+        ("lookup", "(memory 1)"),
+        ("host_lgo", "(func)"),
+        ("host_clock", "(func (result i64))"),
+        ("Lookup", "(func)"),
+        ("__assert_fail", "(func (param i32 i32 i32 i32))"),
+    ],
 )
-def test_no_stand_in_for_what_no_application_could_provide(kind: str) -> None:
-    """A result that is not the ABI's, and what is no function, are refused."""
-    wat = f'(module (import "env" "lookup" {kind}) (func (export "run")))'
-    with sandbox(stands_in=True) as box, pytest.raises(IncompatibleError, match=r"env\.lookup"):
+def test_no_stand_in_for_what_no_application_could_provide(name: str, kind: str) -> None:
+    """Names and results that are not an application's, and what is no function, are refused."""
+    wat = f'(module (import "env" "{name}" {kind}) (func (export "run")))'
+    with sandbox(stands_in=True) as box, pytest.raises(IncompatibleError, match=rf"env\.{name}"):
         box.load(plugin_files(wat, **REQUESTED))
 
 
@@ -474,8 +485,8 @@ def test_a_function_that_cannot_cross_is_refused(function: Any, reason: str) -> 
         ("", "lookup", None, "expected a name of"),
         ("x" * 65, "lookup", None, "expected a name of"),
         (None, "lookup", None, "expected a name of"),
-        ("host_log", "lookup", None, "names that begin with 'host_' are the sandbox's own"),
-        ("host_lookup", "lookup", None, "names that begin with 'host_'"),
+        ("host_log", "lookup", None, "those that begin with 'host_' are the sandbox's own"),
+        ("host_lookup", "lookup", None, "those that begin with 'host_'"),
         ("lookup", "log", None, "its capability 'log' is the sandbox's own"),
         ("lookup", "fs_read", None, "its capability 'fs_read' is the sandbox's own"),
         ("lookup", "Look-up", None, "its capability is 'Look-up', expected a word of a-z"),
