@@ -6,67 +6,16 @@ in the ledger at every instant* and *a rejected release never goes live again un
 ``recover`` can finish or undo what a crash left. All are called under the tree's lock.
 """
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
-
-from agent.errors import AgentError
-from agent.generations import Tree
-from agent.ledger import Ledger
-from agent.model import Event, Generation, Samples, Trial
+from agent.model import Generation, Samples, Trial
 from agent.probation import Judgement, Verdict, judge
 from agent.requirement import is_newer
-
-_LOG = logging.getLogger("stack_composer.tree")
-
-
-class Audit(Protocol):
-    """Who writes down what becomes of releases."""
-
-    def release(self, outcome: str, generation: Generation, reason: str, *, required: bool) -> None:
-        """Write a line; where that fails, raise if it is required."""
+from agent.retirement import Retirement
 
 
-def _no_problem(_generation: Generation) -> str | None:
-    return None
+class Activation(Retirement):
+    """The effects that change which release serves; see ``Effects``."""
 
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """The effects that change which release serves.
-
-    Args:
-        ledger: Where intentions and rejections are written first.
-        tree: Where ``current`` moves.
-        clock: Seconds since the epoch.
-        problem: Why a sealed release could not serve (no longer trusted, broken bytes); None
-            where it could.
-        audit: Is told of every step before it is taken; None: nobody asks.
-    """
-
-    ledger: Ledger
-    tree: Tree
-    clock: Callable[[], float]
-    problem: Callable[[Generation], str | None] = _no_problem
-    audit: Audit | None = None
-
-    def live(self, plugin_id: str) -> Generation | None:
-        """The generation that serves; None where there is none, or the ledger lost it."""
-        name = self.tree.current(plugin_id)
-        for generation in self.ledger.generations(plugin_id):
-            if generation.folder_name == name:
-                return generation
-        return None
-
-    def in_use(self, plugin_id: str) -> frozenset[str]:
-        """The releases that must stay whole: what serves, and what may be gone back to."""
-        live, trial = self.live(plugin_id), self.ledger.trial(plugin_id)
-        installed = self.ledger.installed(plugin_id)
-        used = {live.release if live else None, installed.good if installed else None}
-        if trial is not None:
-            used |= {trial.release, trial.previous}
-        return frozenset(release for release in used if release is not None)
+    __slots__ = ()
 
     def activate(self, generation: Generation, *, probation_s: int, channel: str | None) -> Trial:
         """Make a sealed generation serve, on trial; a first install commits at once.
@@ -79,7 +28,7 @@ class Activation:
                 flip nothing has changed, after it ``recover`` finishes.
         """
         now = self.clock()
-        previous = self._good(generation.plugin_id)
+        previous = self.good(generation.plugin_id)
         length_s = probation_s if previous is not None else 0
         trial = Trial(
             generation.plugin_id,
@@ -193,6 +142,8 @@ class Activation:
         installed, trial = self.ledger.installed(plugin_id), self.ledger.trial(plugin_id)
         if installed is None:
             return False
+        if installed.stop is not None:
+            return self._is_half_stopped(installed)
         live = self.live(plugin_id)
         should = trial.release if trial is not None else installed.good
         if trial is not None and _is_uncommitted_first(trial):
@@ -209,6 +160,9 @@ class Activation:
         installed = self.ledger.installed(plugin_id)
         if installed is None:
             return
+        if installed.stop is not None:
+            self._finish_stop(plugin_id)
+            return
         trial = self.ledger.trial(plugin_id)
         live = self.live(plugin_id)
         serving = live.release if live else None
@@ -216,7 +170,7 @@ class Activation:
         # never without one.
         is_void = trial is not None and trial.release != serving
         if (trial is None or is_void) and serving != installed.good:
-            good = self._good(plugin_id)
+            good = self.good(plugin_id)
             self._serve(plugin_id, good, live.stem if live else None)
         elif installed.projection_due and live is not None:
             self._project(live)
@@ -226,65 +180,10 @@ class Activation:
         elif trial is not None and _is_uncommitted_first(trial):
             self.commit(trial)
 
-    def _serve(self, plugin_id: str, target: Generation | None, stem: str | None) -> None:
-        if target is not None:
-            self.tree.flip(target)
-            self._project(target)
-            return
-        # The copies go while `current` still names their stem: after a crash in between it
-        # is all there again to be undone.
-        if stem is not None:
-            self.tree.unproject(stem)
-        self.tree.unflip(plugin_id)
-        self.ledger.projected(plugin_id, None)
-
-    def _project(self, generation: Generation) -> None:
-        """Refresh the flat copies; what serves does not depend on them, so a fault only waits."""
-        try:
-            self.tree.project(generation)
-        except OSError as error:
-            where = self.tree.flat_files(generation.stem)[0].with_suffix(".*")
-            _LOG.warning("cannot refresh %s: %s; the next run tries again", where, error)
-            return
-        self.ledger.projected(generation.plugin_id, generation.release)
-
-    def _good(self, plugin_id: str) -> Generation | None:
-        installed = self.ledger.installed(plugin_id)
-        if installed is None or installed.good is None:
-            return None
-        return self.ledger.generation(plugin_id, installed.good)
-
-    def _generation(self, plugin_id: str, release: str) -> Generation:
-        generation = self.ledger.generation(plugin_id, release)
-        if generation is None:
-            raise AgentError(
-                f"cannot go on with {plugin_id}: the ledger lost its release {release[:12]}",
-                hint=f"agent pull {plugin_id}",
-            )
-        return generation
-
     def _tell_void(self, trial: Trial | None) -> None:
         void = trial and self.ledger.generation(trial.plugin_id, trial.release)
         if void:
             self._tell("abandoned", void, "a run ended before it went live")
-
-    def _tell(
-        self, outcome: str, generation: Generation, reason: str, *, required: bool = False
-    ) -> None:
-        if self.audit is not None:
-            self.audit.release(outcome, generation, reason, required=required)
-
-    def _record(self, generation: Generation, kind: str, detail: str) -> None:
-        self.ledger.record(
-            Event(
-                self.clock(),
-                generation.plugin_id,
-                kind,
-                generation.version,
-                generation.release,
-                detail,
-            )
-        )
 
 
 def _is_uncommitted_first(trial: Trial) -> bool:

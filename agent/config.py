@@ -5,6 +5,7 @@ command line). Every value remembers its origin. An unknown key or value is an e
 names file, key, what was got and what is allowed.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,6 +36,7 @@ from agent.schema import (
     local_path,
 )
 
+_LOG = logging.getLogger("stack_composer.config")
 _MAX_CONFIG_BYTES = 1 << 20
 _PREFIX = "STACK_COMPOSER_"
 _PLACES = frozenset({f"{_PREFIX}HOME", f"{_PREFIX}CONFIG"})
@@ -87,14 +89,22 @@ class Config:
                 yield key, value, self.origins[key]
 
 
-def load_config(places: Places, environ: Mapping[str, str]) -> Config:
+def load_config(
+    places: Places, environ: Mapping[str, str], *, spare_plugins: bool = False
+) -> Config:
     """Read the files of ``places`` and the environment.
+
+    Args:
+        places: Where the files are.
+        environ: The process environment.
+        spare_plugins: A plugin's section that can't be used is told and left out: for who has
+            to stop that very plugin.
 
     Raises:
         ConfigError: A file that cannot be read, is no TOML, or holds an unknown key or value;
             an explicit ``--config`` that does not exist; an unknown ``STACK_COMPOSER_*``.
     """
-    reading = _Reading()
+    reading = _Reading(spare_plugins=spare_plugins)
     for path in places.config_files:
         if path.exists() or places.config_is_explicit:
             reading.take_file(path)
@@ -105,7 +115,8 @@ def load_config(places: Places, environ: Mapping[str, str]) -> Config:
 class _Reading:
     """Collects values and origins, later sources over earlier ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spare_plugins: bool) -> None:
+        self._spare_plugins = spare_plugins
         self.values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         self.namespaces: dict[str, str] = {}
         self.hosts: dict[str, dict[str, Any]] = {}
@@ -118,7 +129,13 @@ class _Reading:
         for section, table in _read_toml(path).items():
             if section == "plugins":
                 for plugin_id, values in _table(table, origin, "plugins").items():
-                    self._take_plugin(plugin_id, values, origin)
+                    try:
+                        self._take_plugin(plugin_id, values, origin)
+                    except ConfigError as error:
+                        if not self._spare_plugins:
+                            raise
+                        _LOG.warning("%s; going on without that section", error)
+                        self.plugins.pop(plugin_id, None)
                 continue
             if section in LATER_SECTIONS:
                 for name in _table(table, origin, section):

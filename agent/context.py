@@ -61,6 +61,7 @@ class Context:
         files: Performs every change on disk.
         clock: Seconds since the epoch.
         acting: What acts, for the audit log: the command line's verb, else ``host``.
+        spare_plugins: See ``load_config``.
 
     Raises:
         ConfigError: See ``load_config``.
@@ -71,6 +72,7 @@ class Context:
     files: Files = field(default_factory=Files)
     clock: Callable[[], float] = time.time
     acting: str = "host"
+    spare_plugins: bool = False
     places: Places = field(init=False)
     config: Config = field(init=False)
     plugins_folder: Path = field(init=False)
@@ -89,7 +91,7 @@ class Context:
             config=self.options.config,
             system=self.options.system,
         )
-        self.config = load_config(self.places, self.environ)
+        self.config = load_config(self.places, self.environ, spare_plugins=self.spare_plugins)
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
         self.tree = Tree(self.plugins_folder, self.files)
 

@@ -88,7 +88,7 @@ class PolicyError(AgentError):
     Args:
         message: See ``AgentError``.
         reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
-            stem-taken, moved-tag, constraint, trial.
+            stem-taken, moved-tag, constraint, trial, disabled, system.
         hint: See ``AgentError``.
     """
 

@@ -66,6 +66,14 @@ class Tree:
         """Where the generation of this folder name lies, whether it is there or not."""
         return self._home(plugin_id) / _checked(_FOLDER, folder_name)
 
+    def current_stems(self, plugin_id: str) -> tuple[str, ...]:
+        """The stem of what serves, as its folder has it, whatever the ledger knows."""
+        name = self.current(plugin_id)
+        if name is None:
+            return ()
+        found = sorted(path.stem for path in self.named(plugin_id, name).glob("*.toml"))
+        return tuple(stem for stem in found if _STEM.fullmatch(stem))
+
     def plugin_ids(self) -> tuple[str, ...]:
         """The plugins that have a generation serving, sorted."""
         store = self.root / _STORE
@@ -190,6 +198,14 @@ class Tree:
             else:
                 self._files.remove(path)
         return tuple(gone)
+
+    def remove(self, plugin_id: str) -> None:
+        """Remove all of a plugin that does not serve, durably."""
+        home = self._home(plugin_id)
+        if home.is_dir():
+            self.prune(plugin_id, frozenset())
+            self._files.remove_tree(home)
+            self._files.sync_folder(home.parent)
 
     def _home(self, plugin_id: str) -> Path:
         return self.root / _STORE / _checked(_ID, plugin_id)

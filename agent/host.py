@@ -153,7 +153,7 @@ class PluginHost:
         if "/" in text:
             return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
         owner = self._context.ledger.stem_owner(stem)
-        if owner is not None and self._context.tree.current(owner) is not None:
+        if owner is not None and (self._watch.current(owner) or self._watch.is_disabled(owner)):
             return self.load_installed(owner)
         manifest = self._context.system_folder / f"{stem}.toml"
         if not manifest.exists():
@@ -175,7 +175,9 @@ class PluginHost:
             served = self._served.get(plugin_id)
             if served is None:
                 self._watch.settle(plugin_id)
-                if self._context.tree.current(plugin_id) is None:
+                if self._watch.is_disabled(plugin_id):
+                    raise self._watch.missing(plugin_id)
+                if self._watch.current(plugin_id) is None:
                     return self._serve_bytes(self._loader.find_system(plugin_id)).plugin_id
                 self._served[plugin_id] = self._loader.serving(plugin_id)
             else:
@@ -209,8 +211,8 @@ class PluginHost:
     def _serve_system_set(self, manifest: Path) -> None:
         files = self._loader.read(manifest)
         plugin_id = self._context.parse_manifest(files.manifest, manifest.name).id
-        # The user's copy of an id shadows the system's, even one that is refused.
-        if self._context.tree.current(plugin_id) is None:
+        # The user's copy of an id shadows the system's, even one that is refused or disabled.
+        if self._context.tree.current(plugin_id) is None and not self._watch.is_disabled(plugin_id):
             self._serve_bytes(files)
 
     def _serve_files(self, manifest: Path) -> Served:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.admission import problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
-from agent.model import Generation, Installed
+from agent.model import Generation, Installed, Stop
 from agent.subjects import subject_of
 from sandbox.discovery import PluginFiles, find_sets, read_set, read_texts
 from sandbox.errors import SandboxError
@@ -36,7 +36,8 @@ class Entry:
     """One plugin in a plugin folder.
 
     Attributes:
-        state: active, trial or broken.
+        state: active, trial, disabled or broken; of a disabled one the rest says what enabling
+            it would bring back.
         due: The trial's probation is over; the next mutating verb or open host judges it.
         source: The repository it came from; "system" in the system's folder.
         shadowed: The system's copy of the same id, which the user's hides.
@@ -86,13 +87,14 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
         warn: Told of each set in the system's folder that can't be read.
     """
     own = {
-        live.plugin_id: Serving(live.plugin_id, live.version, live.capabilities, is_system=False)
-        for live in _live(context, None)
+        one.plugin_id: Serving(one.plugin_id, one.version, one.capabilities, is_system=False)
+        for one in _own(context, None)
     }
+    hidden = {*own, *disabled_ids(context)}
     system = [
         Serving(plugin_id, manifest.version, manifest.capabilities, is_system=True)
         for plugin_id, (_, manifest) in _system_sets(context, warn).items()
-        if plugin_id not in own
+        if plugin_id not in hidden
     ]
     return (*own.values(), *system)
 
@@ -112,9 +114,13 @@ def entries(
     """
     system = _system_sets(context, warn)
     found = []
-    for live in _live(context, ids):
-        hidden = system.pop(live.plugin_id, None)
-        found.append(_entry(context, live, context.system_folder if hidden else None))
+    disabled = disabled_ids(context)
+    for one in _own(context, ids):
+        hidden = system.pop(one.plugin_id, None)
+        shadowed = context.system_folder if hidden else None
+        found.append(_entry(context, one, shadowed, is_disabled=one.plugin_id in disabled))
+    for plugin_id in disabled:
+        system.pop(plugin_id, None)
     for plugin_id, (path, manifest) in system.items():
         if ids is None or plugin_id in ids:
             entry = _system_entry(context, path, manifest, warn)
@@ -124,6 +130,8 @@ def entries(
 
 def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     """What the ledger says of a plugin that is the user's own, serving or disabled.
+
+    What serves without the ledger knowing of it is the user's, too.
 
     Args:
         context: The installation.
@@ -136,9 +144,11 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     """
     installed = context.ledger.installed(plugin_id)
     serves = context.tree.current(plugin_id) is not None
-    if installed is not None and (serves or installed.good is not None):
+    if installed is not None and (serves or installed.good or installed.stop):
         return installed
-    if plugin_id in _system_sets(context, lambda _: None):
+    if serves:
+        return Installed(plugin_id, None, None, None, None, None, projection_due=False)
+    if is_in_system(context, plugin_id):
         raise PolicyError(
             f"cannot {word} {plugin_id}: it is the system's, which a user's agent never changes",
             reason="system",
@@ -147,6 +157,23 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     raise NotFoundError(
         f"cannot {word} {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
     )
+
+
+def is_in_system(context: Context, plugin_id: str) -> bool:
+    """Whether the system's folder has a plugin too, or alone."""
+    return plugin_id in _system_sets(context, lambda _: None)
+
+
+def disabled_ids(context: Context) -> tuple[str, ...]:
+    """The plugins that are disabled, sorted."""
+    ledger = context.ledger
+    known = ((plugin_id, ledger.installed(plugin_id)) for plugin_id in ledger.plugin_ids())
+    return tuple(name for name, found in known if found and found.stop is Stop.DISABLED)
+
+
+def own_ids(context: Context) -> tuple[str, ...]:
+    """The user's plugins, serving or disabled, sorted."""
+    return tuple(sorted({*context.tree.plugin_ids(), *disabled_ids(context)}))
 
 
 def is_whole(context: Context, generation: Generation) -> bool:
@@ -159,23 +186,33 @@ def moment(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds")
 
 
-def _live(context: Context, ids: Collection[str] | None) -> list[Generation]:
-    names = context.tree.plugin_ids()
-    live = [context.activation.live(name) for name in names if ids is None or name in ids]
-    return [generation for generation in live if generation is not None]
+def _own(context: Context, ids: Collection[str] | None) -> list[Generation]:
+    """What serves, or would if it were enabled."""
+    found, disabled = [], disabled_ids(context)
+    for name in own_ids(context):
+        if ids is None or name in ids:
+            activation = context.activation
+            found.append(activation.good(name) if name in disabled else activation.live(name))
+    return [generation for generation in found if generation is not None]
 
 
-def _entry(context: Context, live: Generation, shadowed: Path | None) -> Entry:
+def _entry(
+    context: Context, live: Generation, shadowed: Path | None, *, is_disabled: bool
+) -> Entry:
     trial = context.ledger.trial(live.plugin_id)
     state = "trial" if trial is not None and trial.release == live.release else "active"
     due = trial is not None and state == "trial" and context.clock() >= trial.ends_at
     problem = problem_of(context, live)
+    if is_disabled:
+        state, due = "disabled", False
+    elif problem:
+        state = "broken"
     return Entry(
         live.plugin_id,
         live.version,
         live.release,
         live.digest,
-        "broken" if problem else state,
+        state,
         context.tree.folder(live),
         live.repository or "files",
         live.capabilities,

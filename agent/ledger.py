@@ -8,7 +8,7 @@ seconds since the epoch.
 import json
 from collections.abc import Iterable
 
-from agent.model import Generation, Installed, Rejection, Trial
+from agent.model import Event, Generation, Installed, Rejection, Stop, Trial
 from agent.observations import Observations
 
 
@@ -20,11 +20,14 @@ class Ledger(Observations):
     def installed(self, plugin_id: str) -> Installed | None:
         """What is known of one plugin; None where it was never installed."""
         rows = self._run(
-            "SELECT plugin_id, good, floor, repository, channel, projected, projection_due "
+            "SELECT plugin_id, good, floor, repository, channel, projected, projection_due, stop "
             "FROM plugins WHERE plugin_id = ?",
             (plugin_id,),
         )
-        return Installed(*[*rows[0][:6], bool(rows[0][6])]) if rows else None
+        if not rows:
+            return None
+        *known, due, stop = rows[0]
+        return Installed(*[*known, bool(due), None if stop is None else Stop(stop)])
 
     def plugin_ids(self) -> tuple[str, ...]:
         """Every plugin that was ever installed, sorted."""
@@ -156,6 +159,46 @@ class Ledger(Observations):
             "UPDATE plugins SET projected = ?, projection_due = 0 WHERE plugin_id = ?",
             (release, plugin_id),
         )
+
+    # -- out of service
+
+    def stop(self, plugin_id: str, stop: Stop, event: Event) -> None:
+        """Write down that a plugin serves no more, and why, in one durable step."""
+        with self.transaction():
+            self._run(
+                "INSERT INTO plugins (plugin_id, projection_due, stop) VALUES (?, 1, ?) "
+                "ON CONFLICT (plugin_id) DO UPDATE SET projection_due = 1, stop = excluded.stop",
+                (plugin_id, stop.value),
+            )
+            self.record(event)
+
+    def stopped(self, plugin_id: str) -> None:
+        """A disabled plugin is gone from where hosts look; its trial ended without a verdict."""
+        with self.transaction():
+            self._run("DELETE FROM trials WHERE plugin_id = ?", (plugin_id,))
+            self.projected(plugin_id, None)
+
+    def start(self, plugin_id: str, event: Event) -> None:
+        """Write down that a disabled plugin is about to serve again, if anything of it is good."""
+        with self.transaction():
+            self._run(
+                "UPDATE plugins SET stop = NULL, projection_due = good IS NOT NULL "
+                "WHERE plugin_id = ?",
+                (plugin_id,),
+            )
+            self.record(event)
+
+    def forget(self, plugin_id: str) -> None:
+        """A plugin is removed. Floor, rejections, denials and history outlive it."""
+        with self.transaction():
+            for table in ("generations", "trials", "samples", "holds"):
+                self._run(f"DELETE FROM {table} WHERE plugin_id = ?", (plugin_id,))  # noqa: S608 - literals above
+            self._run("DELETE FROM grants WHERE plugin_id = ? AND granted", (plugin_id,))
+            self._run(
+                "UPDATE plugins SET good = NULL, repository = NULL, channel = NULL, "
+                "projected = NULL, projection_due = 0, stop = NULL WHERE plugin_id = ?",
+                (plugin_id,),
+            )
 
     # -- what is not taken again
 

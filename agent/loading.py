@@ -78,9 +78,11 @@ class Loader:
 
         Raises:
             NotFoundError: Nothing serves.
+            PolicyError: It is disabled.
             AgentError, sandbox.SandboxError: What serves is refused, or is broken.
         """
-        where = functools.partial(self._context.tree.current, plugin_id)
+        where = functools.partial(self._watch.current, plugin_id)
+        missing = functools.partial(self._watch.missing, plugin_id)
         load = functools.partial(self.generation, plugin_id)
         terms = functools.partial(self._watch.terms, plugin_id)
         for _attempt in range(_LOOK_AGAIN):
@@ -95,10 +97,16 @@ class Loader:
                 if where() == name:
                     raise
                 continue
-            return Served(plugin_id, slot, name=name, where=where, load=load, terms=terms)
-        raise NotFoundError(
-            f"cannot load {plugin_id}: nothing serves", hint=f"agent history {plugin_id}"
-        )
+            return Served(
+                plugin_id,
+                slot,
+                name=name,
+                where=where,
+                load=load,
+                terms=terms,
+                missing=missing,
+            )
+        raise missing()
 
     def generation(self, plugin_id: str, name: str) -> "Plugin":
         """Load a sealed generation; what lies there must be what its name says.

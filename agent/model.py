@@ -77,6 +77,13 @@ class Trial:
         return self.ends_at <= self.started_at
 
 
+class Stop(StrEnum):
+    """Why a plugin that is known does not serve, by somebody's word."""
+
+    DISABLED = "disabled"
+    REMOVING = "removing"
+
+
 @dataclass(frozen=True, slots=True)
 class Installed:
     """What the ledger says of one plugin.
@@ -88,6 +95,7 @@ class Installed:
         channel: The tag that is followed instead of versions, if any.
         projected: The release that the flat copies hold.
         projection_due: Whether the flat copies must be refreshed before they are believed.
+        stop: Set while it is disabled, or until all of it is removed.
     """
 
     plugin_id: str
@@ -97,6 +105,7 @@ class Installed:
     channel: str | None
     projected: str | None
     projection_due: bool
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)

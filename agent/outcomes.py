@@ -34,6 +34,21 @@ def on_trial(plugin_id: str, detail: str = "on trial until probation ends") -> O
     return Outcome(plugin_id, Kind.PENDING, "trial", detail, error=cause)
 
 
+def is_disabled(plugin_id: str, word: str) -> PolicyError:
+    """The error for who asks a disabled plugin for anything but to be enabled or removed."""
+    return PolicyError(
+        f"cannot {word} {plugin_id}: it is disabled",
+        reason="disabled",
+        hint=f"agent enable {plugin_id}",
+    )
+
+
+def disabled(plugin_id: str) -> Outcome:
+    """A disabled plugin is passed over by update runs."""
+    cause = is_disabled(plugin_id, "update")
+    return Outcome(plugin_id, Kind.PENDING, "plan", "disabled: passed over", error=cause)
+
+
 def reverted(plugin_id: str, back: Generation | None, judgement: Judgement) -> Outcome:
     """A trial ended badly in this run; what serves now, or nothing."""
     cause: AgentError

@@ -1,10 +1,10 @@
 """Going back by hand: which release is good, is it still believed, and then the flip."""
 
-import contextlib
-
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, NotFoundError, RollbackError, translated
 from agent.model import Decision, Generation, Kind, Outcome
+from agent.rules import refuse_if_disabled
+from agent.sealed import require_loadable
 from agent.settling import settle
 from agent.telemetry import Telemetry
 
@@ -32,13 +32,15 @@ def roll_back(
 
     Raises:
         NotFoundError: It is not installed.
+        PolicyError: It is disabled.
         BusyError: Another process holds the tree.
     """
+    before = context.activation.live(plugin_id)
     if not dry_run:
-        before = context.activation.live(plugin_id)
         settle(context, telemetry, plugin_id)
-        if before is not None and _is_left(context, before, to_version):
-            return _done(context, before, context.activation.live(plugin_id) or before)
+    refuse_if_disabled(context, plugin_id, "roll back")
+    if not dry_run and before is not None and _is_left(context, before, to_version):
+        return _done(context, before, context.activation.live(plugin_id) or before)
     leaving = _leaving(context, plugin_id)
     try:
         target = _target(context, leaving, to_version)
@@ -151,13 +153,8 @@ def _target(context: Context, leaving: Generation, to_version: str | None) -> Ge
 
 def _require_loadable(context: Context, target: Generation) -> None:
     """Load the target's sealed bytes: verified, compiled, its imports there."""
-    from sandbox import read_set
-
-    manifest = context.tree.folder(target) / f"{target.stem}.toml"
-    longest = context.config.sandbox.max_module_bytes
     try:
-        with contextlib.closing(context.open_sandbox()) as sandbox:
-            sandbox.load(read_set(manifest, max_module_bytes=longest)).close()
+        require_loadable(context, target)
     except Exception as error:
         cause = translated(error)
         if cause is None:

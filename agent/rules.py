@@ -12,8 +12,8 @@ from agent.context import Context
 from agent.errors import BusyError, PolicyError
 from agent.grants import decided, granted
 from agent.holding import hold_on
-from agent.model import Asked, Generation, Kind, Outcome
-from agent.outcomes import outcome_of
+from agent.model import Asked, Generation, Kind, Outcome, Stop
+from agent.outcomes import is_disabled, outcome_of
 from agent.plan import Skip, below_floor, held, needs_consent
 from agent.requirement import is_newer, satisfies
 
@@ -40,12 +40,13 @@ def not_by_itself(
 
 
 def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None:
-    """Refuse what the floor, an earlier rejection or the stem's owner forbids.
+    """Refuse what a stop, the floor, an earlier rejection, a hold or the stem's owner forbids.
 
     Raises:
-        PolicyError: With the reason floor, rejected, held or stem-taken.
+        PolicyError: With the reason disabled, floor, rejected, held or stem-taken.
     """
     manifest = candidate.manifest
+    refuse_if_disabled(context, manifest.id, "take")
     installed = context.ledger.installed(manifest.id)
     floor = installed.floor if installed else None
     if not asked.allow_downgrade and below_floor(manifest.version, floor):
@@ -67,6 +68,17 @@ def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None
         if why is not None:
             raise PolicyError(f"cannot take {manifest.id} {manifest.version}: {why}", reason="held")
     _refuse_stem(context, manifest.id, manifest.stem)
+
+
+def refuse_if_disabled(context: Context, plugin_id: str, word: str) -> None:
+    """Refuse to change what its operator took out of service.
+
+    Raises:
+        PolicyError: With the reason disabled.
+    """
+    installed = context.ledger.installed(plugin_id)
+    if installed is not None and installed.stop is Stop.DISABLED:
+        raise is_disabled(plugin_id, word)
 
 
 def refuse_if_changed(plugin_id: str, planned: Generation | None, live: Generation | None) -> None:

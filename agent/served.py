@@ -19,8 +19,8 @@ class Served:
     """A live handle on one plugin.
 
     Attributes:
-        refused: Why calls are refused now: nothing serves, or what serves is no longer
-            believed.
+        refused: Why calls are refused now: nothing serves, it is disabled, or what serves
+            is no longer believed.
 
     Args:
         plugin_id: The plugin.
@@ -30,6 +30,7 @@ class Served:
         load: Verifies and loads the generation of that name; may raise.
         terms: What a load depends on beside the bytes: the trust store and the operator's
             grants. When it changes, what serves is loaded again and so judged again.
+        missing: Says why ``where`` names nothing.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Served:
         where: Callable[[], str | None] | None = None,
         load: Callable[[str], "Plugin"] | None = None,
         terms: Callable[[], object] = lambda: None,
+        missing: Callable[[], Exception] | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.slot = slot
@@ -49,6 +51,7 @@ class Served:
         self._where = where
         self._load = load
         self._terms = terms
+        self._missing = missing or self._nothing_serves
         self._loaded: tuple[str, object] = (name, terms())
         self._failed: tuple[tuple[str, object], float] | None = None
         self._looked = time.monotonic()
@@ -80,7 +83,7 @@ class Served:
             self._let_go(0)
             name = self._where()
             if name is None:
-                self.refused = NotFoundError(f"cannot call {self.plugin_id}: nothing serves")
+                self.refused = self._missing()
             if name is None or self._load is None:
                 return None
             wanted = (name, self._terms())
@@ -111,6 +114,9 @@ class Served:
             self._let_go(_DRAIN_S)
             for plugin in self._old:
                 plugin.close()
+
+    def _nothing_serves(self) -> Exception:
+        return NotFoundError(f"cannot call {self.plugin_id}: nothing serves")
 
     def _has_just_failed(self, wanted: tuple[str, object]) -> bool:
         return (

@@ -15,8 +15,9 @@ import registry
 from agent.candidate import MAX_README_BYTES, Offered
 from agent.context import Context
 from agent.errors import FormatError, NotFoundError
-from agent.model import Installed, Kind, Outcome, PluginSet, Trial
+from agent.model import Installed, Kind, Outcome, PluginSet, Stop, Trial
 from agent.outcomes import (
+    disabled,
     nothing_to_take,
     on_trial,
     outcome_of,
@@ -25,7 +26,7 @@ from agent.outcomes import (
 )
 from agent.plan import within
 from agent.probation import Judgement, Verdict
-from agent.rules import not_by_itself
+from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Search, Wish
 from agent.settling import settle
@@ -109,6 +110,12 @@ class Pipeline:
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
         ledger = self._context.ledger
         installed = ledger.installed(plugin_id)
+        if installed is not None and installed.stop is not None:
+            if not dry_run:
+                self._settle(plugin_id)
+            if installed.stop is Stop.DISABLED:
+                return disabled(plugin_id)
+            installed = ledger.installed(plugin_id)
         if installed is None or self._context.activation.live(plugin_id) is None:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
@@ -150,6 +157,8 @@ class Pipeline:
         context = self._context
         if not wish.dry_run and not wish.unattended:
             self._settle(plugin_id)
+        self._steps.now = "plan"
+        refuse_if_disabled(context, plugin_id, "take")
         serving = context.activation.live(plugin_id)
         with context.open_repository(wish.reference.location) as repository:
             found = self._search.first_believed(repository, wish)

@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from agent.context import Context
-from agent.errors import BusyError, FormatError, TrustError
+from agent.errors import AgentError, BusyError, FormatError, NotFoundError, TrustError
 from agent.inventory import is_whole
-from agent.model import Generation, Samples
+from agent.model import Generation, Samples, Stop
+from agent.outcomes import is_disabled
 from agent.recorder import Recorder
 from agent.served import Served
 from agent.settling import settle
@@ -35,6 +36,7 @@ class Watch:
         self._context = context
         self._telemetry = telemetry
         self._terms: dict[str, object] = {}
+        self._stops: dict[str, Stop | None] = {}
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
 
@@ -63,6 +65,36 @@ class Watch:
             decisions = self._context.ledger.decisions(plugin_id)
             self._terms[plugin_id] = (self._context.trust_stamp(), sorted(decisions.items()))
         return self._terms.get(plugin_id)
+
+    def current(self, plugin_id: str) -> str | None:
+        """The generation that should serve; None where none does, or by an operator's word."""
+        if self._stop(plugin_id) is not None:
+            return None
+        return self._context.tree.current(plugin_id)
+
+    def is_disabled(self, plugin_id: str) -> bool:
+        """Whether the operator took it out of service: the system's copy does not step in."""
+        return self._stop(plugin_id) is Stop.DISABLED
+
+    def missing(self, plugin_id: str) -> AgentError:
+        """Why nothing serves a plugin that did, for who calls it."""
+        if self.is_disabled(plugin_id):
+            return is_disabled(plugin_id, "call")
+        with self._forgiving(plugin_id):
+            if not self._context.ledger.generations(plugin_id) or self._stop(plugin_id):
+                return NotFoundError(
+                    f"cannot call {plugin_id}: it was removed", hint=f"agent pull {plugin_id}"
+                )
+        return NotFoundError(
+            f"cannot call {plugin_id}: nothing serves", hint=f"agent history {plugin_id}"
+        )
+
+    def _stop(self, plugin_id: str) -> Stop | None:
+        """The operator's word, or the last known one; durable before anything is taken away."""
+        with self._forgiving(plugin_id):
+            installed = self._context.ledger.installed(plugin_id)
+            self._stops[plugin_id] = installed.stop if installed else None
+        return self._stops.get(plugin_id)
 
     def flush(self) -> None:
         """Write the counts down; a ledger that can't be written is told once."""

@@ -39,7 +39,8 @@ class App:
         from agent.context import Context, Options
 
         verb = click.get_current_context().command_path.partition(" ")[2]
-        return Context(Options(**self.flags), acting=verb)
+        # Whatever is wrong with a plugin's section, the emergency stop stops the plugin.
+        return Context(Options(**self.flags), acting=verb, spare_plugins=verb == "disable")
 
     @functools.cached_property
     def telemetry(self) -> "Telemetry":

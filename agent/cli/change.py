@@ -13,6 +13,7 @@ from agent.cli.progress import pipeline
 from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
 from agent.errors import BusyError, NotFoundError
+from agent.inventory import own_ids
 from agent.model import Generation, Kind, Outcome
 from agent.outcomes import reverted
 from agent.probation import Judgement, Verdict
@@ -87,7 +88,7 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
     Ignores interval, windows and mode; respects hold, cooldown, constraint and consent. One
     plugin's failure never keeps the others from being updated.
     """
-    ids = plugins or app.context.tree.plugin_ids()
+    ids = plugins or own_ids(app.context)
     outcomes = []
     for plugin_id in ids:
         with pipeline(app.out) as progress:

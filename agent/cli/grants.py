@@ -50,7 +50,7 @@ def deny_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) ->
 def grants_command(app: App, plugin_id: str) -> None:
     """Print what a plugin requests and what it is granted."""
     context = app.context
-    live = context.activation.live(plugin_id)
+    live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
     decisions = context.ledger.decisions(plugin_id)
     if live is None and not decisions:
         raise NotFoundError(f"cannot find {plugin_id}: it is not installed", hint="agent list")

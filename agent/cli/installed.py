@@ -10,7 +10,7 @@ from agent.durations import format_duration
 from agent.errors import NotFoundError, PolicyError
 from agent.holding import held_until
 from agent.inventory import Entry, Serving, entries, moment, serving
-from agent.model import Kind, Outcome
+from agent.model import Kind, Outcome, Stop
 from agent.requirement import is_newer
 from agent.update import Pipeline
 
@@ -51,7 +51,7 @@ def info_command(app: App, plugin_id: str) -> None:
     entry = _entry(app, plugin_id)
     row = entry.row()
     installed, trial = ledger.installed(plugin_id), ledger.trial(plugin_id)
-    live = context.activation.live(plugin_id)
+    live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
     samples = ledger.samples(plugin_id, entry.release)
     row |= {
         "floor": installed.floor if installed else None,
@@ -138,6 +138,7 @@ def why_command(app: App, plugin_id: str) -> None:
             hint=f"agent pull {plugin_id}",
         )
     live, trial = context.activation.live(plugin_id), ledger.trial(plugin_id)
+    is_disabled = installed is not None and installed.stop is Stop.DISABLED
     section = context.config.plugin(plugin_id)
     bounds: dict[str, object] = {
         "floor": installed.floor if installed else None,
@@ -166,12 +167,15 @@ def why_command(app: App, plugin_id: str) -> None:
             id=plugin_id,
             version=live.version if live else None,
             last=last,
+            disabled=is_disabled,
             trial=judged,
             rejected=rejected,
             bounds=bounds,
         )
         return
     app.out.line(f"{plugin_id} is at {live.version if live else 'no version'}")
+    if is_disabled:
+        app.out.line("  disabled: agent enable brings it back")
     if decision is not None:
         app.out.line(f"  last run {moment(decision.at)}: {decision.outcome}, {decision.detail}")
     if trial is not None:
@@ -237,9 +241,15 @@ def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[
         "id": one.plugin_id,
         "current": one.version,
         "candidate": candidate,
-        "action": "system" if outcome is None else _ACTIONS[outcome.kind],
+        "action": "system" if outcome is None else _action(outcome),
         "reason": "never changed by a user's agent" if outcome is None else _reason(outcome),
     }
+
+
+def _action(outcome: Outcome) -> str:
+    if isinstance(outcome.error, PolicyError) and outcome.error.reason == "disabled":
+        return "skip"  # no run will take anything
+    return _ACTIONS[outcome.kind]
 
 
 def _reason(outcome: Outcome) -> str:

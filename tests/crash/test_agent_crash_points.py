@@ -142,6 +142,44 @@ class RecoveryThatDoesNotAsk(Activation):
             self.ledger.record(Event(self.clock(), plugin_id, "activated", None, None, ""))
 
 
+class TreeBeforeWord(Activation):
+    """Wrong: what a removal that nobody remembers took can't be gone back to."""
+
+    def remove(self, plugin_id: str) -> None:
+        """Unflip and remove first."""
+        self.tree.unflip(plugin_id)
+        self.tree.remove(plugin_id)
+        super().remove(plugin_id)
+
+
+class RowsBeforeTree(Activation):
+    """Wrong: what lies in the tree is nobody's."""
+
+    def remove(self, plugin_id: str) -> None:
+        """Forget first."""
+        self.ledger.forget(plugin_id)
+        super().remove(plugin_id)
+
+
+class TrialEndsBeforeUnflip(Activation):
+    """Wrong: what serves is not in the ledger for a moment."""
+
+    def disable(self, plugin_id: str) -> None:
+        """End the trial first."""
+        self.ledger.abandon_trial(plugin_id)
+        super().disable(plugin_id)
+
+
+class RecoveryThatForgetsTheWord(Activation):
+    """Wrong: a stop that a crash cut short is taken for a flip that did not happen."""
+
+    def _finish_stop(self, plugin_id: str) -> None:
+        """Serve what is good."""
+        installed, good = self.ledger.installed(plugin_id), self.good(plugin_id)
+        if installed is not None and installed.stop is not None and good is not None:
+            self._serve(plugin_id, good, good.stem)
+
+
 @pytest.mark.parametrize(
     ("story", "kind", "promise"),
     [
@@ -149,8 +187,27 @@ class RecoveryThatDoesNotAsk(Activation):
         ("a trial ends badly", FlipBackBeforeRejection, "a bad release may be taken again"),
         ("update on trial", RecoveryThatDoesNotAsk, "a trial is open for what does not serve"),
         ("first install", RecoveryThatDoesNotAsk, "yet it serves"),
+        ("a plugin is removed", TreeBeforeWord, "serves and is not whole"),
+        ("a plugin is removed", RowsBeforeTree, "serves and is not in the ledger"),
+        ("a disabled plugin is removed", RowsBeforeTree, "folders that are nobody's"),
+        (
+            "a plugin is disabled out of a trial",
+            TrialEndsBeforeUnflip,
+            "serves without an intention",
+        ),
+        ("a plugin is disabled", RecoveryThatForgetsTheWord, "disabled, and yet it serves"),
     ],
-    ids=["flip first", "flip back first", "trial taken for live", "first install not asked for"],
+    ids=[
+        "flip first",
+        "flip back first",
+        "trial taken for live",
+        "first install not asked for",
+        "tree before word",
+        "rows before unflip",
+        "rows before tree",
+        "trial ends first",
+        "stop forgotten",
+    ],
 )
 def test_a_wrong_order_is_found(
     tmp_path: Path, story: str, kind: type[Activation], promise: str

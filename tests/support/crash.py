@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.context import Context, Options
-from agent.model import Generation, Trial
+from agent.model import Generation, Stop, Trial
 from agent.pruning import prune
 from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
 
@@ -25,12 +25,18 @@ def require(holds: bool, promise: str) -> None:  # noqa: FBT001 - reads like ass
 
 @dataclass(frozen=True)
 class Story:
-    """What happens to a plugin, and the release that must never serve again unasked."""
+    """What happens to a plugin.
+
+    Attributes:
+        condemned: The version that must never serve again unasked.
+        ends: What else holds after recovery: it was done, or it was not, and nothing between.
+    """
 
     name: str
     before: Callable[[World], object]
     act: Callable[[World], object]
     condemned: str | None = None
+    ends: Callable[[World], None] | None = None
 
 
 def _nothing(_world: World) -> None:
@@ -115,6 +121,55 @@ def _pruned_and_taken_again(world: World) -> None:
     world.install("0.1.0", probation_s=PROBATION_S)
 
 
+def _disabled(world: World) -> None:
+    _two(world)
+    world.activation.disable(PLUGIN_ID)
+
+
+def _ends_disabled_or_as_it_was(world: World) -> None:
+    installed = world.ledger.installed(PLUGIN_ID)
+    require(installed is not None and installed.good is not None, "enable brings nothing back")
+    require(not world.ledger.rejections(PLUGIN_ID), "a stop is taken for a verdict")
+
+
+def _ends_removed_or_as_it_was(world: World) -> None:
+    versions = {g.version for g in world.ledger.generations(PLUGIN_ID)}
+    home = world.tree.root / ".store" / PLUGIN_ID
+    installed = world.ledger.installed(PLUGIN_ID)
+    require(installed is not None and installed.floor is not None, "the floor is lost")
+    assert installed is not None
+    require(installed.stop is not Stop.REMOVING, "a removal is half done")
+    if versions:
+        require("0.1.0" in versions, "a release went before the others")
+        require(installed.good is not None, "good is gone, and its release is not")
+        return
+    require(not home.exists(), "folders that are nobody's")
+    require(installed.good is None and installed.channel is None, "half forgotten")
+    require(world.ledger.hold_of(PLUGIN_ID) is None, "a hold outlives the plugin")
+    require(world.ledger.decisions(PLUGIN_ID) == {"network": False}, "a denial does not outlive it")
+
+
+def _decided(before: Callable[[World], object]) -> Callable[[World], object]:
+    """With a hold, a grant and a denial."""
+
+    def decide(world: World) -> None:
+        before(world)
+        world.ledger.hold(PLUGIN_ID, until=None, at=world.now)
+        world.ledger.decide(PLUGIN_ID, "fs_read", granted=True, at=world.now)
+        world.ledger.decide(PLUGIN_ID, "network", granted=False, at=world.now)
+
+    return decide
+
+
+def _remove(world: World) -> None:
+    world.activation.remove(PLUGIN_ID)
+
+
+def _remove_and_take_again(world: World) -> None:
+    world.activation.remove(PLUGIN_ID)
+    world.install("0.3.0", probation_s=PROBATION_S)
+
+
 STORIES = (
     Story("first install", _nothing, lambda world: world.install("0.1.0")),
     Story(
@@ -143,6 +198,44 @@ STORIES = (
         _trial,
         lambda world: world.install("0.1.0", probation_s=PROBATION_S),
     ),
+    Story(
+        "a plugin is disabled",
+        _two,
+        lambda world: world.activation.disable(PLUGIN_ID),
+        ends=_ends_disabled_or_as_it_was,
+    ),
+    Story(
+        "a plugin is disabled out of a trial",
+        _trial,
+        lambda world: world.activation.disable(PLUGIN_ID),
+        ends=_ends_disabled_or_as_it_was,
+    ),
+    Story(
+        "a plugin is disabled after an update that never went live",
+        intended,
+        lambda world: world.activation.disable(PLUGIN_ID),
+        ends=_ends_disabled_or_as_it_was,
+    ),
+    Story(
+        "a plugin is enabled",
+        _disabled,
+        lambda world: world.activation.enable(PLUGIN_ID),
+        ends=_ends_disabled_or_as_it_was,
+    ),
+    Story("a plugin is removed", _decided(_two), _remove, ends=_ends_removed_or_as_it_was),
+    Story(
+        "a plugin is removed out of a trial",
+        _decided(_trial),
+        _remove,
+        ends=_ends_removed_or_as_it_was,
+    ),
+    Story(
+        "a disabled plugin is removed",
+        _decided(_disabled),
+        _remove,
+        ends=_ends_removed_or_as_it_was,
+    ),
+    Story("a removed plugin is taken again", _two, _remove_and_take_again),
     Story("old releases are pruned", _three, _pruned),
     Story("a pruned release is taken again", _three, _pruned_and_taken_again),
 )
@@ -192,17 +285,24 @@ def check_recovered(world: World, story: Story) -> None:
     rejected = ledger.rejections(PLUGIN_ID)
     serving = live.release if live else None
     good = installed.good if installed else None
+    stop = installed.stop if installed else None
     require(serving not in rejected, "a rejected release serves")
     require(trial is None or trial.release == serving, "a trial is open for what does not serve")
-    require(
-        serving == (trial.release if trial else good), "neither a trial nor good, and yet it serves"
-    )
+    if stop is None:
+        require(
+            serving == (trial.release if trial else good),
+            "neither a trial nor good, and yet it serves",
+        )
+    else:
+        require(serving is None and trial is None, f"{stop.value}, and yet it serves")
     for needed in {good, trial.previous if trial else None} - {None}:
         back = ledger.generation(PLUGIN_ID, str(needed))
         require(back is not None and is_whole(world, back), "there is nothing to go back to")
     if story.condemned is not None:
         bad = generation(story.condemned).release
         require(bad == serving or bad in rejected, "a bad release may be taken again")
+    if story.ends is not None:
+        story.ends(world)
     flat = {
         suffix: (world.tree.root / f"{STEM}.{suffix}").read_bytes()
         for suffix in ("wasm", "sig", "toml")

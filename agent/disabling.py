@@ -1,0 +1,177 @@
+"""Disabling and enabling by hand: the operator's emergency stop, and the way back."""
+
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import AgentError, BusyError, RollbackError, TrustError, translated
+from agent.inventory import own_ids, require_own
+from agent.model import Decision, Generation, Kind, Outcome, Stop
+from agent.sealed import require_loadable
+from agent.settling import settle
+from agent.telemetry import Telemetry
+
+
+def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: bool) -> Outcome:
+    """Take a plugin out of service until ``enable``; running hosts refuse its calls at once.
+
+    An open trial is judged first; where it can't be, or is not over, it ends without a verdict.
+    Neither the registry nor the trust store nor the plugin's bytes are needed.
+
+    Args:
+        context: The installation.
+        telemetry: Where the span of a trial's end goes.
+        plugin_id: The plugin.
+        dry_run: Change nothing.
+
+    Raises:
+        NotFoundError: It is not installed.
+        PolicyError: It is the system's.
+        BusyError: Another process holds the tree.
+    """
+    installed = require_own(context, plugin_id, "disable")
+    activation = context.activation
+    before = activation.live(plugin_id)
+    if dry_run:
+        if installed.stop is Stop.DISABLED:
+            return _row(plugin_id, Kind.CURRENT, "disable", "already disabled")
+        back = _brings_back(activation.good(plugin_id))
+        return _row(plugin_id, Kind.PLANNED, "disable", f"would be disabled; {back}", before)
+    was_done = installed.stop is Stop.DISABLED and not activation.is_unfinished(plugin_id)
+    unjudged = end_of_trial(context, telemetry, plugin_id)
+    with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+        now = context.ledger.installed(plugin_id)
+        if now is None or now.stop is not Stop.DISABLED:
+            activation.disable(plugin_id)
+        else:
+            activation.recover_one(plugin_id)
+    back = _brings_back(activation.good(plugin_id))
+    if was_done:
+        return _row(plugin_id, Kind.CURRENT, "disable", f"already disabled; {back}")
+    done = _row(plugin_id, Kind.COMMITTED, "disable", f"disabled; {back}{unjudged}", before)
+    return _noted(context, done)
+
+
+def disable_all(context: Context, telemetry: Telemetry, *, dry_run: bool) -> list[Outcome]:
+    """Disable every plugin of the user's; one that can't be keeps no other from being stopped.
+
+    Raises:
+        BusyError: Another process holds the tree.
+    """
+    outcomes = []
+    for plugin_id in own_ids(context):
+        try:
+            outcomes.append(disable(context, telemetry, plugin_id, dry_run=dry_run))
+        except Exception as error:
+            cause = translated(error)
+            if cause is None or isinstance(cause, BusyError):
+                raise
+            outcomes.append(_failed(plugin_id, "disable", cause))
+    return outcomes
+
+
+def enable(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
+    """Let a disabled plugin serve again: the release that was good, verified and loaded anew.
+
+    Returns:
+        What was done; ``refused`` (7) where the release is no longer believed, ``failed`` (10)
+        where it can't be run any more: it stays disabled.
+
+    Raises:
+        NotFoundError: It is not installed.
+        PolicyError: It is the system's.
+        BusyError: Another process holds the tree, or changed the plugin meanwhile.
+    """
+    installed = require_own(context, plugin_id, "enable")
+    activation = context.activation
+    if installed.stop is not Stop.DISABLED:
+        return _row(plugin_id, Kind.CURRENT, "enable", "not disabled", activation.live(plugin_id))
+    good = activation.good(plugin_id)
+    if good is not None:
+        try:
+            # Compiled, if need be, before the lock.
+            require_loadable(context, good)
+        except Exception as error:
+            cause = translated(error)
+            if cause is None:
+                raise
+            return _noted(context, _not_enabled(plugin_id, good, cause), unless=dry_run)
+    detail = "nothing of it was ever good" if good is None else "serving"
+    if not dry_run:
+        with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+            activation.recover_one(plugin_id)
+            now = context.ledger.installed(plugin_id)
+            if now is None or (now.stop, now.good) != (installed.stop, installed.good):
+                raise BusyError(
+                    f"cannot enable {plugin_id}: another agent changed it just now",
+                    hint=f"agent enable {plugin_id}",
+                )
+            activation.enable(plugin_id)
+    kind = Kind.PLANNED if dry_run else Kind.COMMITTED
+    outcome = Outcome(
+        plugin_id,
+        kind,
+        "enable",
+        f"would be enabled: {detail}" if dry_run else f"enabled: {detail}",
+        after=good.version if good else None,
+        release=good.release if good else None,
+        digest=good.digest if good else None,
+    )
+    return _noted(context, outcome, unless=dry_run)
+
+
+def end_of_trial(context: Context, telemetry: Telemetry, plugin_id: str) -> str:
+    """Judge an open trial before its plugin goes; why it could not be, for the outcome's detail.
+
+    Raises:
+        BusyError: Another process holds the tree.
+    """
+    try:
+        settle(context, telemetry, plugin_id)
+    except Exception as error:
+        cause = translated(error)
+        if cause is None or isinstance(cause, BusyError):
+            raise
+        return f"; what was open could not be settled: {cause.message}"
+    if context.ledger.trial(plugin_id) is not None:
+        return "; its trial ended without a verdict"
+    return ""
+
+
+def _not_enabled(plugin_id: str, good: Generation, cause: AgentError) -> Outcome:
+    message = f"cannot enable {plugin_id}: {cause.message}; it stays disabled"
+    error: AgentError = RollbackError(message, hint=f"agent remove {plugin_id}")
+    if isinstance(cause, TrustError):
+        error = TrustError(message, hint=cause.hint)
+    kind = Kind.REFUSED if error.is_rule else Kind.FAILED
+    return Outcome(plugin_id, kind, "enable", message, after=good.version, error=error)
+
+
+def _failed(plugin_id: str, step: str, cause: AgentError) -> Outcome:
+    kind = Kind.REFUSED if cause.is_rule else Kind.FAILED
+    return Outcome(plugin_id, kind, step, cause.message, error=cause)
+
+
+def _row(
+    plugin_id: str, kind: Kind, step: str, detail: str, before: Generation | None = None
+) -> Outcome:
+    return Outcome(
+        plugin_id,
+        kind,
+        step,
+        detail,
+        before=before.version if before else None,
+        release=before.release if before else None,
+        digest=before.digest if before else None,
+    )
+
+
+def _brings_back(good: Generation | None) -> str:
+    return f"agent enable brings back {good.version}" if good else "nothing of it was ever good"
+
+
+def _noted(context: Context, outcome: Outcome, *, unless: bool = False) -> Outcome:
+    if not unless:
+        if outcome.error is not None:
+            context.audit.refused(
+                outcome.plugin_id, outcome.after, outcome.error, kind=outcome.kind
+            )
+        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+    return outcome

@@ -1,0 +1,84 @@
+"""Out of service and back: disable, enable, remove.
+
+The word is durable before anything is taken away. From then on our hosts serve the plugin no
+more, whatever still lies in the tree, and ``recover`` takes away what a crash left. What serves
+stays good, or on trial, in the ledger until it is gone from the tree, so *whatever is live is in
+the ledger at every instant* holds here too.
+"""
+
+from agent.effects import Effects
+from agent.model import Installed, Stop
+
+
+class Retirement(Effects):
+    """The effects that take a plugin out of service; see ``Effects``."""
+
+    __slots__ = ()
+
+    def disable(self, plugin_id: str) -> None:
+        """Nothing serves any more; an open trial ends without a verdict.
+
+        A stop is never kept from happening by an audit log that can't be written.
+
+        Raises:
+            OSError, sqlite3.Error: The disk or the ledger failed: before the word is durable
+                nothing has changed, after it ``recover`` finishes.
+        """
+        serving = self.live(plugin_id) or self.good(plugin_id)
+        trial = self.ledger.trial(plugin_id)
+        why = "its trial ends without a verdict" if trial is not None else ""
+        if serving is not None:
+            self._tell("disabled", serving, why)
+        event = self._event(plugin_id, serving, "disabled", why)
+        self.ledger.stop(plugin_id, Stop.DISABLED, event)
+        self._finish_stop(plugin_id)
+
+    def enable(self, plugin_id: str) -> None:
+        """What was good when it was disabled serves again; it was verified by the caller.
+
+        Raises:
+            OSError, sqlite3.Error: As for ``disable``; the audit log counts here.
+        """
+        good = self.good(plugin_id)
+        if good is not None:
+            self._tell("enabled", good, "", required=True)
+        self.ledger.start(plugin_id, self._event(plugin_id, good, "enabled", ""))
+        if good is not None:
+            self._serve(plugin_id, good, good.stem)
+
+    def remove(self, plugin_id: str) -> None:
+        """The plugin goes, and its generations; what must outlive it stays in the ledger.
+
+        Raises:
+            OSError, sqlite3.Error: As for ``enable``.
+        """
+        serving = self.live(plugin_id) or self.good(plugin_id)
+        if serving is not None:
+            self._tell("removed", serving, "", required=True)
+        event = self._event(plugin_id, serving, "removed", "")
+        self.ledger.stop(plugin_id, Stop.REMOVING, event)
+        self._finish_stop(plugin_id)
+
+    def _finish_stop(self, plugin_id: str) -> None:
+        """Take away what a stopped plugin still has; idempotent."""
+        installed = self.ledger.installed(plugin_id)
+        if installed is None or not self._is_half_stopped(installed):
+            return
+        try:
+            stems = {generation.stem for generation in self.ledger.generations(plugin_id)}
+            for stem in sorted(stems.union(self.tree.current_stems(plugin_id))):
+                self.tree.unproject(stem)
+        finally:
+            # Copies that can't be removed keep nothing else from being stopped.
+            self.tree.unflip(plugin_id)
+        if installed.stop is Stop.DISABLED:
+            self.ledger.stopped(plugin_id)
+            return
+        self.tree.remove(plugin_id)
+        self.ledger.forget(plugin_id)
+
+    def _is_half_stopped(self, installed: Installed) -> bool:
+        if installed.stop is Stop.REMOVING:
+            return True
+        serves = self.tree.current(installed.plugin_id) is not None
+        return installed.stop is Stop.DISABLED and (serves or installed.projection_due)
