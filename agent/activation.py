@@ -8,6 +8,7 @@ in the ledger at every instant* and *a rejected release never goes live again un
 
 from agent.model import Generation, Samples, Trial
 from agent.probation import Judgement, Verdict, judge
+from agent.remembering import remember
 from agent.requirement import is_newer
 from agent.retirement import Retirement
 
@@ -47,6 +48,7 @@ class Activation(Retirement):
         self._project(generation)
         if not length_s:
             self.commit(trial)
+        remember(self.ledger, self.tree, generation.plugin_id)
         return trial
 
     def commit(self, trial: Trial) -> None:
@@ -59,6 +61,7 @@ class Activation(Retirement):
         self._tell("committed", generation, f"floor {floor}")
         self.ledger.commit(generation, floor=floor, at=self.clock())
         self._record(generation, "committed", f"floor {floor}")
+        remember(self.ledger, self.tree, trial.plugin_id)
 
     def turn_back(
         self, leaving: Generation, target: Generation | None, *, kind: str, reason: str
@@ -77,6 +80,9 @@ class Activation(Retirement):
         self.ledger.turn_back(
             leaving, target=target.release if target else None, reason=reason, at=self.clock()
         )
+        # In both places before the flip back: a ledger that is lost right then brings no
+        # rejected release back.
+        remember(self.ledger, self.tree, leaving.plugin_id)
         self._serve(leaving.plugin_id, target, leaving.stem)
         self._record(leaving, kind, reason)
 
@@ -179,6 +185,7 @@ class Activation(Retirement):
             self.ledger.abandon_trial(plugin_id)
         elif trial is not None and _is_uncommitted_first(trial):
             self.commit(trial)
+        remember(self.ledger, self.tree, plugin_id)
 
     def _tell_void(self, trial: Trial | None) -> None:
         void = trial and self.ledger.generation(trial.plugin_id, trial.release)

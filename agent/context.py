@@ -21,10 +21,11 @@ from agent.admission import admit, granted_to, problem_of
 from agent.audit import AuditLog
 from agent.auditor import Auditor, Judged
 from agent.config import Config, configured_paths, load_config, trust_store_path
-from agent.errors import NetworkError, UsageError
+from agent.errors import AgentError, NetworkError, UsageError
 from agent.files import Files
 from agent.generations import Tree
 from agent.ledger import Ledger
+from agent.ownership import claim, stranger
 from agent.places import Places, find_places
 from agent.requirement import satisfies
 from agent.schema import HostSection, local_path
@@ -79,6 +80,7 @@ class Context:
     system_folder: Path = field(init=False)
     tree: Tree = field(init=False)
     _ledger: Ledger | None = field(init=False, default=None)
+    _is_checked: bool = field(init=False, default=False)
     _audit: Auditor | None = field(init=False, default=None)
     _judged: dict[str, Judged] = field(init=False, default_factory=dict)
     _trusted: "tuple[object, trust.TrustStore] | None" = field(init=False, default=None)
@@ -93,7 +95,7 @@ class Context:
         )
         self.config = load_config(self.places, self.environ, spare_plugins=self.spare_plugins)
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
-        self.tree = Tree(self.plugins_folder, self.files)
+        self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
 
     def close(self) -> None:
         """Close the ledger, if it was opened."""
@@ -106,8 +108,37 @@ class Context:
         """The ledger, created where it is missing."""
         if self._ledger is None:
             self.files.make_folder(self.places.state, mode=0o700)
-            self._ledger = Ledger(self.places.state / "state.db")
+            self._ledger = Ledger(self.ledger_path)
         return self._ledger
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger lies, whether it is there or not."""
+        return self.places.state / "state.db"
+
+    def stranger(self) -> AgentError | None:
+        """Why this state may not change the plugin tree; None where it may.
+
+        The ledger that knew the tree is lost, or it belongs to another state.
+        """
+        return stranger(self.tree, self.ledger, self.ledger_path)
+
+    def refuse_strangers(self) -> None:
+        """Refuse to change a tree that this state's ledger does not know, before any work.
+
+        Raises:
+            LedgerError, PolicyError: See ``ownership.stranger``.
+        """
+        problem = self.stranger()
+        if problem is not None:
+            raise problem
+
+    def _claim_tree(self) -> None:
+        """What every writer asks under the tree's lock: is the ledger whole, is the tree its."""
+        if not self._is_checked:
+            self.ledger.check()
+            self._is_checked = True
+        claim(self.tree, self.ledger, self.ledger_path)
 
     @property
     def audit(self) -> Auditor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.errors import AgentError
+from agent.errors import AgentError, DamagedError
 
 _PATIENCE_S = 30
 _LOOK_AGAIN_S = 0.005
@@ -75,12 +75,31 @@ CREATE TABLE audit_refusals (
     PRIMARY KEY (plugin_id, version)
 ) STRICT;
 """
-_SCHEMA_3 = """
+_COUNTED = """
+BEGIN
+    INSERT INTO memories VALUES ({row}.plugin_id, 1)
+    ON CONFLICT (plugin_id) DO UPDATE SET number = number + 1; END"""
+_SCHEMA_3 = f"""
 CREATE TABLE holds (
     plugin_id TEXT PRIMARY KEY, until REAL, at REAL NOT NULL
 ) STRICT;
 ALTER TABLE plugins ADD COLUMN stop TEXT;
-"""
+CREATE TABLE ledger (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL) STRICT;
+INSERT INTO ledger VALUES (1, lower(hex(randomblob(16))));
+CREATE TABLE memories (plugin_id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+INSERT INTO memories SELECT plugin_id, 1 FROM plugins UNION SELECT plugin_id, 1 FROM rejected;
+CREATE TRIGGER memory_of_new AFTER INSERT ON plugins {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_plugin AFTER UPDATE OF floor, repository, channel ON plugins
+WHEN old.floor IS NOT new.floor OR old.repository IS NOT new.repository
+OR old.channel IS NOT new.channel {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_commit AFTER UPDATE OF committed_at, digest ON generations
+WHEN new.committed_at IS NOT NULL {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_pruned AFTER DELETE ON generations
+WHEN old.committed_at IS NOT NULL {_COUNTED.format(row="old")};
+CREATE TRIGGER memory_of_rejection AFTER INSERT ON rejected {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_pardon AFTER DELETE ON rejected {_COUNTED.format(row="old")};
+"""  # noqa: S608 - put together from literals above
+"""The triggers count every change of what a tree remembers of a plugin (``agent.memory``)."""
 _MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """The n-th leads from version n - 1 of the schema to version n; never edited, only added to."""
 
@@ -96,11 +115,17 @@ class Database:
 
     Raises:
         AgentError: The file was written by a newer version of the agent.
+        DamagedError: It is damaged; so may every method say from then on.
     """
 
     def __init__(self, path: Path) -> None:
         self._turn = threading.RLock()
+        self._path = path
         self._db = _connect(path)
+        with _telling(path):
+            self._prepare(path)
+
+    def _prepare(self, path: Path) -> None:
         try:
             try:
                 _use_wal(self._db)
@@ -112,6 +137,7 @@ class Database:
                 self._db = _connect_to_read(path)
             self._run("PRAGMA synchronous=FULL")
             self._migrate(path)
+            self._file = _file_at(path)
         except BaseException:
             self._db.close()
             raise
@@ -120,6 +146,21 @@ class Database:
         """Close the file; it can't be used afterwards."""
         with self._turn:
             self._db.close()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its file still lies where it was opened: nobody removed or replaced it."""
+        return self._file == _file_at(self._path)
+
+    def check(self) -> None:
+        """Read all of the file, and see whether it is whole.
+
+        Raises:
+            DamagedError: It is not.
+        """
+        (first, *_) = self._run("PRAGMA quick_check(1)")
+        if first[0] != "ok":
+            raise _damaged(self._path, first[0])
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -147,10 +188,11 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when the block ends."""
         with self._turn:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._run("BEGIN IMMEDIATE")
             try:
                 yield
-                self._db.execute("COMMIT")
+                with _telling(self._path):
+                    self._db.execute("COMMIT")
             except BaseException:
                 # A full disk has rolled back already; a second time would hide the cause.
                 if self._db.in_transaction:
@@ -158,11 +200,11 @@ class Database:
                 raise
 
     def _run(self, statement: str, values: Iterable[Any] = ()) -> list[Any]:
-        with self._turn:
+        with self._turn, _telling(self._path):
             return self._db.execute(statement, tuple(values)).fetchall()
 
     def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        with self._turn:
+        with self._turn, _telling(self._path):
             self._db.executemany(statement, rows)
 
     def _migrate(self, path: Path) -> None:
@@ -185,6 +227,32 @@ class Database:
                 for statement in migration.split(";\n"):
                     self._run(statement)
             self._run(f"PRAGMA user_version={newest}")
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Tell a damaged file from all else that SQLite may complain about."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        is_cut = code == sqlite3.SQLITE_IOERR_SHORT_READ
+        if is_cut or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise _damaged(path, error) from error
+        raise
+
+
+def _damaged(path: Path, why: object) -> DamagedError:
+    return DamagedError(f"cannot use {path}: it is damaged ({why})")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path, by its device and inode; None where none does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _back_up(path: Path, copy: Path) -> None:

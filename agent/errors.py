@@ -88,7 +88,7 @@ class PolicyError(AgentError):
     Args:
         message: See ``AgentError``.
         reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
-            stem-taken, moved-tag, constraint, trial, disabled, system.
+            stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree.
         hint: See ``AgentError``.
     """
 
@@ -121,6 +121,16 @@ class BusyError(AgentError):
 
     code = "busy"
     exit_code = 11
+
+
+class LedgerError(AgentError):
+    """The ledger is damaged, or lost: the one that is there does not know the tree."""
+
+    code = "ledger"
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """The ledger's file is none any more: its bytes were cut, overwritten or lost."""
 
 
 class GuestError(AgentError):
@@ -164,6 +174,8 @@ def translated(error: Exception) -> AgentError | None:
         return BusyError(str(error), hint="try again when the other agent command has ended")
     if isinstance(error, OSError):
         return _from_system(error)
+    if isinstance(error, DamagedError):
+        return LedgerError(str(error), hint="agent doctor --fix")
     if isinstance(error, sqlite3.Error):
         return AgentError(f"cannot use the ledger: {error}")
     return None

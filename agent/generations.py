@@ -4,6 +4,8 @@ The only writer of the tree (architecture.md, "On disk")::
 
     plugins/.store/ID/current -> 0.2.0-3fa9c1d2e4b5     the one thing that moves
     plugins/.store/ID/0.2.0-3fa9c1d2e4b5/STEM.{wasm,sig,toml}, README.md    sealed, read only
+    plugins/.store/ID/.memory                           what outlives a lost ledger
+    plugins/.store/.owner                               which ledger knows this tree
     plugins/STEM.{wasm,sig,toml}                        copies, for other hosts
 
 Our hosts read the store only. The flat files are copies and not links, because a ``cp`` onto a
@@ -13,9 +15,10 @@ link would rewrite the sealed file behind it.
 import contextlib
 import errno
 import filecmp
+import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from agent.errors import BusyError, UsageError
@@ -24,6 +27,9 @@ from agent.model import Generation, PluginSet
 
 _STORE = ".store"
 _CURRENT = "current"
+_MEMORY = ".memory"
+_OWNER = ".owner"
+_MAX_NOTE_BYTES = 1 << 20
 _SEALED_FILE = 0o444
 _SEALED_FOLDER = 0o555
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
@@ -39,11 +45,13 @@ class Tree:
     Args:
         root: The folder; created on the first write.
         files: Performs every change.
+        guard: Asked under the lock before anything changes; raises where it must not.
     """
 
-    def __init__(self, root: Path, files: Files) -> None:
+    def __init__(self, root: Path, files: Files, guard: Callable[[], None] | None = None) -> None:
         self.root = root
         self._files = files
+        self._guard = guard
 
     # -- reading
 
@@ -76,11 +84,36 @@ class Tree:
 
     def plugin_ids(self) -> tuple[str, ...]:
         """The plugins that have a generation serving, sorted."""
+        return tuple(name for name in self.homes() if self.current(name) is not None)
+
+    def homes(self) -> tuple[str, ...]:
+        """The plugins that have a folder, whether anything serves or not; sorted."""
         store = self.root / _STORE
         if not store.is_dir():
             return ()
-        names = sorted(entry.name for entry in store.iterdir() if _ID.fullmatch(entry.name))
-        return tuple(name for name in names if self.current(name) is not None)
+        return tuple(sorted(e.name for e in store.iterdir() if _ID.fullmatch(e.name)))
+
+    def entries(self, plugin_id: str) -> tuple[str, ...]:
+        """All names in a plugin's folder, sorted: generations, and whatever else lies there."""
+        home = self._home(plugin_id)
+        return tuple(sorted(entry.name for entry in home.iterdir())) if home.is_dir() else ()
+
+    def generations(self, plugin_id: str) -> tuple[str, ...]:
+        """The names of a plugin's sealed folders, sorted."""
+        home = self._home(plugin_id)
+        return tuple(
+            name
+            for name in self.entries(plugin_id)
+            if _FOLDER.fullmatch(name) and (home / name).is_dir() and not (home / name).is_symlink()
+        )
+
+    def read_memory(self, plugin_id: str) -> bytes | None:
+        """What is remembered of a plugin beside the ledger; None where nothing is."""
+        return _read_note(self._home(plugin_id) / _MEMORY)
+
+    def read_owner(self) -> bytes | None:
+        """Which ledger knows this tree; None where nobody has said."""
+        return _read_note(self.root / _STORE / _OWNER)
 
     def flat_files(self, stem: str) -> tuple[Path, ...]:
         """Where the flat copies lie, whether they are there or not."""
@@ -91,11 +124,16 @@ class Tree:
     # -- writing
 
     @contextlib.contextmanager
-    def lock(self, *, timeout_s: float) -> Iterator[None]:
+    def lock(self, *, timeout_s: float, guarded: bool = True) -> Iterator[None]:
         """Hold the tree's state lock: from stage to the end of activate.
+
+        Args:
+            timeout_s: How long to wait for another holder.
+            guarded: Ask the guard; not for who mends what it would refuse.
 
         Raises:
             BusyError: Another process held it all that time.
+            AgentError: The guard said no.
         """
         store = self.root / _STORE
         self._files.make_folder(store)
@@ -109,7 +147,18 @@ class Tree:
                     f"{timeout_s:g} s",
                     hint="try again when it has ended",
                 ) from error
+            if guarded and self._guard is not None:
+                self._guard()
             yield
+
+    def write_memory(self, plugin_id: str, data: bytes) -> None:
+        """Remember something of a plugin beside the ledger."""
+        self._files.make_folder(self._home(plugin_id))
+        self._files.write_atomic(self._home(plugin_id) / _MEMORY, data)
+
+    def write_owner(self, data: bytes) -> None:
+        """Say which ledger knows this tree."""
+        self._files.write_atomic(self.root / _STORE / _OWNER, data)
 
     def seal(self, generation: Generation, plugin: PluginSet) -> Path:
         """Stage the files of a release and seal them under their final name.
@@ -189,7 +238,7 @@ class Tree:
         home = self._home(plugin_id)
         if not home.is_dir():
             return ()
-        kept = keep | {self.current(plugin_id), _CURRENT}
+        kept = keep | {self.current(plugin_id), _CURRENT, _MEMORY}
         gone = sorted(entry.name for entry in home.iterdir() if entry.name not in kept)
         for name in gone:
             path = home / name
@@ -209,6 +258,21 @@ class Tree:
 
     def _home(self, plugin_id: str) -> Path:
         return self.root / _STORE / _checked(_ID, plugin_id)
+
+
+def _read_note(path: Path) -> bytes | None:
+    """Read a small file; None where there is none, or no regular one, or a longer one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = file.read(_MAX_NOTE_BYTES + 1)
+    return data if len(data) <= _MAX_NOTE_BYTES else None
 
 
 def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, bytes]) -> bool:

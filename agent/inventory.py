@@ -88,7 +88,7 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
     """
     own = {
         one.plugin_id: Serving(one.plugin_id, one.version, one.capabilities, is_system=False)
-        for one in _own(context, None)
+        for one in _own(context, None, warn)
     }
     hidden = {*own, *disabled_ids(context)}
     system = [
@@ -115,7 +115,7 @@ def entries(
     system = _system_sets(context, warn)
     found = []
     disabled = disabled_ids(context)
-    for one in _own(context, ids):
+    for one in _own(context, ids, warn):
         hidden = system.pop(one.plugin_id, None)
         shadowed = context.system_folder if hidden else None
         found.append(_entry(context, one, shadowed, is_disabled=one.plugin_id in disabled))
@@ -186,14 +186,20 @@ def moment(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds")
 
 
-def _own(context: Context, ids: Collection[str] | None) -> list[Generation]:
+def _own(context: Context, ids: Collection[str] | None, warn: Warn) -> list[Generation]:
     """What serves, or would if it were enabled."""
     found, disabled = [], disabled_ids(context)
     for name in own_ids(context):
-        if ids is None or name in ids:
-            activation = context.activation
-            found.append(activation.good(name) if name in disabled else activation.live(name))
-    return [generation for generation in found if generation is not None]
+        if ids is not None and name not in ids:
+            continue
+        activation = context.activation
+        one = activation.good(name) if name in disabled else activation.live(name)
+        if one is not None:
+            found.append(one)
+        elif name not in disabled:
+            warn(f"{name} serves {context.tree.current(name)}, which the ledger does not know")
+            warn("  try: agent doctor")
+    return found
 
 
 def _entry(

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from agent.database import Database
 from agent.model import AuditHead, Decision, Event, Hold, Refusal, Samples
+from agent.recollection import Recollection
 
 
-class Observations(Database):
+class Observations(Recollection):
     """First looks, refusals, samples, holds, grants, history; see ``Database`` for errors."""
 
     def refuse(self, repository: str, refusal: Refusal, *, terms: str) -> None:
@@ -69,11 +69,15 @@ class Observations(Database):
 
     def remember_serial(self, store: str, serial: int) -> int:
         """The highest serial ever seen of a trust store, this one included."""
+        known = self.highest_serial(store)
+        if known is None or serial > known:
+            self._run("INSERT OR REPLACE INTO trust_serials VALUES (?, ?)", (store, serial))
+        return max(serial, known or 0)
+
+    def highest_serial(self, store: str) -> int | None:
+        """The highest serial ever seen of a trust store; None where none was."""
         rows = self._run("SELECT serial FROM trust_serials WHERE store = ?", (store,))
-        highest = max([serial, *(row[0] for row in rows)])
-        if not rows or highest != rows[0][0]:
-            self._run("INSERT OR REPLACE INTO trust_serials VALUES (?, ?)", (store, highest))
-        return int(highest)
+        return int(rows[0][0]) if rows else None
 
     # -- samples
 

@@ -2,6 +2,7 @@
 
 from agent.context import Context
 from agent.model import Generation
+from agent.remembering import remember
 
 
 def prunable(context: Context, plugin_id: str) -> tuple[Generation, ...]:
@@ -34,4 +35,5 @@ def prune(context: Context, plugin_id: str) -> tuple[Generation, ...]:
     context.tree.prune(plugin_id, frozenset(kept))
     for generation in gone:
         context.ledger.forget_generation(plugin_id, generation.release)
+    remember(context.ledger, context.tree, plugin_id)
     return gone

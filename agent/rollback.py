@@ -35,6 +35,7 @@ def roll_back(
         PolicyError: It is disabled.
         BusyError: Another process holds the tree.
     """
+    context.refuse_strangers()
     before = context.activation.live(plugin_id)
     if not dry_run:
         settle(context, telemetry, plugin_id)

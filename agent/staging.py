@@ -8,6 +8,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, UnhealthyError, translated
 from agent.model import Generation, PluginSet, Refusal, Trial
 from agent.plan import Offer
+from agent.remembering import remember
 from agent.steps import Steps
 
 if TYPE_CHECKING:
@@ -137,3 +138,4 @@ class Stage:
             if generation.release not in context.activation.in_use(generation.plugin_id):
                 context.tree.unseal(generation)
                 context.ledger.forget_generation(generation.plugin_id, generation.release)
+            remember(context.ledger, context.tree, generation.plugin_id)

@@ -108,6 +108,7 @@ class Pipeline:
     # -- update: what was remembered becomes a wish
 
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
+        self._context.refuse_strangers()
         ledger = self._context.ledger
         installed = ledger.installed(plugin_id)
         if installed is not None and installed.stop is not None:
@@ -155,6 +156,7 @@ class Pipeline:
     def _take(self, wish: Wish) -> Outcome:
         plugin_id = wish.reference.plugin_id
         context = self._context
+        context.refuse_strangers()
         if not wish.dry_run and not wish.unattended:
             self._settle(plugin_id)
         self._steps.now = "plan"

@@ -10,7 +10,15 @@ import sqlite3
 from collections.abc import Iterator
 
 from agent.context import Context
-from agent.errors import AgentError, BusyError, FormatError, NotFoundError, TrustError
+from agent.errors import (
+    AgentError,
+    BusyError,
+    FormatError,
+    LedgerError,
+    NotFoundError,
+    PolicyError,
+    TrustError,
+)
 from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
 from agent.outcomes import is_disabled
@@ -39,6 +47,7 @@ class Watch:
         self._stops: dict[str, Stop | None] = {}
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
+        self._told_stranger = False
 
     def record(self, served: Served, release: str, *, failed: bool) -> None:
         """Count a call; a failure during a trial is written and judged at once."""
@@ -143,7 +152,17 @@ class Watch:
         return isinstance(error, TrustError | FormatError) and not is_whole(self._context, live)
 
     def _write(self, rows: list[tuple[str, str, int, Samples]]) -> None:
-        self._context.ledger.add_samples(rows)
+        problem = self._context.stranger()
+        if problem is None:
+            self._context.ledger.add_samples(rows)
+        else:
+            self._tell_stranger(problem)
+
+    def _tell_stranger(self, problem: AgentError) -> None:
+        """Say once that this host serves from a tree that its ledger does not know."""
+        if not self._told_stranger:
+            self._told_stranger = True
+            _LOG.warning("serving only, nothing is recorded or judged: %s", problem)
 
     def _is_on_trial(self, plugin_id: str, release: str | None = None) -> bool:
         """Whether a release (or any) of a plugin is on trial."""
@@ -165,5 +184,7 @@ class Watch:
             yield
         except BusyError:
             return  # whoever holds the lock judges first
+        except (LedgerError, PolicyError) as error:
+            self._tell_stranger(error)
         except (sqlite3.Error, OSError) as error:
             _LOG.warning("cannot judge the trial of %s: %s", plugin_id, error)

@@ -80,6 +80,7 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
     accepts: Iterable[Binding] = ("v1",),
     not_before: datetime | None = None,
     not_after: datetime | None = None,
+    newer_than: int = 0,
 ) -> TrustedKey:
     """Add a key to the store, or create the store with it; the serial grows by one.
 
@@ -98,6 +99,8 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
         accepts: The kinds of signature believed from it.
         not_before: No new release is accepted earlier; timezone-aware.
         not_after: No new release is accepted from then on; timezone-aware.
+        newer_than: The highest serial that was ever seen of this store; the new one is higher,
+            also where the file has gone since.
 
     Returns:
         The entry as it now stands in the file.
@@ -132,7 +135,8 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
                     f"{what}: got a key that {known.owner!a} holds there already "
                     f"({known.status}), expected a new one; see `agent trust show {key.key_id}`"
                 )
-        after = dataclasses.replace(before, serial=before.serial + 1, keys=(*before.keys, entry))
+        serial = max(before.serial, newer_than) + 1
+        after = dataclasses.replace(before, serial=serial, keys=(*before.keys, entry))
         data = edit.append_key(old.data, table, serial=after.serial)
         _write(old, data, after, files=files, what=what)
     return entry

@@ -119,6 +119,7 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
 def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
     context = app.context
+    context.refuse_strangers()
     known = context.ledger.plugin_ids()
     for plugin_id in plugins:
         if plugin_id not in known:

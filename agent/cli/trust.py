@@ -68,6 +68,10 @@ def add_command(
     public = trust.parse_public(_key_text(key))
     trust.refuse_weak(public)
     path = app.context.trust_store_path()
+    before = app.context.trust_store()  # one that is broken, or older than it was, is told now
+    highest = app.context.ledger.highest_serial(str(path)) or 0
+    if not before.serial and highest:
+        app.out.message(f"{path} is gone: it had serial {highest}; its keys and denials with it")
     if not dry_run:
         what = f"{owner} for {', '.join(scopes)} in {path}"
         with app.context.audit.deciding("trusted", what, key_id=public.key_id):
@@ -81,6 +85,7 @@ def add_command(
                 accepts=("v1", "bare") if accept_bare else ("v1",),
                 not_before=_utc(not_before),
                 not_after=_utc(not_after),
+                newer_than=highest,
                 files=app.context.files,
                 uid=os.geteuid(),
             )

@@ -1,0 +1,58 @@
+"""doctor: what is not as it should be, what it means, and what to do."""
+
+import click
+
+from agent.cli.app import App, dry_run_flag, format_flag, verb
+from agent.doctor.finding import Finding
+from agent.errors import AgentError, UsageError
+
+
+@verb(
+    name="doctor",
+    examples="agent doctor\nagent doctor --fix --dry-run\nagent doctor --fix",
+)
+@click.option("--fix", is_flag=True, help="Mend what can be mended.")
+@click.option(
+    "--take-over", is_flag=True, help="With --fix: take the tree from another state that uses it."
+)
+@dry_run_flag
+@format_flag
+def doctor_command(app: App, *, fix: bool, take_over: bool, dry_run: bool) -> None:
+    """Find every inconsistency, say what it means and what to do.
+
+    Ends with 0 where all is well, or was mended, else with 1. Changes nothing without --fix.
+    """
+    if (take_over or dry_run) and not fix:
+        raise UsageError(
+            f"cannot use {'--take-over' if take_over else '--dry-run'} alone: it goes with --fix",
+            hint="agent doctor --help",
+        )
+    findings = _findings(app, fix=fix and not dry_run, take_over=take_over)
+    if not all(finding.ok for finding in findings):
+        app.exit_code = 1
+    if app.out.as_json:
+        app.out.document(findings=[finding.row() for finding in findings])
+        return
+    for finding in findings:
+        _print(app, finding, would=fix and dry_run)
+
+
+def _findings(app: App, *, fix: bool, take_over: bool) -> list[Finding]:
+    from agent.doctor.examination import examine
+
+    try:
+        context = app.context
+    except AgentError as error:
+        return [Finding("config", ok=False, detail=error.message, fix=error.hint)]
+    return list(examine(context, fix=fix, take_over=take_over))
+
+
+def _print(app: App, finding: Finding, *, would: bool) -> None:
+    word = "mended" if finding.mended else "ok" if finding.ok else "WRONG"
+    app.out.line(f"{word:<6}  {finding.check:<12}  {finding.detail}")
+    indent = " " * 22
+    for line in finding.told:
+        app.out.line(f"{indent}{line}")
+    if not finding.ok and finding.fix:
+        label = "would" if would and finding.mend else "try"
+        app.out.line(f"{indent}{label}: {finding.fix}")

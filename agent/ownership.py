@@ -1,0 +1,131 @@
+"""Which ledger knows a plugin tree: two states never write to one tree, nor does a fresh one.
+
+A ledger has an id. The tree says in ``.store/.owner`` whose it is, and every writer looks there
+under the tree's lock before it changes anything.
+"""
+
+import contextlib
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import AgentError, LedgerError, PolicyError
+from agent.generations import Tree
+from agent.ledger import Ledger
+
+_SCHEMA = 1
+SHARED = "shared-tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who may write to a tree.
+
+    Attributes:
+        ledger: The ledger's id.
+        state: Where its file lay when it was last used.
+    """
+
+    ledger: str
+    state: Path
+
+
+def owner_of(tree: Tree) -> Owner | None:
+    """What the tree says; None where it says nothing that could be read."""
+    data = tree.read_owner()
+    try:
+        fields = json.loads(data or b"")
+        ledger, state = fields["ledger"], fields["state"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    is_owner = isinstance(ledger, str) and isinstance(state, str) and "\0" not in state
+    return Owner(ledger, Path(state)) if is_owner and state.startswith("/") else None
+
+
+def write_owner(tree: Tree, owner: Owner) -> None:
+    """Say whose the tree is; under its lock."""
+    fields = {"schema": _SCHEMA, "ledger": owner.ledger, "state": str(owner.state)}
+    tree.write_owner(json.dumps(fields).encode() + b"\n")
+
+
+def claim(tree: Tree, ledger: Ledger, path: Path) -> None:
+    """Let a writer go on, if the tree is its ledger's or nobody's; under the tree's lock.
+
+    Args:
+        tree: The tree.
+        ledger: The writer's ledger.
+        path: Where that lies.
+
+    Raises:
+        LedgerError, PolicyError: See ``stranger``.
+    """
+    problem = stranger(tree, ledger, path)
+    if problem is not None:
+        raise problem
+    mine = Owner(ledger.ledger_id, path.resolve())
+    if owner_of(tree) != mine:
+        write_owner(tree, mine)
+
+
+def stranger(tree: Tree, ledger: Ledger, path: Path) -> AgentError | None:
+    """Why a ledger may not be used with this tree; None where it may.
+
+    Returns:
+        ``LedgerError`` where the one that knew it is lost, ``PolicyError`` where another state
+        uses the tree.
+    """
+    if not ledger.is_in_place:
+        return LedgerError(
+            f"cannot go on with {path}: the file was removed or replaced while it was in use",
+            hint="start this program again; agent doctor says more",
+        )
+    owner = owner_of(tree)
+    if owner is None:
+        # A tree from before there were owners, or one that nobody has used yet.
+        unknown = tree.plugin_ids() and not ledger.plugin_ids()
+        return _lost(tree, path) if unknown else None
+    is_same_file = owner.state == path.resolve()
+    if owner.ledger == ledger.ledger_id:
+        # The state was moved, unless it was copied and the other is still there.
+        copied = not is_same_file and _is_ledger(owner.state, owner.ledger)
+        return _shared(tree, owner) if copied else None
+    if not is_same_file and _is_ledger(owner.state, owner.ledger):
+        return _shared(tree, owner)
+    return _lost(tree, owner.state)
+
+
+def _lost(tree: Tree, path: Path) -> LedgerError:
+    return LedgerError(
+        f"cannot change {tree.root}: the ledger that knew it, {path}, is lost or was replaced",
+        hint=f"put {path} back; or agent doctor --fix makes a new one from the sealed releases "
+        "(grants, denials and holds are lost)",
+    )
+
+
+def _shared(tree: Tree, owner: Owner) -> PolicyError:
+    return PolicyError(
+        f"cannot change {tree.root}: it belongs to the state in {owner.state.parent}",
+        reason=SHARED,
+        hint="use that state, or set another paths.user_dir; agent doctor --fix --take-over takes "
+        "the tree away from it",
+    )
+
+
+def _is_ledger(path: Path, ledger_id: str) -> bool:
+    """Whether a file is the ledger of that id; one that we may not look at counts as it."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb"):
+            pass
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"{path.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as db:
+            rows = db.execute("SELECT id FROM ledger").fetchall()
+        return rows == [(ledger_id,)]
+    return False

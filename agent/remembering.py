@@ -1,0 +1,40 @@
+"""Keeping the ledger and its second place in the tree alike (``agent.memory``)."""
+
+import logging
+
+from agent.generations import Tree
+from agent.ledger import Ledger
+from agent.memory import Memory, decode
+
+_LOG = logging.getLogger("stack_composer.tree")
+
+
+def recall(tree: Tree, plugin_id: str) -> Memory | None:
+    """What the tree remembers of a plugin; None where nothing can be read."""
+    data = tree.read_memory(plugin_id)
+    return None if data is None else decode(data)
+
+
+def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
+    """Write down beside the ledger what must outlive it; under the tree's lock, idempotent.
+
+    Where the tree knows more, because an older copy of the ledger was put back, the ledger
+    learns from it first. What serves does not depend on it, so a fault only waits.
+    """
+    known = ledger.memory(plugin_id)
+    if known is None:
+        return
+    try:
+        written = recall(tree, plugin_id)
+        if written == known:
+            return
+        if written is not None and known.is_older_than(written):
+            ledger.take_in(plugin_id, written)
+            known = ledger.memory(plugin_id) or known
+        tree.write_memory(plugin_id, known.encode())
+    except OSError as error:
+        _LOG.warning(
+            "cannot write the floor of %s beside the ledger: %s; the next run tries again",
+            plugin_id,
+            error,
+        )
