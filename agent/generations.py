@@ -111,6 +111,13 @@ class Tree:
         """What is remembered of a plugin beside the ledger; None where nothing is."""
         return _read_note(self._home(plugin_id) / _MEMORY)
 
+    def inode(self) -> int:
+        """Which folder this is, whatever path leads there; 0 where there is none yet."""
+        try:
+            return (self.root / _STORE).stat().st_ino
+        except FileNotFoundError:
+            return 0
+
     def read_owner(self) -> bytes | None:
         """Which ledger knows this tree; None where nobody has said."""
         return _read_note(self.root / _STORE / _OWNER)

@@ -7,7 +7,7 @@ under the tree's lock before it changes anything.
 import contextlib
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.errors import AgentError, LedgerError, PolicyError
@@ -25,10 +25,18 @@ class Owner:
     Attributes:
         ledger: The ledger's id.
         state: Where its file lay when it was last used.
+        inode: That of the tree's hidden folder: a tree that was copied with its state has
+            another one, and both may be used.
     """
 
     ledger: str
     state: Path
+    inode: int
+
+    @classmethod
+    def now(cls, tree: Tree, ledger: Ledger, path: Path) -> "Owner":
+        """What a tree should say of a ledger that it belongs to."""
+        return cls(ledger.ledger_id, path.resolve(), tree.inode())
 
 
 def owner_of(tree: Tree) -> Owner | None:
@@ -36,16 +44,21 @@ def owner_of(tree: Tree) -> Owner | None:
     data = tree.read_owner()
     try:
         fields = json.loads(data or b"")
-        ledger, state = fields["ledger"], fields["state"]
+        ledger, state, inode = fields["ledger"], fields["state"], fields["inode"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    is_owner = isinstance(ledger, str) and isinstance(state, str) and "\0" not in state
-    return Owner(ledger, Path(state)) if is_owner and state.startswith("/") else None
+    is_owner = isinstance(ledger, str) and isinstance(state, str) and isinstance(inode, int)
+    if not is_owner or not state.startswith("/") or "\0" in state:
+        return None
+    return Owner(ledger, Path(state), inode)
 
 
-def write_owner(tree: Tree, owner: Owner) -> None:
-    """Say whose the tree is; under its lock."""
-    fields = {"schema": _SCHEMA, "ledger": owner.ledger, "state": str(owner.state)}
+def own(tree: Tree, ledger: Ledger, path: Path) -> None:
+    """Say that a tree is a ledger's; under the tree's lock."""
+    mine = Owner.now(tree, ledger, path)
+    if owner_of(tree) == mine:
+        return
+    fields = {"schema": _SCHEMA, **asdict(mine), "state": str(mine.state)}
     tree.write_owner(json.dumps(fields).encode() + b"\n")
 
 
@@ -63,9 +76,7 @@ def claim(tree: Tree, ledger: Ledger, path: Path) -> None:
     problem = stranger(tree, ledger, path)
     if problem is not None:
         raise problem
-    mine = Owner(ledger.ledger_id, path.resolve())
-    if owner_of(tree) != mine:
-        write_owner(tree, mine)
+    own(tree, ledger, path)
 
 
 def stranger(tree: Tree, ledger: Ledger, path: Path) -> AgentError | None:
@@ -87,8 +98,9 @@ def stranger(tree: Tree, ledger: Ledger, path: Path) -> AgentError | None:
         return _lost(tree, path) if unknown else None
     is_same_file = owner.state == path.resolve()
     if owner.ledger == ledger.ledger_id:
-        # The state was moved, unless it was copied and the other is still there.
-        copied = not is_same_file and _is_ledger(owner.state, owner.ledger)
+        # The state was moved, or copied with its tree; copied alone, the other still uses it.
+        is_same_tree = owner.inode == tree.inode()
+        copied = is_same_tree and not is_same_file and _is_ledger(owner.state, owner.ledger)
         return _shared(tree, owner) if copied else None
     if not is_same_file and _is_ledger(owner.state, owner.ledger):
         return _shared(tree, owner)

@@ -14,7 +14,7 @@ from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
 from agent.memory import Committed, Memory
 from agent.model import Event, Generation
-from agent.ownership import Owner, write_owner
+from agent.ownership import own
 from agent.remembering import recall
 from agent.requirement import is_newer
 from agent.subjects import subject_of
@@ -66,7 +66,7 @@ def rebuild(context: Context) -> tuple[Rebuilt, ...]:
             hint="put the trust store back, or agent trust add KEY --owner NAME --scope PATTERN",
         )
     told = tuple(rebuild_one(context, name) for name in context.tree.homes())
-    write_owner(context.tree, Owner(context.ledger.ledger_id, context.ledger_path.resolve()))
+    own(context.tree, context.ledger, context.ledger_path)
     return told
 
 

@@ -404,3 +404,14 @@ def test_the_serial_of_a_lost_trust_store_is_passed(offline: Machine, tmp_path: 
     assert f"it had serial {serial}" in ran.err
     assert offline.json("trust", "check").document["serial"] == serial + 1
     assert offline.json("list").row["state"] == "active"
+
+
+def test_a_home_that_was_copied_whole_is_a_home_of_its_own(
+    offline: Machine, tmp_path: Path
+) -> None:
+    """``cp -r`` of state and tree together: both go on, each with its own tree."""
+    shutil.copytree(offline.home, tmp_path / "copy", symlinks=True)
+    copy = Machine(tmp_path / "copy")
+    copy.run("rollback", PLUGIN_ID)
+    assert (copy.version(), offline.version()) == ("0.1.0", "0.2.0")
+    offline.run("rollback", PLUGIN_ID)

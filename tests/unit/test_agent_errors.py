@@ -68,6 +68,7 @@ OWN = {
     "UnhealthyError": 9,
     "RollbackError": 10,
     "BusyError": 11,
+    "LedgerError": 1,
     "GuestError": 1,
     "DeadlineError": 124,
 }
@@ -98,7 +99,15 @@ def test_the_table_names_every_error_of_every_room() -> None:
     """A new error class needs a code."""
     rooms = (registry.errors, trust.errors, sandbox.errors)
     assert set(CODES) == set().union(*map(errors_of, rooms))
-    assert {kind.__name__ for kind in errors_of(agent.errors)} == set(OWN)
+    own = {kind.__name__ for kind in errors_of(agent.errors) if issubclass(kind, AgentError)}
+    assert own == set(OWN)
+
+
+def test_a_damaged_ledger_says_what_mends_it() -> None:
+    """The file is named in the message; the next command in the hint."""
+    cause = translated(agent.errors.DamagedError("cannot use /x/state.db: it is damaged"))
+    assert isinstance(cause, agent.errors.LedgerError)
+    assert (cause.exit_code, cause.hint) == (1, "agent doctor --fix")
 
 
 @pytest.mark.parametrize("kind", CODES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")

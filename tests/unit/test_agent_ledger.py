@@ -66,9 +66,9 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     Ledger(path).close()
     raw = sqlite3.connect(path)
-    raw.execute("PRAGMA user_version=4")
+    raw.execute("PRAGMA user_version=99")
     raw.close()
-    with pytest.raises(AgentError, match="has schema 4, this agent knows 3") as caught:
+    with pytest.raises(AgentError, match="has schema 99, this agent knows ") as caught:
         Ledger(path)
     assert caught.value.hint == "install the newer agent again"
 
