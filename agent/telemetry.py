@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool
 _EXPORT_TIMEOUT_S = 2
-_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 """Retries included: a collector that is down must not hold up a command."""
+_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+"""The plugins' levels as Python's, trace first."""
 
 
 class Span(Protocol):

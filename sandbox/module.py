@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from wasmtime import FuncType, MemoryType, Module, WasmtimeError
 
+from sandbox.binary import has_vectors_at_its_border
 from sandbox.capabilities import (
     ABI,
     ABI_MODULE,
@@ -65,8 +66,29 @@ def compile_module(payload: bytes, *, name: str) -> bytes:
         raise BadModule(f"cannot load {name}: not a valid module: {reason}") from error
 
 
+def refuse_vectors(payload: bytes, *, name: str) -> None:
+    """Refuse a module with vectors at its border: asked for their type, the binding aborts.
+
+    Args:
+        payload: The module, compiled before.
+        name: For messages.
+
+    Raises:
+        BadModule: A function that it imports or exports takes or returns a v128.
+    """
+    try:
+        found = has_vectors_at_its_border(payload)
+    except ValueError as error:
+        raise BadModule(f"cannot load {name}: not a valid module: {error}") from error
+    if found:
+        raise BadModule(
+            f"cannot load {name}: it imports or exports a function that takes or returns v128, "
+            "expected i32, i64, f32 and f64 only"
+        )
+
+
 def shape_of(module: Module, *, name: str) -> Shape:
-    """What a module needs and offers.
+    """What a module needs and offers; ask ``refuse_vectors`` before.
 
     Raises:
         BadModule: It has more imports or exports than any sane module.

@@ -20,7 +20,7 @@ from sandbox.hostfuncs.custom import HostFunction
 from sandbox.hostfuncs.table import FunctionTable
 from sandbox.log import LogRecord
 from sandbox.manifest import PluginManifest
-from sandbox.module import check_format, check_imports, compile_module, shape_of
+from sandbox.module import check_format, check_imports, compile_module, refuse_vectors, shape_of
 from sandbox.offmain import OffMain
 from sandbox.plugin import Plugin, Runtime
 from sandbox.shape import Import, Shape
@@ -166,8 +166,10 @@ class Sandbox:
         if artefact is not None:
             # sealed code that this wasmtime does not take after all is compiled again
             with contextlib.suppress(WasmtimeError):
+                refuse_vectors(payload, name=name)
                 return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
         artefact = compile_module(payload, name=name)
+        refuse_vectors(payload, name=name)
         if self._cache:
             self._cache.store(digest, artefact)
         return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)

@@ -603,3 +603,35 @@ def test_a_call_that_waits_for_a_reused_instance_has_a_deadline() -> None:
     with loaded(spin, admission, instance='"reused"') as plugin, ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(plugin.call) for _ in range(3)]
         assert [type(call.exception(timeout=30)) for call in calls] == [DeadlineExceeded] * 3
+
+
+@pytest.mark.parametrize(
+    "wat",
+    [
+        '(module (func (export "x") (param i32 v128)) (func (export "run")))',
+        '(module (func (export "x") (result v128) unreachable) (func (export "run")))',
+        '(module (import "env" "host_log" (func (param v128))) (func (export "run")))',
+        '(module (import "wasi" "x" (func (result i32 v128))) (func (export "run")))',
+        """(module (import "env" "t" (table 1 9 funcref)) (import "env" "m" (memory 1))
+        (import "env" "g" (global (mut i64))) (import "env" "f" (func (param i32)))
+        (func $no) (func $x (param v128)) (export "m" (memory 0)) (export "x" (func $x)))""",
+    ],
+)
+def test_a_vector_at_the_border_does_not_abort_the_host(wat: str) -> None:
+    """The binding ends the process when it is asked for such a type: it never is."""
+    with sandbox() as box, pytest.raises(BadModule, match="takes or returns v128"):
+        box.load(plugin_files(wat))
+
+
+def test_vectors_within_a_guest_are_fine(tmp_path: Path) -> None:
+    """Only what crosses is refused, from the cache of compiled code as well."""
+    wat = """(module (func $inner (param v128) (result v128) (local.get 0))
+      (global (export "g") v128 (v128.const i64x2 0 0))
+      (func (export "run") (result i32)
+        (i32x4.extract_lane 2 (call $inner (v128.const i32x4 1 2 3 4)))))"""
+    crossing = wat.replace("$inner (param", '$inner (export "inner") (param')
+    for _ in range(2):
+        with sandbox(cache_dir=tmp_path) as box:
+            assert box.load(plugin_files(wat)).call().value == 3
+            with pytest.raises(BadModule, match="v128"):
+                box.load(plugin_files(crossing))

@@ -389,7 +389,6 @@ def test_a_stand_in_asks_for_every_unknown_word() -> None:
     [
         ("lookup", "(func (result i32))"),
         ("lookup", "(func (param i32) (result f64))"),
-        ("lookup", "(func (param v128))"),
         ("lookup", "(func (result i64 i64))"),
         ("lookup", "(memory 1)"),
         ("host_lgo", "(func)"),

@@ -1,0 +1,122 @@
+"""What must be known of a module before the binding is asked: its bytes, read by ourselves. Pure.
+
+The binding ends the process when it is asked for the type of a function with a vector (v128).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_HEADER_BYTES = 8
+_TYPES, _IMPORTS, _FUNCTIONS, _EXPORTS = 1, 2, 3, 7
+_FUNCTION, _TABLE, _MEMORY, _GLOBAL = range(4)
+_FUNCTION_TYPE = 0x60
+_V128 = 0x7B
+
+
+def has_vectors_at_its_border(payload: bytes) -> bool:
+    """Whether a function that a module imports or exports takes or returns a vector.
+
+    Args:
+        payload: A core module that wasmtime has found valid.
+
+    Raises:
+        ValueError: It is not, or uses what the engine's configuration excludes.
+    """
+    types: list[bool] = []
+    functions: list[int] = []
+    crossing: list[int] = []
+    try:
+        for section, reader in _sections(payload):
+            if section == _TYPES:
+                types = reader.many(reader.function_type)
+                if not any(types):
+                    return False
+            elif section == _IMPORTS:
+                functions = [kind for kind in reader.many(reader.imported) if kind is not None]
+                crossing += functions
+            elif section == _FUNCTIONS:
+                functions += reader.many(reader.number)
+            elif section == _EXPORTS:
+                exports = reader.many(reader.exported)
+                crossing += [functions[place] for place in exports if place is not None]
+        return any(types[kind] for kind in crossing)
+    except IndexError as error:
+        raise ValueError("the module ends too early") from error
+
+
+class _Reader:
+    """Reads one section from its beginning."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def rest(self) -> bool:
+        return self._at < len(self._data)
+
+    def byte(self) -> int:
+        value = self._data[self._at]
+        self._at += 1
+        return value
+
+    def number(self) -> int:
+        """An unsigned number, seven bits a byte."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return value
+            shift += 7
+
+    def take(self, length: int) -> bytes:
+        self._at += length
+        return self._data[self._at - length : self._at]
+
+    def many(self, one: Callable[[], T]) -> list[T]:
+        return [one() for _ in range(self.number())]
+
+    def function_type(self) -> bool:
+        """One type: whether there is a vector in it."""
+        form = self.byte()
+        if form != _FUNCTION_TYPE:
+            raise ValueError(f"got the type form {form:#x}, expected {_FUNCTION_TYPE:#x}")
+        params = self.take(self.number())
+        return _V128 in params + self.take(self.number())
+
+    def imported(self) -> int | None:
+        """One import: the type of a function, None for all else."""
+        self.take(self.number())
+        self.take(self.number())
+        kind = self.byte()
+        if kind == _FUNCTION:
+            return self.number()
+        if kind == _GLOBAL:
+            self.take(2)
+        elif kind in {_TABLE, _MEMORY}:
+            if kind == _TABLE:
+                self.byte()
+            has_most = self.byte() & 1
+            self.number()
+            if has_most:
+                self.number()
+        else:
+            raise ValueError(f"got an import of kind {kind}, expected at most {_GLOBAL}")
+        return None
+
+    def exported(self) -> int | None:
+        """One export: the number of a function, None for all else."""
+        self.take(self.number())
+        kind, place = self.byte(), self.number()
+        return place if kind == _FUNCTION else None
+
+
+def _sections(payload: bytes) -> Iterator[tuple[int, _Reader]]:
+    whole = _Reader(payload)
+    whole.take(_HEADER_BYTES)
+    while whole.rest:
+        section = whole.byte()
+        yield section, _Reader(whole.take(whole.number()))
