@@ -30,15 +30,15 @@ class Taking:
     Args:
         context: The installation.
         steps: Where it shows its place.
-        lock_timeout_s: How long it waits for the tree.
+        lock_timeout_s: How long it waits for the tree; None = as long as a command does.
     """
 
     def __init__(
-        self, context: Context, steps: Steps, *, lock_timeout_s: float = LOCK_TIMEOUT_S
+        self, context: Context, steps: Steps, *, lock_timeout_s: float | None = None
     ) -> None:
         self._context = context
         self._steps = steps
-        self._lock_timeout_s = lock_timeout_s
+        self._lock_timeout_s = LOCK_TIMEOUT_S if lock_timeout_s is None else lock_timeout_s
 
     def take(
         self,

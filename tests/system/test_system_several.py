@@ -116,11 +116,11 @@ def test_a_tree_that_stays_locked_is_busy(
     """After the wait: 11, nothing changed, and the next run goes on as if nothing had been."""
     import agent.rollback
     import agent.settling
-    import agent.update
+    import agent.taking
 
     publisher.release("0.2.0")
     before = installed.snapshot()
-    for module in (agent_context, agent.settling, agent.update, agent.rollback, change):
+    for module in (agent_context, agent.settling, agent.taking, agent.rollback, change):
         monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
     with tree_locked(installed):
         for verb in ("update", "pull"):

@@ -246,7 +246,7 @@ def test_every_verb_explains_itself(capsys: Capture, path: Sequence[str], flag: 
 
 CHANGING = [
     *("keygen", "sign", "push", "pull", "update", "rollback", "prune", "grant", "deny"),
-    *("trust add", "trust revoke", "doctor"),
+    *("trust add", "trust revoke", "doctor", "disable", "enable", "remove", "hold", "unhold"),
 ]
 
 

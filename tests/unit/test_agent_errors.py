@@ -46,6 +46,7 @@ CODES: dict[type[Exception], tuple[int, str]] = {
     sandbox.errors.BadModule: (6, "format"),
     sandbox.errors.MissingExport: (3, "not-found"),
     sandbox.errors.ArgumentError: (2, "usage"),
+    sandbox.errors.RegistrationError: (2, "usage"),
     sandbox.errors.UnhealthyError: (9, "unhealthy"),
     sandbox.errors.CallError: (1, "guest"),
     sandbox.errors.FuelExhausted: (1, "guest"),
