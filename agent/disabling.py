@@ -43,10 +43,10 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
         else:
             activation.recover_one(plugin_id)
     back = _brings_back(activation.good(plugin_id))
+    outcome = _row(plugin_id, Kind.COMMITTED, "disable", f"disabled; {back}{unjudged}", before)
     if was_done:
-        return _row(plugin_id, Kind.CURRENT, "disable", f"already disabled; {back}")
-    done = _row(plugin_id, Kind.COMMITTED, "disable", f"disabled; {back}{unjudged}", before)
-    return _noted(context, done)
+        outcome = _row(plugin_id, Kind.CURRENT, "disable", f"already disabled; {back}")
+    return noted(context, outcome, dry_run=dry_run)
 
 
 def disable_all(context: Context, telemetry: Telemetry, *, dry_run: bool) -> list[Outcome]:
@@ -67,8 +67,14 @@ def disable_all(context: Context, telemetry: Telemetry, *, dry_run: bool) -> lis
     return outcomes
 
 
-def enable(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
+def enable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: bool) -> Outcome:
     """Let a disabled plugin serve again: the release that was good, verified and loaded anew.
+
+    Args:
+        context: The installation.
+        telemetry: Where the span of a trial's end goes.
+        plugin_id: The plugin.
+        dry_run: Change nothing.
 
     Returns:
         What was done; ``refused`` (7) where the release is no longer believed, ``failed`` (10)
@@ -81,8 +87,12 @@ def enable(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
     """
     installed = require_own(context, plugin_id, "enable")
     activation = context.activation
+    if not dry_run and activation.is_unfinished(plugin_id):
+        # Enabled or disabled already, and cut short.
+        settle(context, telemetry, plugin_id)
     if installed.stop is not Stop.DISABLED:
-        return _row(plugin_id, Kind.CURRENT, "enable", "not disabled", activation.live(plugin_id))
+        row = _row(plugin_id, Kind.CURRENT, "enable", "not disabled", activation.live(plugin_id))
+        return noted(context, row, dry_run=dry_run)
     good = activation.good(plugin_id)
     if good is not None:
         try:
@@ -92,7 +102,7 @@ def enable(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
             cause = translated(error)
             if cause is None:
                 raise
-            return _noted(context, _not_enabled(plugin_id, good, cause), unless=dry_run)
+            return noted(context, _not_enabled(plugin_id, good, cause), dry_run=dry_run)
     detail = "nothing of it was ever good" if good is None else "serving"
     if not dry_run:
         with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
@@ -114,7 +124,7 @@ def enable(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
         release=good.release if good else None,
         digest=good.digest if good else None,
     )
-    return _noted(context, outcome, unless=dry_run)
+    return noted(context, outcome, dry_run=dry_run)
 
 
 def end_of_trial(context: Context, telemetry: Telemetry, plugin_id: str) -> str:
@@ -133,6 +143,16 @@ def end_of_trial(context: Context, telemetry: Telemetry, plugin_id: str) -> str:
     if context.ledger.trial(plugin_id) is not None:
         return "; its trial ended without a verdict"
     return ""
+
+
+def noted(context: Context, outcome: Outcome, *, dry_run: bool) -> Outcome:
+    """The outcome, as the decision that ``agent why`` tells; a refusal is audited, too."""
+    if not dry_run:
+        cause = outcome.error
+        if cause is not None:
+            context.audit.refused(outcome.plugin_id, outcome.after, cause, kind=outcome.kind)
+        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+    return outcome
 
 
 def _not_enabled(plugin_id: str, good: Generation, cause: AgentError) -> Outcome:
@@ -165,13 +185,3 @@ def _row(
 
 def _brings_back(good: Generation | None) -> str:
     return f"agent enable brings back {good.version}" if good else "nothing of it was ever good"
-
-
-def _noted(context: Context, outcome: Outcome, *, unless: bool = False) -> Outcome:
-    if not unless:
-        if outcome.error is not None:
-            context.audit.refused(
-                outcome.plugin_id, outcome.after, outcome.error, kind=outcome.kind
-            )
-        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
-    return outcome

@@ -3,9 +3,9 @@
 import contextlib
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.disabling import end_of_trial
+from agent.disabling import end_of_trial, noted
 from agent.inventory import is_in_system, require_own
-from agent.model import Decision, Kind, Outcome
+from agent.model import Kind, Outcome
 from agent.telemetry import Telemetry
 
 
@@ -27,7 +27,8 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
         BusyError: Another process holds the tree.
     """
     if _is_removed(context, plugin_id):
-        return Outcome(plugin_id, Kind.CURRENT, "remove", "already removed")
+        row = Outcome(plugin_id, Kind.CURRENT, "remove", "already removed")
+        return noted(context, row, dry_run=dry_run)
     require_own(context, plugin_id, "remove")
     activation = context.activation
     before = activation.live(plugin_id) or activation.good(plugin_id)
@@ -55,8 +56,7 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
     # Compiled code that can't be removed now is removed by the next prune.
     with contextlib.suppress(OSError):
         context.prune_compiled()
-    context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
-    return outcome
+    return noted(context, outcome, dry_run=dry_run)
 
 
 def _is_removed(context: Context, plugin_id: str) -> bool:

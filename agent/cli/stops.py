@@ -42,7 +42,7 @@ def enable_command(app: App, plugin_id: str, *, dry_run: bool) -> None:
 
     Where that is no longer trusted (7) or can't be run any more (10), it stays disabled.
     """
-    report(app, [enable(app.context, plugin_id, dry_run=dry_run)], named=True)
+    report(app, [enable(app.context, app.telemetry, plugin_id, dry_run=dry_run)], named=True)
 
 
 @verb(name="remove", examples="agent remove org.example.hello --dry-run")

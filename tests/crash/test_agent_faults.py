@@ -13,10 +13,12 @@ import pytest
 
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
+from agent.disabling import disable, enable
 from agent.errors import translated
 from agent.files import Files
 from agent.model import Outcome
 from agent.pruning import prune
+from agent.removal import remove
 from agent.rollback import roll_back
 from agent.search import Wish
 from agent.telemetry import Telemetry
@@ -116,11 +118,26 @@ def _prune(context: Context) -> None:
     context.prune_compiled()
 
 
-VERBS: dict[str, tuple[tuple[str, ...], Callable[[Context], Outcome | None], str]] = {
+def _disable(context: Context) -> Outcome:
+    return disable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+
+
+def _enable(context: Context) -> Outcome:
+    return enable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+
+
+def _remove(context: Context) -> Outcome:
+    return remove(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+
+
+VERBS: dict[str, tuple[tuple[str, ...], Callable[[Context], Outcome | None], str | None]] = {
     "pull": ((), _pull, NEW),
     "update": ((OLD,), _update, NEW),
     "rollback": ((OLD, NEW), _roll_back, OLD),
     "prune": ((OLD, NEW), _prune, NEW),
+    "disable": ((OLD, NEW), _disable, None),
+    "enable": ((OLD, NEW), _enable, NEW),
+    "remove": ((OLD, NEW), _remove, None),
 }
 
 
@@ -151,6 +168,8 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             if version != OLD:
                 publisher.release(version)
             machine.run("pull", f"{PLUGIN_ID}:{version}")
+        if name == "enable":
+            machine.run("disable", PLUGIN_ID)
         if NEW not in installed:
             publisher.release(NEW)
         machine.configure(probation="0s", update="keep = 1" if name == "prune" else "")
@@ -178,8 +197,16 @@ def check_left(context: Context) -> None:
     }
 
 
-def check_done(context: Context, version: str) -> None:
-    """The verb succeeded the second time: this version serves, committed, with its copies."""
+def check_done(context: Context, version: str | None) -> None:
+    """The verb succeeded the second time: this version serves, committed, with its copies.
+
+    None: nothing serves, and there are no copies.
+    """
+    if version is None:
+        assert context.tree.current(PLUGIN_ID) is None
+        assert not context.activation.is_unfinished(PLUGIN_ID)
+        assert not list(context.tree.root.glob(f"{STEM}.*"))
+        return
     live, installed = context.activation.live(PLUGIN_ID), context.ledger.installed(PLUGIN_ID)
     assert live is not None
     assert installed is not None

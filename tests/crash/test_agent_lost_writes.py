@@ -154,6 +154,15 @@ class NoFlushOfRemovals(LosingFiles):
         path.unlink(missing_ok=True)
 
 
+class NoFlushOfTheStore(LosingFiles):
+    """Wrong: a folder whose rows are forgotten may come back."""
+
+    def sync_folder(self, path: Path) -> None:
+        """Flush any other."""
+        if path.name != ".store":
+            super().sync_folder(path)
+
+
 @pytest.mark.parametrize(
     ("story", "files"),
     [
@@ -162,6 +171,8 @@ class NoFlushOfRemovals(LosingFiles):
         ("first install", NoFlushOfTheSeal),
         ("first install", NoFlushOfNewFolders),
         ("a first install is given up", NoFlushOfRemovals),
+        ("a plugin is disabled", NoFlushOfRemovals),
+        ("a plugin is removed", NoFlushOfTheStore),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from wasmtime import wat2wasm
 
 from agent.context import Context, Options
-from agent.model import Generation
+from agent.model import Generation, Stop
 from support.system import (
     PLUGIN_ID,
     PROCESS_WAIT_S,
@@ -28,7 +28,7 @@ from trust import Subject
 _CLOSE_S = 0.004
 _LOOK_S = 0.0002
 _UNLIMITED = 1_000
-VERBS = ("update", "rollback", "pull", "prune")
+VERBS = ("update", "rollback", "pull", "prune", "disable", "remove")
 _CODE = """(module
   (memory (export "memory") 1)
   (data (i32.const 64) "{version}")
@@ -127,11 +127,13 @@ class Victim:
             process.communicate(timeout=PROCESS_WAIT_S)
         self._length_s[verb] = time.monotonic() - started
         assert process.returncode == 0, verb
+        self._bring_back(f"undisturbed {verb}")
 
     def _check_left(self, told: str) -> None:
         self.machine.run("list")
         with self._looking() as context:
             self.seen["unfinished"] += context.activation.is_unfinished(PLUGIN_ID)
+        self._bring_back(told)
         answer = self.machine.process("call", PLUGIN_ID, "run", "Jane").out
         serving = self._check_ledger(told)
         assert answer == serving.version, told
@@ -143,6 +145,21 @@ class Victim:
         serving = self._check_ledger(told)
         assert serving.version == f"0.{self._minor}.0", told
         self._check_flat_set(serving, told)
+
+    def _bring_back(self, told: str) -> None:
+        """What was disabled or removed answers nobody, and serves again when somebody asks."""
+        with self._looking() as context:
+            installed = context.ledger.installed(PLUGIN_ID)
+        assert installed is not None, told
+        if installed.stop is None and installed.good is not None:
+            return
+        is_disabled = installed.stop is Stop.DISABLED
+        self.machine.process("call", PLUGIN_ID, "run", "Jane", expect=8 if is_disabled else 3)
+        assert not list(self.machine.plugins.glob(f"{STEM}.*")), told
+        with self._looking() as context:
+            assert context.tree.current(PLUGIN_ID) is None, told
+            assert not context.activation.is_unfinished(PLUGIN_ID), told
+        self.machine.run("enable" if is_disabled else "pull", PLUGIN_ID)
 
     def _check_ledger(self, told: str) -> Generation:
         """What serves is what the ledger names, and nothing that was rejected."""

@@ -11,13 +11,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import registry
 from agent.context import Context, Options
-from agent.errors import AgentError
+from agent.disabling import disable, enable
+from agent.errors import AgentError, NotFoundError
 from agent.files import Files
 from agent.host import PluginHost
 from agent.model import Generation, Kind, Outcome
+from agent.removal import remove
 from agent.requirement import parse_version
 from agent.rollback import roll_back
 from agent.search import Wish
+from agent.settling import settle
 from agent.telemetry import Telemetry
 from agent.update import Pipeline
 from sandbox.errors import CallError
@@ -83,6 +86,7 @@ class Installation(RuleBasedStateMachine):
         self.left: set[str] = set()
         self.floor: str | None = None
         self.is_revoked = False
+        self.may_serve = True
         self.before_revocation: set[str] = set()
         self.publish("good", "lasting")
         self.update(named=False, dies=None)
@@ -92,6 +96,7 @@ class Installation(RuleBasedStateMachine):
         if not hasattr(self, "folder"):
             return
         try:
+            self._bring_back()
             self.publish("good", "lasting")
             outcome = self._update(named=True, dies=None)
             assert outcome is not None
@@ -100,6 +105,21 @@ class Installation(RuleBasedStateMachine):
             self.what_serves_may()
         finally:
             Files().remove_tree(self.folder)
+
+    def _bring_back(self) -> None:
+        """A disabled plugin is enabled; what can't serve any more makes room."""
+
+        def act(context: Context) -> Outcome | None:
+            settle(context, Telemetry(""), PLUGIN_ID)
+            with contextlib.suppress(NotFoundError):
+                outcome = enable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+                if outcome.error is not None:
+                    return remove(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return None
+
+        self._act(act, None)
+        self.may_serve = True
+        self.last = None
 
     # -- what publishers do
 
@@ -170,6 +190,56 @@ class Installation(RuleBasedStateMachine):
 
         self._act(act, dies)
 
+    @rule(dies=DEATHS)
+    def disable(self, dies: int | None) -> None:
+        """Take it out of service: whatever was open ends, and nothing serves from then on."""
+
+        def act(context: Context) -> Outcome | None:
+            with contextlib.suppress(AgentError):
+                return disable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return None
+
+        outcome = self._act(act, dies)
+        if self._is_stopped():
+            self.last = None  # a trial that ends without a verdict was left by nobody's judgement
+        self.may_serve = self.may_serve and outcome is None
+
+    @rule(dies=DEATHS)
+    def enable(self, dies: int | None) -> None:
+        """Let it serve again, if it may."""
+
+        def act(context: Context) -> Outcome | None:
+            with contextlib.suppress(AgentError):
+                return enable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return None
+
+        before, self.may_serve = self.may_serve, True
+        outcome = self._act(act, dies)
+        if outcome is not None and outcome.error is not None:
+            self.may_serve = before  # it stays disabled
+
+    @rule(dies=DEATHS)
+    def remove(self, dies: int | None) -> None:
+        """It goes; what it left behind binds whoever takes it again."""
+
+        def act(context: Context) -> Outcome | None:
+            with contextlib.suppress(AgentError):
+                return remove(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return None
+
+        self.may_serve = True
+        if self._act(act, dies) is not None:
+            with self._looking() as context:
+                assert context.ledger.generations(PLUGIN_ID) == ()
+                assert context.tree.current(PLUGIN_ID) is None
+        if self._is_stopped():
+            self.last = None
+
+    def _is_stopped(self) -> bool:
+        with self._looking() as context:
+            installed = context.ledger.installed(PLUGIN_ID)
+            return installed is None or installed.stop is not None or installed.good is None
+
     @rule(times=st.integers(1, 5), dies=DEATHS)
     def call(self, times: int, dies: int | None) -> None:
         """Callers call; what fails is recorded, and judged at once."""
@@ -202,6 +272,7 @@ class Installation(RuleBasedStateMachine):
             installed, trial = ledger.installed(PLUGIN_ID), ledger.trial(PLUGIN_ID)
             is_settled = not context.activation.is_unfinished(PLUGIN_ID)
             assert live is not None or context.tree.current(PLUGIN_ID) is None
+            assert live is None or self.may_serve
             if live is not None:
                 self.seen_live.add(live.release)
                 self._check_origin(live)
@@ -211,6 +282,10 @@ class Installation(RuleBasedStateMachine):
                     self._check_copies(context, live)
             if installed is None:
                 return
+            if installed.stop is not None and is_settled:
+                assert live is None
+                assert trial is None
+                assert not list(context.tree.root.glob(f"{STEM}.*"))
             assert installed.good is None or installed.good in self.seen_live
             if installed.floor is not None:
                 assert self.floor is None or not is_lower(installed.floor, self.floor)
