@@ -46,7 +46,7 @@ def is_disabled(plugin_id: str, word: str) -> PolicyError:
 def disabled(plugin_id: str) -> Outcome:
     """A disabled plugin is passed over by update runs."""
     cause = is_disabled(plugin_id, "update")
-    return Outcome(plugin_id, Kind.PENDING, "plan", "disabled: passed over", error=cause)
+    return Outcome(plugin_id, Kind.PENDING, "plan", "passed over until agent enable", error=cause)
 
 
 def reverted(plugin_id: str, back: Generation | None, judgement: Judgement) -> Outcome:

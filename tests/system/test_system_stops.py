@@ -13,6 +13,8 @@ from agent.context import Context, Options
 from agent.errors import NotFoundError, PolicyError
 from agent.files import Files
 from agent.model import Samples, Stop
+from agent.telemetry import Telemetry
+from agent.update import Pipeline
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
 OTHER_ID = "org.example.other"
@@ -81,7 +83,10 @@ def test_a_disabled_plugin_serves_nowhere_until_it_is_enabled(
     passed_over = installed.json("update").row
     assert (passed_over["outcome"], passed_over["to"]) == ("pending", None)
     planned = installed.json("check").row
-    assert (planned["action"], planned["reason"]) == ("skip", "disabled: disabled: passed over")
+    assert (planned["action"], planned["reason"]) == (
+        "skip",
+        "disabled: passed over until agent enable",
+    )
     why = installed.json("why", PLUGIN_ID).document
     assert (why["disabled"], why["last"]["reason"]) == (True, "disabled")
     again = installed.json("disable", PLUGIN_ID).row
@@ -228,6 +233,26 @@ def test_what_is_the_systems_is_left_to_its_administrator(
     assert f"agent --system {verb} {PLUGIN_ID}" in ran.err
     machine.run(verb, OTHER_ID, expect=3)
     assert machine.run("call", PLUGIN_ID, "run", "Jane").out == "Hello, Jane"
+
+
+def test_an_update_that_was_planned_before_the_stop_does_not_go_live(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a run nor a pull: the stop is asked again under the tree's lock."""
+    publisher.release("0.2.0")
+    with opened(installed) as context:
+        pipeline = Pipeline(context, Telemetry(""))
+        incoming = pipeline._incoming
+
+        def disable_meanwhile() -> contextlib.AbstractContextManager[object]:
+            disabling.disable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return incoming()
+
+        monkeypatch.setattr(pipeline, "_incoming", disable_meanwhile)
+        outcome = pipeline.update(PLUGIN_ID, named=False)
+        assert isinstance(outcome.error, PolicyError)
+        assert outcome.error.reason == "disabled"
+        assert context.tree.current(PLUGIN_ID) is None
 
 
 # -- the emergency stop

@@ -493,3 +493,21 @@ def test_the_first_trust_store_that_exists_is_in_force(tmp_path: Path) -> None:
     assert trust_store_path(both) == stores[1]
     stores[0].touch()
     assert trust_store_path(both) == stores[0]
+
+
+def test_a_plugins_section_can_be_spared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Told and left out, all of it; anything else that is wrong is an error as ever."""
+    path = tmp_path / "config" / "plugin-host.toml"
+    path.parent.mkdir()
+    path.write_text(
+        '[plugins."a.b"]\nisolation = "inline"\nwhat = 1\n[plugins."a.c"]\nconstraint = "^1"\n',
+        encoding="utf-8",
+    )
+    places = find_places({}, tmp_path, home=tmp_path)
+    config = load_config(places, {}, spare_plugins=True)
+    assert config.plugin("a.b") == PluginSection()
+    assert config.plugin("a.c").constraint == "^1"
+    assert "going on without that section" in caplog.text
+    path.write_text("[update]\nwhat = 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_config(places, {}, spare_plugins=True)

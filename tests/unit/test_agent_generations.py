@@ -268,3 +268,29 @@ def test_a_tree_that_is_not_there_holds_nothing(tree: Tree) -> None:
     assert tree.plugin_ids() == ()
     assert tree.current(PLUGIN_ID) is None
     assert not tree.root.exists()
+
+
+def test_what_does_not_serve_is_removed_whole(tree: Tree) -> None:
+    """Every generation, what a crash left, the folder; another plugin stays; again is no error."""
+    other = generation("0.1.0", plugin_id="org.example.other", stem="other")
+    for one in (OLD, NEW):
+        sealed(tree, one)
+    tree.seal(other, plugin_set(tree.root.parent, "0.1.0", stem="other"))
+    (tree.root / ".store" / PLUGIN_ID / ".staging-left").mkdir()
+    tree.remove(PLUGIN_ID)
+    tree.remove(PLUGIN_ID)
+    assert names(tree.root / ".store") == ["org.example.other"]
+    assert tree.folder(other).is_dir()
+
+
+def test_the_stem_of_what_serves_is_read_from_its_folder(tree: Tree) -> None:
+    """Whatever the ledger knows; none where nothing serves or the folder is gone."""
+    assert tree.current_stems(PLUGIN_ID) == ()
+    folder = sealed(tree, OLD)
+    tree.flip(OLD)
+    assert tree.current_stems(PLUGIN_ID) == (STEM,)
+    folder.chmod(0o755)
+    (folder / "-rf.toml").touch()
+    assert tree.current_stems(PLUGIN_ID) == (STEM,)
+    Files().remove_tree(folder)
+    assert tree.current_stems(PLUGIN_ID) == ()

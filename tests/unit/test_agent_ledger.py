@@ -11,7 +11,18 @@ import pytest
 
 from agent.errors import AgentError
 from agent.ledger import Ledger
-from agent.model import Decision, Event, Generation, Installed, Refusal, Rejection, Samples, Trial
+from agent.model import (
+    Decision,
+    Event,
+    Generation,
+    Hold,
+    Installed,
+    Refusal,
+    Rejection,
+    Samples,
+    Stop,
+    Trial,
+)
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, STEM, generation
 
 OLD = generation("0.1.0")
@@ -420,3 +431,79 @@ def test_the_last_decision_is_kept(ledger: Ledger) -> None:
     for decision in (first, second):
         ledger.note_decision(decision)
         assert ledger.decision(PLUGIN_ID) == decision
+
+
+def stopping(kind: str) -> Event:
+    """The line of history that comes with a stop."""
+    return Event(NOW, PLUGIN_ID, kind, "0.1.0", OLD.release, "")
+
+
+def test_a_stop_is_one_step_with_its_reason(ledger: Ledger) -> None:
+    """What serves stays good, or on trial, until it is taken away; then the trial is over."""
+    install(ledger, OLD)
+    ledger.intend(NEW, trial_of(NEW, OLD), channel=None)
+    ledger.projected(PLUGIN_ID, NEW.release)
+    ledger.stop(PLUGIN_ID, Stop.DISABLED, stopping("disabled"))
+    installed = ledger.installed(PLUGIN_ID)
+    assert installed is not None
+    assert (installed.stop, installed.good) == (Stop.DISABLED, OLD.release)
+    assert installed.projection_due
+    assert ledger.trial(PLUGIN_ID) == trial_of(NEW, OLD)
+    assert ledger.history(PLUGIN_ID)[-1] == stopping("disabled")
+    ledger.stopped(PLUGIN_ID)
+    installed = ledger.installed(PLUGIN_ID)
+    assert installed is not None
+    assert (installed.stop, installed.projected) == (Stop.DISABLED, None)
+    assert not installed.projection_due
+    assert ledger.trial(PLUGIN_ID) is None
+
+
+def test_a_start_makes_the_copies_due(ledger: Ledger) -> None:
+    """Unless nothing was ever good: then there is nothing to copy."""
+    install(ledger, OLD)
+    for plugin_id, is_due in ((PLUGIN_ID, True), ("org.example.lost", False)):
+        ledger.stop(plugin_id, Stop.DISABLED, replace(stopping("disabled"), plugin_id=plugin_id))
+        ledger.stopped(plugin_id)
+        ledger.start(plugin_id, replace(stopping("enabled"), plugin_id=plugin_id))
+        installed = ledger.installed(plugin_id)
+        assert installed is not None
+        assert (installed.stop, installed.projection_due) == (None, is_due)
+        assert ledger.history(plugin_id)[-1].kind == "enabled"
+
+
+def test_what_outlives_a_removal(ledger: Ledger) -> None:
+    """Floor, rejections, denials, history; another plugin loses nothing."""
+    other = generation("0.1.0", plugin_id="org.example.other", stem="other")
+    for one in (OLD, other):
+        install(ledger, one)
+        ledger.hold(one.plugin_id, until=None, at=NOW)
+        ledger.add_samples([(one.plugin_id, one.release, 1, Samples(1))])
+        ledger.decide(one.plugin_id, "fs_read", granted=True, at=NOW)
+        ledger.decide(one.plugin_id, "network", granted=False, at=NOW)
+    ledger.reject(PLUGIN_ID, NEW.release, "0.2.0", reason="bad", at=NOW)
+    ledger.stop(PLUGIN_ID, Stop.REMOVING, stopping("removed"))
+    ledger.forget(PLUGIN_ID)
+    assert ledger.installed(PLUGIN_ID) == Installed(
+        PLUGIN_ID, None, "0.1.0", None, None, None, projection_due=False
+    )
+    assert ledger.generations(PLUGIN_ID) == ()
+    assert ledger.hold_of(PLUGIN_ID) is None
+    assert ledger.samples(PLUGIN_ID, OLD.release) == Samples()
+    assert ledger.decisions(PLUGIN_ID) == {"network": False}
+    assert set(ledger.rejections(PLUGIN_ID)) == {NEW.release}
+    assert ledger.history(PLUGIN_ID)[-1] == stopping("removed")
+    assert ledger.generations(other.plugin_id)
+    assert ledger.hold_of(other.plugin_id) == Hold(None)
+    assert ledger.samples(other.plugin_id, other.release) == Samples(1)
+    assert ledger.decisions(other.plugin_id) == {"fs_read": True, "network": False}
+
+
+def test_the_last_hold_is_kept(ledger: Ledger) -> None:
+    """With an end or without; taken back, there is none."""
+    assert ledger.hold_of(PLUGIN_ID) is None
+    for until in (None, NOW):
+        ledger.hold(PLUGIN_ID, until=until, at=NOW)
+        assert ledger.hold_of(PLUGIN_ID) == Hold(until)
+    ledger.unhold(PLUGIN_ID)
+    ledger.unhold(PLUGIN_ID)
+    assert ledger.hold_of(PLUGIN_ID) is None
