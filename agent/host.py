@@ -219,6 +219,11 @@ class PluginHost:
         return self._serve_bytes(self._loader.read(manifest))
 
     def _serve_bytes(self, files: PluginFiles) -> Served:
+        if files.folder == self._context.system_folder:
+            # By whatever name it is asked for: the system's copy of what the user disabled.
+            plugin_id = self._context.parse_manifest(files.manifest, files.stem).id
+            if self._watch.is_disabled(plugin_id):
+                raise self._watch.missing(plugin_id)
         with self._loading:
             served = self._loader.from_files(files)
             previous = self._served.get(served.plugin_id)

@@ -6,6 +6,7 @@ from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
 from agent.cli.rows import report
 from agent.disabling import disable, disable_all, enable
 from agent.errors import UsageError
+from agent.inventory import serving
 from agent.removal import remove
 
 
@@ -30,7 +31,16 @@ def disable_command(app: App, plugin_id: str | None, *, is_all: bool, dry_run: b
         outcomes = disable_all(app.context, app.telemetry, dry_run=dry_run)
         if not outcomes:
             app.out.message("no plugins are installed")
+        _tell_what_goes_on(app)
     report(app, outcomes, named=True)
+
+
+def _tell_what_goes_on(app: App) -> None:
+    """Who stops everything must know of what is not theirs to stop."""
+    left = [one.plugin_id for one in serving(app.context, warn=app.out.message) if one.is_system]
+    if left:
+        app.out.message(f"still served from {app.context.system_folder}: {', '.join(left)}")
+        app.out.message("  try: agent --system disable --all")
 
 
 @verb(name="enable", examples="agent enable org.example.hello")

@@ -215,6 +215,14 @@ def test_the_systems_copy_does_not_step_in(
         assert host.discover() == ()
         with pytest.raises(PolicyError):
             host.load_plugin(f"{STEM}.wasm")
+        with pytest.raises(PolicyError):
+            host.load_plugin(installed.home / "system" / f"{STEM}.wasm")
+        # Nor under another stem.
+        aside = publisher.plugin("0.1.0", stem=OTHER_STEM)
+        installed.run("sign", aside, "--key", publisher.key)
+        shutil.copytree(aside, installed.home / "system", dirs_exist_ok=True)
+        with pytest.raises(PolicyError):
+            host.load_plugin(f"{OTHER_STEM}.wasm")
     # Removed, the user's shadows it no longer.
     removed = installed.json("remove", PLUGIN_ID).row
     assert removed["detail"].endswith("the system's copy is served instead")
@@ -320,6 +328,20 @@ def test_one_that_can_not_be_stopped_keeps_no_other(
     rows = installed.json("disable", "--all").document["plugins"]
     assert [row["outcome"] for row in rows] == ["committed", "current"]
     assert flat(installed) == []
+
+
+def test_who_stops_all_is_told_what_is_not_theirs(
+    installed: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """The system's plugins go on, and the message names them and the command."""
+    folder = publisher.plugin("0.1.0", plugin_id=OTHER_ID, stem=OTHER_STEM)
+    publisher.push(folder, "--to", f"oci:{tmp_path / 'aside'}/{OTHER_ID}")
+    shutil.copytree(folder, installed.home / "system")
+    ran = installed.json("disable", "--all")
+    assert [row["id"] for row in ran.document["plugins"]] == [PLUGIN_ID]
+    assert f"still served from {installed.home / 'system'}: {OTHER_ID}" in ran.err
+    assert "agent --system disable --all" in ran.err
+    assert installed.run("call", OTHER_ID, "run", "Jane").out == "Hello, Jane"
 
 
 def test_disable_wants_one_or_all(installed: Machine) -> None:
