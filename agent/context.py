@@ -81,6 +81,9 @@ class Context:
     tree: Tree = field(init=False)
     _ledger: Ledger | None = field(init=False, default=None)
     _is_checked: bool = field(init=False, default=False)
+    _connections: registry.KeptConnections = field(
+        init=False, default_factory=registry.KeptConnections
+    )
     _audit: Auditor | None = field(init=False, default=None)
     _judged: dict[str, Judged] = field(init=False, default_factory=dict)
     _trusted: "tuple[object, trust.TrustStore] | None" = field(init=False, default=None)
@@ -98,7 +101,8 @@ class Context:
         self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
 
     def close(self) -> None:
-        """Close the ledger, if it was opened."""
+        """Close the ledger, if it was opened, and connections that are kept."""
+        self._connections.close()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = self._audit = None
@@ -261,7 +265,9 @@ class Context:
             client_key=_path(host.client_key, home),
             proxy=self.config.network.proxy,
         )
-        return registry.open_repository(location, files=self.files, http=settings)
+        return registry.open_repository(
+            location, files=self.files, http=settings, connections=self._connections
+        )
 
     # -- the sandbox
 

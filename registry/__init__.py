@@ -14,6 +14,7 @@ from registry.errors import (
     TagMovedError,
     UnsignedError,
 )
+from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
 from registry.model import Descriptor, Manifest
 from registry.opening import open_repository
@@ -47,6 +48,7 @@ __all__ = [
     "Files",
     "HttpLocation",
     "HttpSettings",
+    "KeptConnections",
     "LayoutLocation",
     "LayoutRepository",
     "Location",

@@ -14,6 +14,7 @@ from registry.auth import CredentialSource
 from registry.digest import check_bytes, copy_verified, parse_digest, sha256_digest
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
 from registry.failures import join
+from registry.kept import KeptConnections
 from registry.model import (
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
@@ -45,6 +46,7 @@ class HttpRepository:
         settings: How to speak HTTP.
         credentials: Asked once.
         files: How blobs come to the disk.
+        connections: Shared with others; None = its own, which end with it.
     """
 
     def __init__(
@@ -53,12 +55,13 @@ class HttpRepository:
         settings: HttpSettings,
         credentials: CredentialSource,
         files: Files,
+        connections: KeptConnections | None = None,
     ) -> None:
         self._location = location
         self._files = files
         self._path = f"/v2/{location.name}"
         credential = credentials.find(location.host, location.name)
-        self._transport = Transport(location.host, settings, credential)
+        self._transport = Transport(location.host, settings, credential, connections)
 
     @property
     def location(self) -> HttpLocation:
@@ -210,7 +213,7 @@ class HttpRepository:
         return manifest.descriptor
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, unless others share them."""
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
 """The door to a repository, whichever kind it is."""
 
 from registry.auth import CredentialSource, DockerConfig
+from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
 from registry.reference import LayoutLocation, Location
 from registry.repository import Files, Repository
@@ -15,6 +16,7 @@ def open_repository(
     files: Files,
     http: HttpSettings = _DEFAULTS,
     credentials: CredentialSource | None = None,
+    connections: KeptConnections | None = None,
 ) -> Repository:
     """Open a repository; nothing is asked of it yet.
 
@@ -23,6 +25,7 @@ def open_repository(
         files: How blobs and layouts come to the disk.
         http: How to speak HTTP; unused for a layout.
         credentials: Where credentials are; ``None``: the docker config.
+        connections: Shared with other repositories; ``None``: its own, which end with it.
 
     Raises:
         AuthenticationError: The credentials can't be read.
@@ -34,4 +37,4 @@ def open_repository(
     from registry.client import HttpRepository
 
     source = DockerConfig.from_environment() if credentials is None else credentials
-    return HttpRepository(location, http, source, files)
+    return HttpRepository(location, http, source, files, connections)

@@ -18,7 +18,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from registry.auth import Credential
-from registry.connections import Deadline, is_loopback, make_manager
+from registry.connections import Deadline, is_loopback
 from registry.errors import ContentError, NetworkError, RegistryError
 from registry.failures import (
     RETRIED_STATUSES,
@@ -28,6 +28,7 @@ from registry.failures import (
     shown,
     status_error,
 )
+from registry.kept import KeptConnections
 from registry.repository import Progress
 from registry.settings import HttpSettings
 
@@ -108,21 +109,30 @@ class Transport:
         host: The registry's host with its port.
         settings: Time-outs, certificates, proxy.
         credential: Sent to this registry's own origin and to no other.
+        connections: Shared with others; None = its own, which end with it.
     """
 
-    def __init__(self, host: str, settings: HttpSettings, credential: Credential | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        settings: HttpSettings,
+        credential: Credential | None,
+        connections: KeptConnections | None = None,
+    ) -> None:
         plain = settings.plain_http
         if plain is None:
             plain = is_loopback(urlsplit(f"//{host}").hostname or "")
         self.origin = f"{'http' if plain else 'https'}://{host}"
         self._settings = settings
         self._credential = credential
-        self._deadline = Deadline()
-        self._manager = make_manager(self.origin, settings, self._deadline)
+        self._connections = connections or KeptConnections()
+        self._shares = connections is not None
+        self._manager, self._deadline = self._connections.to(self.origin, settings)
 
     def close(self) -> None:
-        """Close idle connections."""
-        self._manager.clear()
+        """Close idle connections, unless others share them."""
+        if not self._shares:
+            self._connections.close()
 
     @contextmanager
     def request(
