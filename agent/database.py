@@ -107,7 +107,8 @@ _MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 class Database:
     """One open ``state.db``; may be shared by threads, which take turns.
 
-    WAL with full sync: a committed transaction survives a power cut. Every method of this
+    WAL with full sync: a committed transaction survives a power cut, but for those that say
+    otherwise (``_run_soon``). Every method of this
     class and of those built on it may raise ``sqlite3.Error`` where the disk or file fails.
 
     Args:
@@ -202,6 +203,21 @@ class Database:
     def _run(self, statement: str, values: Iterable[Any] = ()) -> list[Any]:
         with self._turn, _telling(self._path):
             return self._db.execute(statement, tuple(values)).fetchall()
+
+    def _run_soon(self, statement: str, values: Iterable[Any] = ()) -> None:
+        """Change what a power cut may take back: durable with the next full transaction.
+
+        Nothing that comes later outlives it, and a process that dies loses nothing.
+        """
+        with self._turn:
+            if self._db.in_transaction:
+                self._run(statement, values)
+                return
+            self._run("PRAGMA synchronous=NORMAL")
+            try:
+                self._run(statement, values)
+            finally:
+                self._run("PRAGMA synchronous=FULL")
 
     def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._turn, _telling(self._path):

@@ -28,6 +28,8 @@ class Files:
 
     def make_folder(self, path: Path, *, mode: int = 0o755) -> None:
         """Create ``path`` and its parents, durably; an existing folder is left as it is."""
+        if path.is_dir():
+            return
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         for folder in reversed(missing):

@@ -154,8 +154,8 @@ class Ledger(Observations):
             self._run("DELETE FROM trials WHERE plugin_id = ?", (rejected.plugin_id,))
 
     def projected(self, plugin_id: str, release: str | None) -> None:
-        """The flat copies now hold this release."""
-        self._run(
+        """The flat copies now hold this release; soon durable: else they are refreshed again."""
+        self._run_soon(
             "UPDATE plugins SET projected = ?, projection_due = 0 WHERE plugin_id = ?",
             (release, plugin_id),
         )

@@ -135,8 +135,8 @@ class Observations(Recollection):
         return {row[0]: bool(row[1]) for row in rows}
 
     def record(self, event: Event) -> None:
-        """Append to the history."""
-        self._run(
+        """Append to the history; soon durable, like the audit log's line on the same at once."""
+        self._run_soon(
             "INSERT INTO history (at, plugin_id, kind, version, release, detail) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             (event.at, event.plugin_id, event.kind, event.version, event.release, event.detail),
@@ -152,8 +152,8 @@ class Observations(Recollection):
         return tuple(Event(*row) for row in reversed(rows))
 
     def note_decision(self, decision: Decision) -> None:
-        """Keep what the last run decided for a plugin."""
-        self._run(
+        """Keep what the last run decided for a plugin; soon durable: the next run says it again."""
+        self._run_soon(
             "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 decision.plugin_id,

@@ -5,6 +5,7 @@ Comparators ``^ ~ = > >= < <=`` and ``*``, joined by commas (all must hold); non
 Pre-releases are admitted only where a comparator names one of the same major.minor.patch.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ _LOWEST = "0"
 """The lowest pre-release there is: ``<2.0.0-0`` keeps the pre-releases of 2.0.0 out as well."""
 
 
+@functools.lru_cache(maxsize=1024)  # a run compares the same few over and over
 def parse_version(text: str) -> Version:
     """A SemVer 2.0.0 version of at most 128 characters.
 

@@ -19,7 +19,8 @@ def settle(
     Args:
         context: The installation.
         telemetry: Where a commit's or rollback's span goes.
-        plugin_id: The plugin; one that was never installed is left alone.
+        plugin_id: The plugin; one that was never installed, or has nothing to be done, is left
+            alone.
         timeout_s: How long a host may wait for the tree's lock, and hardly for the ledger;
             None = as long as a command does.
 
@@ -29,7 +30,9 @@ def settle(
     Raises:
         BusyError: Another process held the tree's lock.
     """
-    if context.ledger.installed(plugin_id) is None:
+    activation = context.activation
+    # Most plugins have nothing to finish and nothing to judge: that is seen without a lock.
+    if context.ledger.trial(plugin_id) is None and not activation.is_unfinished(plugin_id):
         return None
     with contextlib.ExitStack() as held:
         # The tree's lock before the ledger's turn, as everybody takes them.
@@ -38,7 +41,7 @@ def settle(
         )
         if timeout_s is not None:
             held.enter_context(context.ledger.impatient())
-        judged = context.activation.judge(plugin_id)
+        judged = activation.judge(plugin_id)
         if judged is None or judged[1].verdict not in _SPANS:
             return judged
         trial, judgement = judged

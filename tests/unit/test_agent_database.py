@@ -252,3 +252,22 @@ def test_an_old_ledger_that_cannot_be_written_is_left_alone(tmp_path: Path) -> N
     with pytest.raises(sqlite3.OperationalError):
         Ledger(path)
     assert path.read_bytes() == before
+
+
+def test_what_may_be_late_is_not_synced_alone(tmp_path: Path) -> None:
+    """Observations are durable with the next full transaction; inside one they are part of it."""
+    with contextlib.closing(Ledger(tmp_path / "state.db")) as ledger:
+        statements: list[str] = []
+        ledger._db.set_trace_callback(statements.append)
+        event = Event(NOW, PLUGIN_ID, "activated", "0.1.0", "f" * 64, "")
+        ledger.record(event)
+        assert [s.split(" (")[0] for s in statements] == [
+            "PRAGMA synchronous=NORMAL",
+            "INSERT INTO history",
+            "PRAGMA synchronous=FULL",
+        ]
+        statements.clear()
+        with ledger.transaction():
+            ledger.record(event)
+        assert [s.split()[0] for s in statements] == ["BEGIN", "INSERT", "COMMIT"]
+        assert len(ledger.history(PLUGIN_ID)) == 2
