@@ -14,7 +14,6 @@ link would rewrite the sealed file behind it.
 
 import contextlib
 import errno
-import filecmp
 import os
 import re
 import stat
@@ -31,7 +30,9 @@ _MEMORY = ".memory"
 _OWNER = ".owner"
 _MAX_NOTE_BYTES = 1 << 20
 _SEALED_FILE = 0o444
+_FLAT_FILE = 0o644
 _SEALED_FOLDER = 0o555
+_PIECE_BYTES = 1 << 20
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 _FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -52,13 +53,14 @@ class Tree:
         self.root = root
         self._files = files
         self._guard = guard
+        self._links: dict[str, Path] = {}
 
     # -- reading
 
     def current(self, plugin_id: str) -> str | None:
         """The folder name of the generation that serves; None where there is none."""
         try:
-            name = str((self._home(plugin_id) / _CURRENT).readlink())
+            name = str(self._link(plugin_id).readlink())
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
                 raise
@@ -219,13 +221,22 @@ class Tree:
         self._files.remove(self._home(plugin_id) / _CURRENT)
 
     def project(self, generation: Generation) -> None:
-        """Refresh the flat copies: payload, signature, then the manifest that watchers read."""
+        """Refresh the flat copies: payload, signature, then the manifest that watchers read.
+
+        A copy that is whole is left as it is, so that nobody's watcher wakes for nothing.
+        """
         source = self.folder(generation)
         stem = _checked(_STEM, generation.stem)
+        copied = False
         for suffix in ("wasm", "sig", "toml"):
             sealed = source / f"{stem}.{suffix}"
-            if sealed.exists():
-                self._files.copy_atomic(sealed, self.root / sealed.name)
+            flat = self.root / sealed.name
+            if sealed.exists() and not _is_copy(flat, sealed):
+                self._files.copy_atomic(sealed, flat, mode=_FLAT_FILE)
+                copied = True
+        if not copied:
+            # Whoever made them may have died before their names were on the disk.
+            self._files.sync_folder(self.root)
 
     def unproject(self, stem: str) -> None:
         """Remove the flat copies, the manifest first."""
@@ -263,6 +274,13 @@ class Tree:
             self._files.remove_tree(home)
             self._files.sync_folder(home.parent)
 
+    def _link(self, plugin_id: str) -> Path:
+        """Where ``current`` lies; kept, because a host looks there before every call."""
+        link = self._links.get(plugin_id)
+        if link is None:
+            link = self._links[plugin_id] = self._home(plugin_id) / _CURRENT
+        return link
+
     def _home(self, plugin_id: str) -> Path:
         return self.root / _STORE / _checked(_ID, plugin_id)
 
@@ -282,13 +300,34 @@ def _read_note(path: Path) -> bytes | None:
     return data if len(data) <= _MAX_NOTE_BYTES else None
 
 
+def _is_copy(flat: Path, sealed: Path) -> bool:
+    """Whether a flat file is what ``project`` would make: no link of any kind, the same bytes."""
+    try:
+        info = flat.lstat()
+    except FileNotFoundError:
+        return False
+    is_ours = stat.S_ISREG(info.st_mode) and stat.S_IMODE(info.st_mode) == _FLAT_FILE
+    return is_ours and info.st_nlink == 1 and _are_same(flat, sealed)
+
+
 def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, bytes]) -> bool:
     """Whether a folder holds exactly these files."""
     if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != {payload_name, *small}:
         return False
-    return filecmp.cmp(folder / payload_name, payload, shallow=False) and all(
+    return _are_same(folder / payload_name, payload) and all(
         (folder / name).read_bytes() == data for name, data in small.items()
     )
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes now (``filecmp`` remembers what it once saw)."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        while piece := first.read(_PIECE_BYTES):
+            if piece != second.read(_PIECE_BYTES):
+                return False
+        return True
 
 
 def _checked(grammar: re.Pattern[str], name: str) -> str:

@@ -88,11 +88,10 @@ def _update(machine: Machine, registry: CountedRegistry) -> bool:
     ours()
     asked = [path for _, path in registry.requests()]
     assert sorted(asked) == sorted(paths), asked
-    beyond_s = []
-    for _ in range(ROUNDS):
-        ours_s, bare_s = _seconds(ours), _seconds(bare)
-        beyond_s.append((ours_s - bare_s, ours_s, bare_s))
-    extra_s, ours_s, bare_s = statistics.median_low(beyond_s)
+    taken = [(_seconds(ours), _seconds(bare)) for _ in range(ROUNDS)]
+    # The best of each: whatever else the machine does only adds.
+    ours_s, bare_s = (min(column) for column in zip(*taken, strict=True))
+    extra_s = ours_s - bare_s
     return report(
         f"agent update, {PLUGINS} plugins, nothing new - its requests",
         f"{extra_s:.2f} s ({ours_s:.2f} - {bare_s:.2f})",
@@ -153,10 +152,20 @@ def _crash(context: Context) -> None:
     for number in range(2 * CRASHED_EACH):
         (known,) = context.ledger.generations(f"org.example.p{number}")[-1:]
         at_flip = number >= CRASHED_EACH
+        if not at_flip:
+            _make_stale(context.tree.flat_files(known.stem))
         new = replace(known, version="0.2.0", release="f" * 64) if at_flip else known
         dying = Tree(context.plugins_folder, DyingFiles(at_flip=at_flip))
         with contextlib.suppress(Crash):
             replace(context.activation, tree=dying).activate(new, probation_s=0, channel=None)
+
+
+def _make_stale(copies: tuple[Path, ...]) -> None:
+    """Put other files in the place of flat copies, as the release before has them."""
+    for copy in copies:
+        stale = copy.with_suffix(".stale")
+        stale.write_bytes(b"\0" + copy.read_bytes()[1:])
+        stale.rename(copy)
 
 
 # -- activate

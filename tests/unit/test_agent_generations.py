@@ -1,5 +1,6 @@
 """The plugin tree: sealed generations, the one link that moves, the flat copies."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -294,3 +295,42 @@ def test_the_stem_of_what_serves_is_read_from_its_folder(tree: Tree) -> None:
     assert tree.current_stems(PLUGIN_ID) == (STEM,)
     Files().remove_tree(folder)
     assert tree.current_stems(PLUGIN_ID) == ()
+
+
+def test_whole_copies_are_left_alone(tree: Tree) -> None:
+    """Nobody's watcher wakes for nothing; whatever else lies there is replaced by a copy."""
+    sealed(tree, OLD)
+    tree.flip(OLD)
+    tree.project(OLD)
+    flat = tree.flat_files(STEM)
+    before = [file.stat().st_ino for file in flat]
+    tree.project(OLD)
+    assert [file.stat().st_ino for file in flat] == before
+
+
+@pytest.mark.parametrize("harm", ["other bytes", "cut short", "a link", "a hard link", "a mode"])
+def test_a_copy_that_is_not_whole_is_made_again(tree: Tree, harm: str) -> None:
+    """Same size and time or not; and nothing that a ``cp`` onto it would write through."""
+    folder = sealed(tree, OLD)
+    tree.flip(OLD)
+    tree.project(OLD)
+    flat, held = tree.root / f"{STEM}.wasm", folder / f"{STEM}.wasm"
+    times = flat.stat().st_atime_ns, flat.stat().st_mtime_ns
+    good = flat.read_bytes()
+    if harm == "other bytes":
+        flat.write_bytes(bytes(len(good)))
+        os.utime(flat, ns=times)
+    elif harm == "cut short":
+        flat.write_bytes(good[:-1])
+    elif harm == "a link":
+        flat.unlink()
+        flat.symlink_to(held)
+    elif harm == "a hard link":
+        os.link(flat, tree.root / "other")
+    else:
+        flat.chmod(0o600)
+    tree.project(OLD)
+    assert flat.read_bytes() == good
+    info = flat.lstat()
+    assert (stat.S_ISREG(info.st_mode), stat.S_IMODE(info.st_mode)) == (True, 0o644)
+    assert info.st_nlink == 1
