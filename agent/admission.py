@@ -100,7 +100,7 @@ def admit(
     data_dir = context.data_dir(manifest.id)
     return sandbox.Admission(
         granted=granted(context.config, manifest.id, decisions, ceiling),
-        limits=limits_for(context.config, section, manifest.limits),
+        limits=limits_for(context.config, section),
         data_dir=data_dir,
         settings={name: _setting(value) for name, value in section.settings.items()},
         release=subject.release,

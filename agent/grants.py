@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from agent.config import Config
 from agent.schema import PluginSection
-from sandbox.limits import Limits, RequestedLimits
+from sandbox.limits import Limits
 
 
 def granted(
@@ -50,21 +50,19 @@ def similar_word(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)), None)
 
 
-def limits_for(config: Config, section: PluginSection, requested: RequestedLimits) -> Limits:
-    """The bounds of a plugin's calls: what it asks for, capped by the operator's.
+def limits_for(config: Config, section: PluginSection) -> Limits:
+    """The operator's bounds for a plugin's calls; the sandbox lowers them where it asks for less.
 
     The operator's own section for the plugin wins over ``[limits]``, in both directions.
 
     Args:
         config: The config in force.
         section: ``[plugins."ID"]``.
-        requested: The manifest's ``[limits]``.
     """
     own = section.limits
     general = config.limits
-    cap = Limits(
+    return Limits(
         fuel_units=own.fuel_units or general.fuel_units,
         mem_bytes=own.mem_bytes or general.mem_bytes,
         wall_timeout_ms=own.wall_timeout_ms or general.wall_timeout_ms,
     )
-    return cap.lowered_by(requested)

@@ -464,3 +464,11 @@ def test_calls_from_the_main_thread_run_on_another() -> None:
         worker.join()
     assert threading.main_thread() not in threads
     assert threads[1] is worker
+
+
+@pytest.mark.parametrize(("asked", "gets"), [(500, 500), (5_000, 1_000)])
+def test_a_plugin_that_asks_for_less_gets_less(asked: int, gets: int) -> None:
+    """The operator's bounds, lowered by the manifest's ``[limits]`` and never raised."""
+    extra = f"[limits]\nfuel_units = {asked}\n"
+    with loaded(ECHO, admit(fuel_units=1_000), extra=extra) as plugin:
+        assert plugin.limits.fuel_units == gets
