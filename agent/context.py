@@ -8,6 +8,7 @@ import contextlib
 import datetime as dt
 import functools
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -112,7 +113,13 @@ class Context:
         """The ledger, created where it is missing."""
         if self._ledger is None:
             self.files.make_folder(self.places.state, mode=0o700)
-            self._ledger = Ledger(self.ledger_path)
+            path = self.ledger_path
+            try:
+                self._ledger = Ledger(path)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                    path.open("rb").close()  # says which file, and why: SQLite says neither
+                raise
         return self._ledger
 
     @property

@@ -187,6 +187,8 @@ def _from_system(error: OSError) -> AgentError:
     hint = None
     if error.errno == errno.ENOSPC:
         hint = "free some space (agent prune removes old releases), then run the command again"
+    elif isinstance(error, PermissionError):
+        hint = "run it as the user whose file that is; sudo agent --system for the machine's own"
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"cannot find{where}: {what}")
     return AgentError(f"cannot use{where or ' a file'}: {what}", hint=hint)

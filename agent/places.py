@@ -85,8 +85,12 @@ def _under(root: Path, user_home: Path) -> Places:
 
 
 def _system(environ: Mapping[str, str], user_home: Path) -> Places:
-    state = Path(environ.get("STATE_DIRECTORY") or f"/var/lib/{_NAME}")
-    runtime = Path(environ.get("RUNTIME_DIRECTORY") or f"/run/{_NAME}")
+    def named(variable: str, fallback: str) -> Path:
+        # systemd joins several with colons; the first is the one a service writes to.
+        return Path(environ.get(variable, "").partition(":")[0] or f"{fallback}/{_NAME}")
+
+    state = named("STATE_DIRECTORY", "/var/lib")
+    runtime = named("RUNTIME_DIRECTORY", "/run")
     config = Path("/etc") / _NAME
     return Places(
         home=user_home,
@@ -95,7 +99,7 @@ def _system(environ: Mapping[str, str], user_home: Path) -> Places:
         registry=state / "registry",
         data=state / "data",
         state=state,
-        cache=Path(environ.get("CACHE_DIRECTORY") or f"/var/cache/{_NAME}"),
+        cache=named("CACHE_DIRECTORY", "/var/cache"),
         socket=runtime / "agent.sock",
         config_files=(config / "plugin-host.toml",),
         config_is_explicit=False,

@@ -154,24 +154,29 @@ class Machine:
 
     def snapshot(self) -> dict[str, str]:
         """The plugin tree to the last byte and mode, and what ``list`` says of it."""
-        found = {"list": self.json("list").out}
-        for path in sorted(self.plugins.rglob("*")):
-            name = str(path.relative_to(self.plugins))
-            if path.name == ".lock":
-                continue
-            if path.is_symlink():
-                found[name] = f"-> {path.readlink()}"
-            elif path.is_dir():
-                found[name] = f"folder {path.stat().st_mode:o}"
-            else:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                found[name] = f"{digest} {path.stat().st_mode:o}"
-        return found
+        return {"list": self.json("list").out, **tree_at(self.plugins)}
 
     def version(self, plugin_id: str = PLUGIN_ID) -> str | None:
         """The version of a plugin that serves."""
         rows = self.json("list").document["plugins"]
         return next((row["version"] for row in rows if row["id"] == plugin_id), None)
+
+
+def tree_at(folder: Path) -> dict[str, str]:
+    """All that lies in a folder, to the last byte and mode; locks left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == ".lock":
+            continue
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_dir():
+            found[name] = f"folder {path.stat().st_mode:o}"
+        else:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = f"{digest} {path.stat().st_mode:o}"
+    return found
 
 
 # -- the publisher

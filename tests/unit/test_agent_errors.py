@@ -181,7 +181,12 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
             "cannot use /x: No space left",
             "agent prune",
         ),
-        (PermissionError(errno.EACCES, "Denied", "/x"), 1, "cannot use /x: Denied", None),
+        (
+            PermissionError(errno.EACCES, "Denied", "/x"),
+            1,
+            "cannot use /x: Denied",
+            "sudo agent --system",
+        ),
         (OSError("strange"), 1, "cannot use a file: strange", None),
         (sqlite3.OperationalError("disk full"), 1, "cannot use the ledger: disk full", None),
     ],

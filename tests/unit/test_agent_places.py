@@ -108,12 +108,15 @@ def test_the_system_installation() -> None:
 
 
 def test_the_service_manager_names_the_system_folders() -> None:
-    """``$STATE_DIRECTORY`` and its kin win."""
+    """``$STATE_DIRECTORY`` and its kin win; of several the first."""
     environ = {"STATE_DIRECTORY": "/s", "CACHE_DIRECTORY": "/c", "RUNTIME_DIRECTORY": "/r"}
     found = find_places(environ, HOME, system=True)
     assert (found.state, found.cache) == (Path("/s"), Path("/c"))
     assert (found.data, found.registry) == (Path("/s/data"), Path("/s/registry"))
     assert found.socket == Path("/r/agent.sock")
+    several = {"STATE_DIRECTORY": "/s:/t", "CACHE_DIRECTORY": ""}
+    found = find_places(several, HOME, system=True)
+    assert (found.state, found.cache) == (Path("/s"), Path("/var/cache/stack-composer"))
 
 
 @pytest.mark.parametrize("way", ["flag", "environment"])
