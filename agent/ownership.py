@@ -79,14 +79,19 @@ def claim(tree: Tree, ledger: Ledger, path: Path) -> None:
     own(tree, ledger, path)
 
 
-def stranger(tree: Tree, ledger: Ledger, path: Path) -> AgentError | None:
+def stranger(tree: Tree, ledger: Ledger | None, path: Path) -> AgentError | None:
     """Why a ledger may not be used with this tree; None where it may.
+
+    Args:
+        tree: The tree.
+        ledger: The ledger; None where there is no file at ``path``.
+        path: Where it lies.
 
     Returns:
         ``LedgerError`` where the one that knew it is lost, ``PolicyError`` where another state
         uses the tree.
     """
-    if not ledger.is_in_place:
+    if ledger is not None and not ledger.is_in_place:
         return LedgerError(
             f"cannot go on with {path}: the file was removed or replaced while it was in use",
             hint="start this program again; agent doctor says more",
@@ -94,10 +99,10 @@ def stranger(tree: Tree, ledger: Ledger, path: Path) -> AgentError | None:
     owner = owner_of(tree)
     if owner is None:
         # A tree from before there were owners, or one that nobody has used yet.
-        unknown = tree.plugin_ids() and not ledger.plugin_ids()
+        unknown = tree.plugin_ids() and not (ledger and ledger.plugin_ids())
         return _lost(tree, path) if unknown else None
     is_same_file = owner.state == path.resolve()
-    if owner.ledger == ledger.ledger_id:
+    if ledger is not None and owner.ledger == ledger.ledger_id:
         # The state was moved, or copied with its tree; copied alone, the other still uses it.
         is_same_tree = owner.inode == tree.inode()
         copied = is_same_tree and not is_same_file and _is_ledger(owner.state, owner.ledger)

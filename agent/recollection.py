@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from agent.database import Database
 from agent.memory import Committed, Memory
-from agent.model import Generation, Rejection
+from agent.model import Generation, Rejection, Trial
 from agent.requirement import is_newer
 
 
@@ -118,3 +118,28 @@ class Recollection(Database):
                     for g in generations
                 ],
             )
+
+    def serve_instead(self, plugin_id: str, release: str | None) -> None:
+        """What serves is broken: another release is good, or none; the flip follows."""
+        with self.transaction():
+            self._run(
+                "UPDATE plugins SET good = ?, projection_due = 1 WHERE plugin_id = ?",
+                (release, plugin_id),
+            )
+            self._run("DELETE FROM trials WHERE plugin_id = ?", (plugin_id,))
+
+    def begin_trial_anew(self, trial: Trial, *, at: float) -> None:
+        """Let a trial begin at another time, as long as it was."""
+        self._run(
+            "UPDATE trials SET started_at = ?, ends_at = ? WHERE plugin_id = ? AND release = ?",
+            (at, at + trial.ends_at - trial.started_at, trial.plugin_id, trial.release),
+        )
+
+    def newest_time(self) -> float | None:
+        """The latest moment that was written down; None where none was."""
+        rows = self._run(
+            "SELECT max(at) FROM (SELECT max(at) AS at FROM history UNION ALL "
+            "SELECT max(started_at) FROM trials UNION ALL "
+            "SELECT max(installed_at) FROM generations)"
+        )
+        return None if rows[0][0] is None else float(rows[0][0])

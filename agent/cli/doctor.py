@@ -1,23 +1,37 @@
 """doctor: what is not as it should be, what it means, and what to do."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from agent.cli.app import App, dry_run_flag, format_flag, verb
 from agent.doctor.finding import Finding
 from agent.errors import AgentError, UsageError
 
+if TYPE_CHECKING:
+    from agent.context import Context
+
 
 @verb(
     name="doctor",
-    examples="agent doctor\nagent doctor --fix --dry-run\nagent doctor --fix",
+    examples="agent doctor\nagent doctor --fix --dry-run\nagent doctor --bundle support.tar.gz",
 )
 @click.option("--fix", is_flag=True, help="Mend what can be mended.")
 @click.option(
     "--take-over", is_flag=True, help="With --fix: take the tree from another state that uses it."
 )
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what others need to help, without secrets, to a .tar.gz.",
+)
 @dry_run_flag
 @format_flag
-def doctor_command(app: App, *, fix: bool, take_over: bool, dry_run: bool) -> None:
+def doctor_command(
+    app: App, *, fix: bool, take_over: bool, bundle: Path | None, dry_run: bool
+) -> None:
     """Find every inconsistency, say what it means and what to do.
 
     Ends with 0 where all is well, or was mended, else with 1. Changes nothing without --fix.
@@ -27,7 +41,12 @@ def doctor_command(app: App, *, fix: bool, take_over: bool, dry_run: bool) -> No
             f"cannot use {'--take-over' if take_over else '--dry-run'} alone: it goes with --fix",
             hint="agent doctor --help",
         )
-    findings = _findings(app, fix=fix and not dry_run, take_over=take_over)
+    context, findings = _examined(app, fix=fix and not dry_run, take_over=take_over)
+    if bundle is not None:
+        from agent.doctor.bundle import write_bundle
+
+        write_bundle(context, findings, bundle)
+        app.out.message(f"wrote {bundle}: look through it before you hand it on")
     if not all(finding.ok for finding in findings):
         app.exit_code = 1
     if app.out.as_json:
@@ -37,14 +56,16 @@ def doctor_command(app: App, *, fix: bool, take_over: bool, dry_run: bool) -> No
         _print(app, finding, would=fix and dry_run)
 
 
-def _findings(app: App, *, fix: bool, take_over: bool) -> list[Finding]:
+def _examined(app: App, *, fix: bool, take_over: bool) -> "tuple[Context | None, list[Finding]]":
+    """The installation, unless its config can't be used, and what was found."""
     from agent.doctor.examination import examine
 
     try:
         context = app.context
     except AgentError as error:
-        return [Finding("config", ok=False, detail=error.message, fix=error.hint)]
-    return list(examine(context, fix=fix, take_over=take_over))
+        detail = f"{error.message}; nothing else can be checked"
+        return None, [Finding("config", ok=False, detail=detail, fix=error.hint)]
+    return context, list(examine(context, fix=fix, take_over=take_over))
 
 
 def _print(app: App, finding: Finding, *, would: bool) -> None:

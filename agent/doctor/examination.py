@@ -1,15 +1,23 @@
 """All checks in their order; what can be mended is, where that is asked for."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.context import LOCK_TIMEOUT_S, Context
+from agent.doctor.copies import check_copies, check_foreign
 from agent.doctor.finding import Finding
+from agent.doctor.leftovers import check_leftovers
+from agent.doctor.logs import check_audit
+from agent.doctor.places import check_folders, check_socket, check_space
+from agent.doctor.settings import check_config, check_trust
 from agent.doctor.state import check_ledger, check_owner
+from agent.doctor.tree import check_generations, check_memories, check_serving
+from agent.doctor.trials import check_clock, check_trials
 from agent.errors import translated
 
-Check = Callable[[], Iterable[Finding]]
+Check = functools.partial[Iterator[Finding]]
+_ROUNDS = 3
 
 
 def examine(context: Context, *, fix: bool = False, take_over: bool = False) -> Iterator[Finding]:
@@ -23,33 +31,56 @@ def examine(context: Context, *, fix: bool = False, take_over: bool = False) -> 
     Raises:
         BusyError: Another agent held the tree.
     """
-    for check in (
-        functools.partial(check_ledger, context),
-        functools.partial(check_owner, context, take_over=take_over),
-    ):
-        found = _run(context, check, fix=fix, guarded=False)
+    for check in (check_config, check_folders, check_space, check_socket):
+        yield from _run(context, functools.partial(check, context), fix=fix, guarded=False)
+    for check in (check_ledger, functools.partial(check_owner, take_over=take_over)):
+        found = _run(context, functools.partial(check, context), fix=fix, guarded=False)
         yield from found
         if not all(finding.ok for finding in found):
             return
+    if not context.ledger_path.exists():
+        yield from _run(context, functools.partial(check_trust, context), fix=fix, guarded=True)
+        return
+    for check in (
+        *(check_trust, check_clock, check_serving, check_generations, check_memories),
+        *(check_copies, check_foreign, check_trials, check_leftovers, check_audit),
+    ):
+        yield from _run(context, functools.partial(check, context), fix=fix, guarded=True)
 
 
 def _run(context: Context, check: Check, *, fix: bool, guarded: bool) -> list[Finding]:
     """The findings of a check, after mending where that is asked for."""
-    found = list(check())
+    found = _found(check)
     if not fix or not any(finding.mend for finding in found if not finding.ok):
         return found
+    tried: dict[str, Finding] = {}
     with context.tree.lock(timeout_s=LOCK_TIMEOUT_S, guarded=guarded):
-        # Looked at again under the lock: another agent may have been at work before.
-        results = [_mended(finding) for finding in list(check())]
-        left = {finding.detail for finding in check() if not finding.ok}
-    return [
-        replace(one, ok=False, mended=False) if one.mended and one.detail in left else one
-        for one in results
-    ]
+        for _ in range(_ROUNDS):
+            # Looked at again under the lock, and after each mending: it may bring more to light.
+            found = _found(check)
+            due = [f for f in found if not f.ok and f.mend and f.detail not in tried]
+            if not due:
+                break
+            tried |= {finding.detail: _mended(finding) for finding in due}
+    left = {finding.detail for finding in found if not finding.ok}
+    done = [one for detail, one in tried.items() if detail not in left or not one.mended]
+    return done + [f for f in found if not done or (not f.ok and f.detail not in tried)]
+
+
+def _found(check: Check) -> list[Finding]:
+    """What a check finds; where it can't look, that is what it found."""
+    try:
+        return list(check())
+    except Exception as error:
+        cause = translated(error)
+        if cause is None:
+            raise
+        name = check.func.__name__.removeprefix("check_")
+        return [Finding(name, ok=False, detail=f"{cause.message}: not checked", fix=cause.hint)]
 
 
 def _mended(finding: Finding) -> Finding:
-    if finding.ok or finding.mend is None:
+    if finding.mend is None:
         return finding
     try:
         told = tuple(finding.mend())

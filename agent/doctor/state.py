@@ -8,6 +8,7 @@ from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.errors import AgentError, DamagedError, LedgerError
 from agent.files import Files
+from agent.ownership import stranger
 from agent.rebuild import LOST, Rebuilt, rebuild
 
 _REBUILDS = "agent doctor --fix makes a new ledger from the sealed releases, each verified again"
@@ -16,6 +17,10 @@ _REBUILDS = "agent doctor --fix makes a new ledger from the sealed releases, eac
 def check_ledger(context: Context) -> Iterator[Finding]:
     """Whether the ledger's file is whole; all else asks it."""
     path = context.ledger_path
+    if not path.exists():
+        # Not made here: a look changes nothing. Whether one was lost is the next check's.
+        yield Finding("ledger", ok=True, detail=f"there is no {path} yet")
+        return
     try:
         context.ledger.check()
     except DamagedError as error:
@@ -41,11 +46,12 @@ def check_ledger(context: Context) -> Iterator[Finding]:
 
 def check_owner(context: Context, *, take_over: bool) -> Iterator[Finding]:
     """Whether this ledger is the one that knows the tree."""
-    problem = context.stranger()
+    ledger = context.ledger if context.ledger_path.exists() else None
+    problem = stranger(context.tree, ledger, context.ledger_path)
     if problem is None:
         yield Finding("owner", ok=True, detail=f"{context.tree.root} is this state's")
         return
-    may_mend = isinstance(problem, LedgerError) and context.ledger.is_in_place
+    may_mend = isinstance(problem, LedgerError)
     yield Finding(
         "owner",
         ok=False,
