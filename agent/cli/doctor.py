@@ -74,6 +74,6 @@ def _print(app: App, finding: Finding, *, would: bool) -> None:
     indent = " " * 22
     for line in finding.told:
         app.out.line(f"{indent}{line}")
-    if not finding.ok and finding.fix:
+    if finding.fix and not finding.mended:
         label = "would" if would and finding.mend else "try"
         app.out.line(f"{indent}{label}: {finding.fix}")

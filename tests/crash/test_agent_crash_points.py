@@ -11,6 +11,7 @@ import pytest
 
 from agent.activation import Activation
 from agent.model import Event, Generation, Trial
+from agent.remembering import remember
 from support.agent import PLUGIN_ID, Crash, Fuse, World
 from support.crash import (
     PROBATION_S,
@@ -130,6 +131,20 @@ class FlipBackBeforeRejection(Activation):
         super().turn_back(leaving, target, kind=kind, reason=reason)
 
 
+class FlipBackBeforeTheSecondPlace(Activation):
+    """Wrong: a ledger that is lost after the flip back takes the rejection with it."""
+
+    def turn_back(
+        self, leaving: Generation, target: Generation | None, *, kind: str, reason: str
+    ) -> None:
+        """Write beside the ledger last."""
+        back = target.release if target else None
+        self.ledger.turn_back(leaving, target=back, reason=reason, at=self.clock())
+        self._serve(leaving.plugin_id, target, leaving.stem)
+        remember(self.ledger, self.tree, leaving.plugin_id)
+        self._record(leaving, kind, reason)
+
+
 class RecoveryThatDoesNotAsk(Activation):
     """Wrong: an intention is taken for a flip that happened."""
 
@@ -185,6 +200,11 @@ class RecoveryThatForgetsTheWord(Activation):
     [
         ("update on trial", FlipBeforeIntention, "serves without an intention"),
         ("a trial ends badly", FlipBackBeforeRejection, "a bad release may be taken again"),
+        (
+            "a trial ends badly",
+            FlipBackBeforeTheSecondPlace,
+            "a rejection would be lost with the ledger",
+        ),
         ("update on trial", RecoveryThatDoesNotAsk, "a trial is open for what does not serve"),
         ("first install", RecoveryThatDoesNotAsk, "yet it serves"),
         ("a plugin is removed", TreeBeforeWord, "serves and is not whole"),
@@ -200,6 +220,7 @@ class RecoveryThatForgetsTheWord(Activation):
     ids=[
         "flip first",
         "flip back first",
+        "second place last",
         "trial taken for live",
         "first install not asked for",
         "tree before word",

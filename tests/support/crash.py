@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.context import Context, Options
 from agent.model import Generation, Stop, Trial
 from agent.pruning import prune
+from agent.remembering import recall
 from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
 
 PROBATION_S = 600
@@ -267,6 +268,7 @@ def check_at_any_instant(world: World) -> None:
     live = world.activation.live(PLUGIN_ID)
     require(live is not None, f"{name} serves and is not in the ledger")
     assert live is not None
+    check_second_place(world, live)
     require(is_whole(world, live), f"{name} serves and is not whole")
     installed = world.ledger.installed(PLUGIN_ID)
     trial = world.ledger.trial(PLUGIN_ID)
@@ -277,9 +279,19 @@ def check_at_any_instant(world: World) -> None:
     require(live.release in known or superseded, f"{name} serves without an intention")
 
 
+def check_second_place(world: World, live: Generation) -> None:
+    """A ledger that were lost right now would bring no rejected release back."""
+    memory = recall(world.tree, PLUGIN_ID)
+    known = {rejection.release for rejection in memory.rejected} if memory else set()
+    left = set(world.ledger.rejections(PLUGIN_ID)) - {live.release}
+    require(left <= known, "a rejection would be lost with the ledger")
+
+
 def check_recovered(world: World, story: Story) -> None:
     """What holds after recovery."""
     check_at_any_instant(world)
+    memory = world.ledger.memory(PLUGIN_ID)
+    require(recall(world.tree, PLUGIN_ID) == memory, "the second place is not up to date")
     ledger, live = world.ledger, world.activation.live(PLUGIN_ID)
     installed, trial = ledger.installed(PLUGIN_ID), ledger.trial(PLUGIN_ID)
     rejected = ledger.rejections(PLUGIN_ID)
