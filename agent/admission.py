@@ -6,7 +6,7 @@ from agent.errors import TrustError, translated
 from agent.grants import granted, limits_for
 from agent.model import Generation
 from agent.subjects import subject_of
-from sandbox.discovery import read_set
+from sandbox.discovery import read_set, read_texts
 
 if TYPE_CHECKING:
     import sandbox
@@ -37,6 +37,37 @@ def problem_of(context: "Context", generation: Generation) -> str | None:
     if verdict.accepted:
         return None
     return refusal(f"{manifest.id} {manifest.version}", verdict).message
+
+
+def is_signed_well(context: "Context", generation: Generation) -> bool:
+    """Whether manifest and signature of a sealed release are believed; its code is not read."""
+    verdict = _judge_texts(context, generation)
+    return verdict is not None and (verdict.accepted or verdict.needs_payload)
+
+
+def is_bare(context: "Context", generation: Generation) -> bool:
+    """Whether a sealed release was signed over its code alone."""
+    verdict = _judge_texts(context, generation)
+    return verdict is not None and not verdict.accepted and verdict.needs_payload
+
+
+def _judge_texts(context: "Context", generation: Generation) -> "trust.Verdict | None":
+    """Judge a sealed release by its small files and its recorded hash; None: not even those."""
+    import trust
+
+    folder = context.tree.folder(generation)
+    try:
+        texts = read_texts(folder / f"{generation.stem}.toml")
+        manifest = context.parse_manifest(texts.manifest, f"{generation.stem}.toml")
+    except Exception as error:
+        if translated(error) is None:
+            raise
+        return None
+    subject = subject_of(manifest, texts.manifest, generation.payload_sha256)
+    if subject.release != generation.release:
+        return None
+    evidence = trust.Evidence(texts.signature, repository=generation.repository)
+    return context.judge(subject, evidence, installed=True)
 
 
 def _judge_installed(

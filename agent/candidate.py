@@ -147,14 +147,18 @@ def judge_head(
     )
 
 
+def first_digest(context: Context, location: registry.Location, offer: Offer) -> str | None:
+    """What a version's tag named when it was believed first; None where it never was."""
+    return context.ledger.seen(location.text).get(str(offer.tag), (None, 0.0))[0]
+
+
 def refuse_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> None:
     """Refuse a version's tag that named other bytes when it was believed first.
 
     Raises:
         PolicyError: It did.
     """
-    tag = str(offer.tag)
-    first = context.ledger.seen(location.text).get(tag, (None, 0.0))[0]
+    tag, first = str(offer.tag), first_digest(context, location, offer)
     if first not in (None, digest):
         raise PolicyError(
             f"cannot use {location.text}:{tag}: the tag was moved, got {digest}, "

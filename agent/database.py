@@ -84,6 +84,15 @@ CREATE TABLE holds (
     plugin_id TEXT PRIMARY KEY, until REAL, at REAL NOT NULL
 ) STRICT;
 ALTER TABLE plugins ADD COLUMN stop TEXT;
+CREATE TABLE went_live (
+    plugin_id TEXT NOT NULL, release TEXT NOT NULL, PRIMARY KEY (plugin_id, release)
+) STRICT;
+INSERT INTO went_live SELECT plugin_id, release FROM generations;
+CREATE TABLE flat_sets (
+    stem TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, stamp TEXT NOT NULL, terms TEXT,
+    version TEXT, outcome TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+    detail TEXT NOT NULL, hint TEXT, at REAL NOT NULL
+) STRICT;
 CREATE TABLE ledger (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL) STRICT;
 INSERT INTO ledger VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE memories (plugin_id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
@@ -108,7 +117,7 @@ class Database:
     """One open ``state.db``; may be shared by threads, which take turns.
 
     WAL with full sync: a committed transaction survives a power cut, but for those that say
-    otherwise (``_run_soon``). Every method of this
+    otherwise (``_soon``). Every method of this
     class and of those built on it may raise ``sqlite3.Error`` where the disk or file fails.
 
     Args:
@@ -204,20 +213,26 @@ class Database:
         with self._turn, _telling(self._path):
             return self._db.execute(statement, tuple(values)).fetchall()
 
-    def _run_soon(self, statement: str, values: Iterable[Any] = ()) -> None:
-        """Change what a power cut may take back: durable with the next full transaction.
+    @contextlib.contextmanager
+    def _soon(self) -> Iterator[None]:
+        """A transaction that a power cut may take back: durable with the next full one.
 
         Nothing that comes later outlives it, and a process that dies loses nothing.
         """
         with self._turn:
             if self._db.in_transaction:
-                self._run(statement, values)
+                yield
                 return
             self._run("PRAGMA synchronous=NORMAL")
             try:
-                self._run(statement, values)
+                with self.transaction():
+                    yield
             finally:
                 self._run("PRAGMA synchronous=FULL")
+
+    def _run_soon(self, statement: str, values: Iterable[Any] = ()) -> None:
+        with self._soon():
+            self._run(statement, values)
 
     def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._turn, _telling(self._path):

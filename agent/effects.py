@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.errors import AgentError
+from agent.flat_files import flat_set
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.model import Event, Generation
+from agent.model import Event, FlatNote, Generation
 
 _LOG = logging.getLogger("stack_composer.tree")
 
@@ -87,7 +88,9 @@ class Effects:
             where = self.tree.flat_files(generation.stem)[0].with_suffix(".*")
             _LOG.warning("cannot refresh %s: %s; the next run tries again", where, error)
             return
-        self.ledger.projected(generation.plugin_id, generation.release)
+        copies = flat_set(self.tree.root, generation.stem)
+        note = FlatNote(generation.stem, generation.plugin_id, copies.stamp, self.clock())
+        self.ledger.projected(generation.plugin_id, generation.release, note)
 
     def _generation(self, plugin_id: str, release: str) -> Generation:
         generation = self.ledger.generation(plugin_id, release)

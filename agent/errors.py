@@ -155,7 +155,7 @@ def of_code(code: str, message: str, *, reason: str, hint: str | None = None) ->
         reason: For a ``PolicyError``.
         hint: See ``AgentError``.
     """
-    for family in (TrustError, FormatError, NotFoundError):
+    for family in (TrustError, FormatError, NotFoundError, UnhealthyError):
         if family.code == code:
             return family(message, hint=hint)
     return PolicyError(message, reason=reason, hint=hint)

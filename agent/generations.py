@@ -17,12 +17,13 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from agent.errors import BusyError, UsageError
 from agent.files import Files
-from agent.model import Generation, PluginSet
+from agent.flat_files import STEM, same_bytes
+from agent.model import FLAT_PARTS, Generation, PluginSet
 
 _STORE = ".store"
 _CURRENT = "current"
@@ -32,10 +33,9 @@ _MAX_NOTE_BYTES = 1 << 20
 _SEALED_FILE = 0o444
 _FLAT_FILE = 0o644
 _SEALED_FOLDER = 0o555
-_PIECE_BYTES = 1 << 20
+_OPEN_FOLDER = 0o755
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 _FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
-_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Tree:
@@ -82,7 +82,15 @@ class Tree:
         if name is None:
             return ()
         found = sorted(path.stem for path in self.named(plugin_id, name).glob("*.toml"))
-        return tuple(stem for stem in found if _STEM.fullmatch(stem))
+        return tuple(stem for stem in found if STEM.fullmatch(stem))
+
+    def sealed_at(self, plugin_id: str) -> int | None:
+        """What changes whenever a file of what serves is replaced; None where nothing serves."""
+        name = self.current(plugin_id)
+        try:
+            return None if name is None else self.named(plugin_id, name).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def plugin_ids(self) -> tuple[str, ...]:
         """The plugins that have a generation serving, sorted."""
@@ -126,9 +134,13 @@ class Tree:
 
     def flat_files(self, stem: str) -> tuple[Path, ...]:
         """Where the flat copies lie, whether they are there or not."""
-        return tuple(
-            self.root / f"{_checked(_STEM, stem)}.{end}" for end in ("wasm", "sig", "toml")
-        )
+        return tuple(self.root / f"{_checked(STEM, stem)}.{end}" for end in FLAT_PARTS)
+
+    def is_copied(self, generation: Generation, parts: Iterable[str]) -> bool:
+        """Whether these flat files hold the sealed bytes of a generation."""
+        sealed, stem = self.folder(generation), _checked(STEM, generation.stem)
+        names = [f"{stem}.{part}" for part in parts]
+        return all(same_bytes(self.root / name, sealed / name) for name in names)
 
     # -- writing
 
@@ -181,7 +193,7 @@ class Tree:
         final = self.folder(generation)
         if self.current(generation.plugin_id) == final.name:
             return final
-        stem = _checked(_STEM, plugin.stem)
+        stem = _checked(STEM, plugin.stem)
         small = {
             f"{stem}.sig": plugin.signature,
             f"{stem}.toml": plugin.manifest,
@@ -190,8 +202,7 @@ class Tree:
         held = {name: data for name, data in small.items() if data is not None}
         if _holds(final, f"{stem}.wasm", plugin.payload, held):
             # A removal that a crash cut short may have opened it.
-            if stat.S_IMODE(final.stat().st_mode) != _SEALED_FOLDER:
-                self._files.seal_folder(final, mode=_SEALED_FOLDER)
+            self._close(final)
             return final
         staging = final.parent / f".staging-{final.name}"
         self._files.make_folder(final.parent)
@@ -204,6 +215,48 @@ class Tree:
         self._files.seal_folder(staging, mode=_SEALED_FOLDER)
         self._files.rename(staging, final)
         return final
+
+    def differing(self, generation: Generation, plugin: PluginSet) -> tuple[str, ...]:
+        """The names of a sealed release's files that are not those of a set; README aside."""
+        folder, stem = self.folder(generation), _checked(STEM, generation.stem)
+        code, manifest, signature = f"{stem}.wasm", f"{stem}.toml", f"{stem}.sig"
+        whole = {
+            code: same_bytes(plugin.payload, folder / code),
+            manifest: _has_bytes(folder / manifest, plugin.manifest),
+            signature: _has_bytes(folder / signature, plugin.signature),
+        }
+        return tuple(name for name, is_whole in whole.items() if not is_whole)
+
+    def reseal(self, generation: Generation, plugin: PluginSet) -> None:
+        """Replace, one by one and by rename, the files of a sealed release that differ.
+
+        For the same release only: its signature was made anew, or its bytes were broken.
+
+        Args:
+            generation: The release.
+            plugin: Its files, verified; the payload may be the sealed one.
+        """
+        folder, differing = self.folder(generation), self.differing(generation, plugin)
+        if differing:
+            self._files.make_folder(folder)
+            self._files.seal_folder(folder, mode=_OPEN_FOLDER)
+        for name in differing:
+            if name.endswith(".wasm"):
+                self._files.copy_atomic(plugin.payload, folder / name, mode=_SEALED_FILE)
+            else:
+                data = plugin.signature if name.endswith(".sig") else plugin.manifest
+                self._files.write_atomic(folder / name, data or b"", mode=_SEALED_FILE)
+        self.close(generation)
+
+    def close(self, generation: Generation) -> None:
+        """Seal the folder of a release again; a crash while it was mended may have left it open."""
+        folder = self.folder(generation)
+        if folder.is_dir():
+            self._close(folder)
+
+    def _close(self, folder: Path) -> None:
+        if stat.S_IMODE(folder.stat().st_mode) != _SEALED_FOLDER:
+            self._files.seal_folder(folder, mode=_SEALED_FOLDER)
 
     def unseal(self, generation: Generation) -> None:
         """Remove a generation that does not serve; the undo of ``seal``."""
@@ -226,9 +279,10 @@ class Tree:
         A copy that is whole is left as it is, so that nobody's watcher wakes for nothing.
         """
         source = self.folder(generation)
-        stem = _checked(_STEM, generation.stem)
+        stem = _checked(STEM, generation.stem)
+        self.close(generation)
         copied = False
-        for suffix in ("wasm", "sig", "toml"):
+        for suffix in FLAT_PARTS:
             sealed = source / f"{stem}.{suffix}"
             flat = self.root / sealed.name
             if sealed.exists() and not _is_copy(flat, sealed):
@@ -241,7 +295,7 @@ class Tree:
     def unproject(self, stem: str) -> None:
         """Remove the flat copies, the manifest first."""
         for suffix in ("toml", "sig", "wasm"):
-            self._files.remove(self.root / f"{_checked(_STEM, stem)}.{suffix}")
+            self._files.remove(self.root / f"{_checked(STEM, stem)}.{suffix}")
 
     def prune(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
         """Remove what is not kept, torn staging folders too; never what serves.
@@ -307,27 +361,23 @@ def _is_copy(flat: Path, sealed: Path) -> bool:
     except FileNotFoundError:
         return False
     is_ours = stat.S_ISREG(info.st_mode) and stat.S_IMODE(info.st_mode) == _FLAT_FILE
-    return is_ours and info.st_nlink == 1 and _are_same(flat, sealed)
+    return is_ours and info.st_nlink == 1 and same_bytes(flat, sealed)
 
 
 def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, bytes]) -> bool:
     """Whether a folder holds exactly these files."""
     if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != {payload_name, *small}:
         return False
-    return _are_same(folder / payload_name, payload) and all(
+    return same_bytes(folder / payload_name, payload) and all(
         (folder / name).read_bytes() == data for name, data in small.items()
     )
 
 
-def _are_same(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes now (``filecmp`` remembers what it once saw)."""
-    if one.stat().st_size != other.stat().st_size:
+def _has_bytes(path: Path, data: bytes | None) -> bool:
+    try:
+        return path.read_bytes() == data
+    except FileNotFoundError:
         return False
-    with one.open("rb") as first, other.open("rb") as second:
-        while piece := first.read(_PIECE_BYTES):
-            if piece != second.read(_PIECE_BYTES):
-                return False
-        return True
 
 
 def _checked(grammar: re.Pattern[str], name: str) -> str:

@@ -152,9 +152,10 @@ class PluginHost:
         stem = name.removesuffix(".toml") if name.endswith(".toml") else name.removesuffix(".wasm")
         if "/" in text:
             return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
+        self._watch.adopt(stem=stem)
         owner = self._context.ledger.stem_owner(stem)
         if owner is not None and (self._watch.current(owner) or self._watch.is_disabled(owner)):
-            return self.load_installed(owner)
+            return self._load_installed(owner)
         manifest = self._context.system_folder / f"{stem}.toml"
         if not manifest.exists():
             raise NotFoundError(
@@ -171,6 +172,10 @@ class PluginHost:
             NotFoundError: It is not installed.
             AgentError, sandbox.SandboxError: It was refused, or is broken.
         """
+        self._watch.adopt((plugin_id,))
+        return self._load_installed(plugin_id)
+
+    def _load_installed(self, plugin_id: str) -> str:
         with self._loading:
             served = self._served.get(plugin_id)
             if served is None:
@@ -194,8 +199,9 @@ class PluginHost:
         Returns:
             The ids that are loaded now.
         """
+        self._watch.adopt()
         for plugin_id in self._context.tree.plugin_ids():
-            self._try(plugin_id, functools.partial(self.load_installed, plugin_id))
+            self._try(plugin_id, functools.partial(self._load_installed, plugin_id))
         for manifest in find_sets(self._context.system_folder):
             self._try(str(manifest), functools.partial(self._serve_system_set, manifest))
         return tuple(sorted(self._served))

@@ -23,10 +23,14 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Which version of a plugin serves, as its folder says; none of its code was read."""
+    """Which version of a plugin serves, as its folder says; none of its code was read.
+
+    Attributes:
+        version: None where nothing serves yet.
+    """
 
     plugin_id: str
-    version: str
+    version: str | None
     capabilities: tuple[str, ...]
     is_system: bool
 

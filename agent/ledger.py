@@ -8,7 +8,7 @@ seconds since the epoch.
 import json
 from collections.abc import Iterable
 
-from agent.model import Event, Generation, Installed, Rejection, Stop, Trial
+from agent.model import Event, FlatNote, Generation, Installed, Rejection, Stop, Trial
 from agent.observations import Observations
 
 
@@ -100,6 +100,10 @@ class Ledger(Observations):
                 "DELETE FROM rejected WHERE plugin_id = ? AND release = ?",
                 (generation.plugin_id, generation.release),
             )
+            self._run(
+                "INSERT OR IGNORE INTO went_live VALUES (?, ?)",
+                (generation.plugin_id, generation.release),
+            )
             # A release that was live before starts its count anew.
             self._run(
                 "DELETE FROM samples WHERE plugin_id = ? AND release = ?",
@@ -153,12 +157,48 @@ class Ledger(Observations):
             )
             self._run("DELETE FROM trials WHERE plugin_id = ?", (rejected.plugin_id,))
 
-    def projected(self, plugin_id: str, release: str | None) -> None:
-        """The flat copies now hold this release; soon durable: else they are refreshed again."""
-        self._run_soon(
-            "UPDATE plugins SET projected = ?, projection_due = 0 WHERE plugin_id = ?",
-            (release, plugin_id),
+    def projected(self, plugin_id: str, release: str | None, note: FlatNote | None = None) -> None:
+        """The flat copies now hold this release; soon durable: else they are refreshed again.
+
+        ``note`` says how they look.
+        """
+        with self._soon():
+            self._run(
+                "UPDATE plugins SET projected = ?, projection_due = 0 WHERE plugin_id = ?",
+                (release, plugin_id),
+            )
+            self._run("DELETE FROM flat_sets WHERE plugin_id = ?", (plugin_id,))
+            if note is not None:
+                self.note_flat_set(note)
+
+    def project_again(self, plugin_id: str) -> None:
+        """The flat copies must be refreshed before they are believed."""
+        self._run("UPDATE plugins SET projection_due = 1 WHERE plugin_id = ?", (plugin_id,))
+
+    def went_live(self, plugin_id: str, release: str) -> bool:
+        """Whether a sealed release ever was meant to serve: its copies may lie about."""
+        rows = self._run(
+            "SELECT 1 FROM went_live JOIN generations USING (plugin_id, release) "
+            "WHERE plugin_id = ? AND release = ?",
+            (plugin_id, release),
         )
+        return bool(rows)
+
+    def renew(self, generation: Generation) -> None:
+        """A sealed release was signed anew: its key and digest are these now, its copies due."""
+        with self.transaction():
+            self._run(
+                "UPDATE generations SET key_id = ?, digest = ?, repository = ? "
+                "WHERE plugin_id = ? AND release = ?",
+                (
+                    generation.key_id,
+                    generation.digest,
+                    generation.repository,
+                    generation.plugin_id,
+                    generation.release,
+                ),
+            )
+            self.project_again(generation.plugin_id)
 
     # -- out of service
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from agent.model import AuditHead, Decision, Event, Hold, Refusal, Samples
+from agent.model import AuditHead, Decision, Event, FlatNote, Hold, Refusal, Samples
 from agent.recollection import Recollection
 
 
@@ -60,6 +60,16 @@ class Observations(Recollection):
             )
         return self.seen(repository)[tag][0] or digest
 
+    def see_moved(self, repository: str, tag: str, digest: str, *, at: float) -> str:
+        """Note that a tag names the same release by another manifest now: it was signed anew."""
+        self._run(
+            "INSERT OR REPLACE INTO first_seen (repository, tag, digest, at) "
+            "VALUES (?, ?, ?, coalesce((SELECT at FROM first_seen "
+            "WHERE repository = ? AND tag = ?), ?))",
+            (repository, tag, digest, repository, tag, at),
+        )
+        return digest
+
     def seen(self, repository: str) -> dict[str, tuple[str | None, float]]:
         """Tag → (digest if it was fetched, first look) of a repository."""
         rows = self._run(
@@ -78,6 +88,36 @@ class Observations(Recollection):
         """The highest serial ever seen of a trust store; None where none was."""
         rows = self._run("SELECT serial FROM trust_serials WHERE store = ?", (store,))
         return int(rows[0][0]) if rows else None
+
+    # -- the flat files of the plugin folder
+
+    def flat_notes(self) -> dict[str, FlatNote]:
+        """What is known of flat sets, by stem."""
+        rows = self._run(
+            "SELECT stem, plugin_id, stamp, at, terms, version, outcome, code, reason, detail, "
+            "hint FROM flat_sets"
+        )
+        return {row[0]: FlatNote(*row) for row in rows}
+
+    def note_flat_set(self, note: FlatNote) -> None:
+        """Remember a flat set as it lies there now."""
+        self._run(
+            "INSERT OR REPLACE INTO flat_sets (stem, plugin_id, stamp, at, terms, version, "
+            "outcome, code, reason, detail, hint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                note.stem,
+                note.plugin_id,
+                note.stamp,
+                note.at,
+                note.terms,
+                note.version,
+                note.outcome,
+                note.code,
+                note.reason,
+                note.detail,
+                note.hint,
+            ),
+        )
 
     # -- samples
 

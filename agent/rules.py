@@ -67,7 +67,7 @@ def refuse_by_rule(context: Context, candidate: Candidate, asked: Asked) -> None
         why = held(hold_on(context, manifest.id), context.clock())
         if why is not None:
             raise PolicyError(f"cannot take {manifest.id} {manifest.version}: {why}", reason="held")
-    _refuse_stem(context, manifest.id, manifest.stem)
+    _refuse_stem(context, candidate)
 
 
 def refuse_if_disabled(context: Context, plugin_id: str, word: str) -> None:
@@ -105,9 +105,9 @@ def ungranted(context: Context, plugin_id: str) -> tuple[str, ...]:
     return tuple(sorted(set(live.capabilities) - given))
 
 
-def _refuse_stem(context: Context, plugin_id: str, stem: str) -> None:
+def _refuse_stem(context: Context, candidate: Candidate) -> None:
     """A stem belongs to one plugin, for good, and never to files that are not ours."""
-    ledger = context.ledger
+    ledger, plugin_id, stem = context.ledger, candidate.manifest.id, candidate.stem
     owner = ledger.stem_owner(stem)
     if owner not in (None, plugin_id):
         raise PolicyError(
@@ -120,7 +120,8 @@ def _refuse_stem(context: Context, plugin_id: str, stem: str) -> None:
             reason="stem-taken",
         )
     foreign = [path for path in context.tree.flat_files(stem) if os.path.lexists(path)]
-    if not own and foreign:
+    # Without a registry it is those very files.
+    if not own and foreign and candidate.repository is not None:
         raise PolicyError(
             f"cannot take {plugin_id}: {foreign[0]} is there and was not installed by this agent",
             reason="stem-taken",

@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import registry
+from agent.admission import is_signed_well
 from agent.candidate import (
+    Head,
     Offered,
     check_head,
+    first_digest,
     is_lasting,
     judge_head,
     read_head,
@@ -17,6 +20,7 @@ from agent.candidate import (
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
 from agent.holding import hold_on
+from agent.inventory import is_whole
 from agent.model import Asked, Generation, Refusal
 from agent.plan import (
     Offer,
@@ -106,6 +110,37 @@ class Search:
             self._steps.version = offers[0].version
             raise refused[0]
         return Found(None, skips, newest)
+
+    def installed_again(
+        self, repository: registry.Repository, wish: Wish, serving: Generation
+    ) -> Offered | None:
+        """The release that serves as the repository has it now, where that is worth a look.
+
+        A person who asks for the plugin is worth one request; an update run looks only where
+        what serves is not believed any more. Its bytes are not hashed for that.
+
+        Returns:
+            None where nothing is to be done, or the repository does not have it any more.
+
+        Raises:
+            AgentError, registry.RegistryError, sandbox.SandboxError: What is there now is
+                refused, or could not be fetched.
+        """
+        context = self._context
+        is_believed = is_signed_well(context, serving)
+        if wish.unattended and is_believed:
+            return None
+        tag = serving.version.replace("+", "_")
+        offer = Offer(tag, serving.version)
+        try:
+            digest = repository.resolve(tag).digest
+            if digest == serving.digest and is_believed and is_whole(context, serving):
+                return None
+            return self._head(repository, wish, offer)
+        except registry.NotFoundError:
+            if serving.digest is None or is_whole(context, serving):
+                return None
+            return self._head(repository, wish, replace(offer, tag=None, digest=serving.digest))
 
     def _offers(
         self, repository: registry.Repository, wish: Wish, serving: Generation | None
@@ -226,8 +261,7 @@ class Search:
         with self._steps.stepping(location.plugin_id, "fetch"):
             with self._remembering(repository, wish, offer, None):
                 manifest = repository.manifest(offer.digest or str(offer.tag))
-            if pinned:
-                refuse_moved(context, location, offer, manifest.digest)
+            moved = pinned and self._has_moved(location, offer, manifest.digest)
             with self._remembering(repository, wish, offer, manifest.digest):
                 artifact = registry.read_artifact(
                     manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
@@ -236,6 +270,8 @@ class Search:
                     refuse_large_module(context, artifact)
                 head = read_head(context, repository, artifact)
                 check_head(location, offer, head)
+            if moved and not self._is_signed_anew(location, offer, head):
+                refuse_moved(context, location, offer, manifest.digest)
         with (
             self._steps.stepping(location.plugin_id, "verify"),
             self._remembering(repository, wish, offer, manifest.digest),
@@ -243,7 +279,27 @@ class Search:
             candidate = judge_head(context, repository, offer, head)
         if pinned:
             # Only what is believed: a forged look must not bar the genuine bytes for ever.
-            context.ledger.see_digest(
-                location.text, str(offer.tag), manifest.digest, at=context.clock()
-            )
+            see = context.ledger.see_moved if moved else context.ledger.see_digest
+            see(location.text, str(offer.tag), manifest.digest, at=context.clock())
         return candidate
+
+    def _has_moved(self, location: registry.Location, offer: Offer, digest: str) -> bool:
+        """Whether a version's tag names another manifest than the one first believed there.
+
+        Raises:
+            PolicyError: It does, and no release that is kept here came by that one.
+        """
+        if first_digest(self._context, location, offer) in (None, digest):
+            return False
+        if self._first_release(location, offer) is None:
+            refuse_moved(self._context, location, offer, digest)
+        return True
+
+    def _is_signed_anew(self, location: registry.Location, offer: Offer, head: Head) -> bool:
+        """Whether a moved tag names the very release it named before: no other bytes."""
+        return head.subject.release == self._first_release(location, offer)
+
+    def _first_release(self, location: registry.Location, offer: Offer) -> str | None:
+        first = first_digest(self._context, location, offer)
+        kept = self._context.ledger.generations(location.plugin_id)
+        return next((g.release for g in kept if g.digest == first), None)

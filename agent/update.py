@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import registry
+from agent.admission import is_bare
 from agent.candidate import MAX_README_BYTES, Offered
 from agent.context import Context
 from agent.errors import FormatError, NotFoundError
-from agent.model import Installed, Kind, Outcome, PluginSet, Stop, Trial
+from agent.inventory import is_whole
+from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Stop, Trial
 from agent.outcomes import (
     disabled,
     nothing_to_take,
@@ -26,12 +28,13 @@ from agent.outcomes import (
 )
 from agent.plan import within
 from agent.probation import Judgement, Verdict
+from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Search, Wish
 from agent.settling import settle
 from agent.steps import Progress, Steps
-from agent.taking import Taking
+from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
 
 
@@ -109,14 +112,11 @@ class Pipeline:
 
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
         self._context.refuse_strangers()
+        stopped = self._stopped(plugin_id, dry_run=dry_run)
+        if stopped is not None:
+            return stopped
         ledger = self._context.ledger
         installed = ledger.installed(plugin_id)
-        if installed is not None and installed.stop is not None:
-            if not dry_run:
-                self._settle(plugin_id)
-            if installed.stop is Stop.DISABLED:
-                return disabled(plugin_id)
-            installed = ledger.installed(plugin_id)
         if installed is None or self._context.activation.live(plugin_id) is None:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
@@ -128,9 +128,28 @@ class Pipeline:
             return reverted(plugin_id, self._context.activation.live(plugin_id), judged[1])
         if not named and ledger.trial(plugin_id) is not None:
             return on_trial(plugin_id)
+        live = self._context.activation.live(plugin_id)
+        if not named and live is not None and is_bare(self._context, live):
+            detail = "signed bare: it never updates by itself"
+            return Outcome(plugin_id, Kind.CURRENT, "plan", detail, after=live.version)
         channel = self._context.config.plugin(plugin_id).channel or installed.channel
         reference = registry.Reference(self._source(installed), tag=channel)
-        return self._take(Wish(reference, unattended=True, dry_run=dry_run))
+        try:
+            return self._take(Wish(reference, unattended=True, dry_run=dry_run))
+        except registry.NotFoundError as error:
+            if installed.repository is not None or self._steps.now != "check":
+                raise
+            detail = f"it came as files, and no registry has it: {error}"
+            return Outcome(plugin_id, Kind.CURRENT, "check", detail)
+
+    def _stopped(self, plugin_id: str, *, dry_run: bool) -> Outcome | None:
+        """What an operator's word leaves to do: the end of a removal; of a disabled one nothing."""
+        installed = self._context.ledger.installed(plugin_id)
+        if installed is None or installed.stop is None:
+            return None
+        if not dry_run:
+            self._settle(plugin_id)
+        return disabled(plugin_id) if installed.stop is Stop.DISABLED else None
 
     def _foreseen(self, plugin_id: str) -> Outcome:
         """What a run would do about an open trial; nothing is done."""
@@ -165,11 +184,14 @@ class Pipeline:
         with context.open_repository(wish.reference.location) as repository:
             found = self._search.first_believed(repository, wish)
             candidate = found.candidate
+            if candidate is None and serving is not None:
+                candidate = self._search.installed_again(repository, wish, serving)
             if candidate is None:
                 return nothing_to_take(plugin_id, serving, found)
             self._steps.now = "plan"
             if serving is not None and candidate.release == serving.release:
-                return outcome_of(candidate, Kind.CURRENT, "plan", "this release is installed")
+                outcome = self._take_again(repository, candidate, wish, serving)
+                return replace(outcome, newest=found.newest)
             if wish.unattended:
                 skip = not_by_itself(context, candidate, serving)
                 if skip is not None:
@@ -185,6 +207,27 @@ class Pipeline:
         if outcome.kind is Kind.PENDING:
             return replace(outcome, newest=found.newest)
         return with_passed_over(outcome, found)
+
+    def _take_again(
+        self,
+        repository: registry.Repository,
+        candidate: Offered,
+        wish: Wish,
+        serving: Generation,
+    ) -> Outcome:
+        """The release that serves, believed once more: signed anew, or to be mended."""
+        context = self._context
+        sealed = context.tree.folder(serving) / f"{serving.stem}.wasm"
+        is_broken = not wish.unattended and not is_whole(context, serving)
+        if wish.dry_run:
+            detail = "would be mended" if is_broken else "this release is installed"
+            kind = Kind.PLANNED if is_broken else Kind.CURRENT
+            return outcome_of(candidate, kind, "plan", detail)
+        with incoming(context) as folder:
+            plugin = PluginSet(serving.stem, sealed, candidate.signature, candidate.manifest_bytes)
+            if is_broken:
+                plugin = self._fetch_payload(repository, candidate, folder)
+            return take_again(context, candidate, serving, plugin)
 
     def _channel(self, wish: Wish) -> str | None:
         """The tag to follow from now on: the one that was named; an update run keeps it."""

@@ -7,9 +7,10 @@ at once.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from agent.context import Context
+from agent.dropins import DropIns
 from agent.errors import (
     AgentError,
     BusyError,
@@ -48,6 +49,7 @@ class Watch:
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
         self._told_stranger = False
+        self._told_unadoptable = False
 
     def record(self, served: Served, release: str, *, failed: bool) -> None:
         """Count a call; a failure during a trial is written and judged at once."""
@@ -68,11 +70,29 @@ class Watch:
             if self._context.activation.is_unfinished(plugin_id):
                 settle(self._context, self._telemetry, plugin_id, timeout_s=_JUDGE_LOCK_S)
 
+    def adopt(self, ids: Collection[str] | None = None, *, stem: str | None = None) -> None:
+        """Take drop-ins, as ``DropIns.adopt`` does; where that can't be, what is there serves."""
+        try:
+            looked = DropIns(self._context, self._telemetry, patience_s=_JUDGE_LOCK_S)
+            for outcome in looked.adopt(ids, stem=stem):
+                level = logging.INFO if outcome.error is None else logging.WARNING
+                _LOG.log(level, "drop-in of %s: %s", outcome.plugin_id, outcome.detail)
+        except BusyError:
+            return  # whoever holds the lock looks first
+        except (sqlite3.Error, OSError, AgentError) as error:
+            if not self._told_unadoptable:
+                self._told_unadoptable = True
+                _LOG.warning("cannot look for drop-ins: %s; what is there serves", error)
+
     def terms(self, plugin_id: str) -> object:
-        """What a load depends on beside its bytes: the trust store and the grants."""
+        """What a load depends on beside its name: the trust store, the seal and the grants."""
         with self._forgiving(plugin_id):
             decisions = self._context.ledger.decisions(plugin_id)
-            self._terms[plugin_id] = (self._context.trust_stamp(), sorted(decisions.items()))
+            self._terms[plugin_id] = (
+                self._context.trust_stamp(),
+                self._context.tree.sealed_at(plugin_id),
+                sorted(decisions.items()),
+            )
         return self._terms.get(plugin_id)
 
     def current(self, plugin_id: str) -> str | None:

@@ -9,6 +9,7 @@ import click
 
 import registry
 from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
+from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
 from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
@@ -59,6 +60,8 @@ def pull_command(
     oci:DIR/ID. A release that replaces another is on trial until its probation ends.
     """
     reference = registry.parse_reference(reference_text, app.context.bases())
+    if output is None and not dry_run:
+        take_drop_ins(app, (reference.location.plugin_id,))
     with pipeline(app.out) as progress:
         work = Pipeline(app.context, app.telemetry, progress)
         if output is not None:
@@ -85,12 +88,22 @@ def pull_command(
 def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     """Run an update now, for all installed plugins or those named.
 
+    What was copied into the plugin folder is taken first.
+
     Ignores interval, windows and mode; respects hold, cooldown, constraint and consent. One
     plugin's failure never keeps the others from being updated.
     """
-    ids = plugins or own_ids(app.context)
+    if dry_run:
+        found = foreseen_drop_ins(app, plugins or None)
+        taken = {outcome.plugin_id: outcome for outcome in found if outcome.kind is Kind.PLANNED}
+    else:
+        taken = {o.plugin_id: o for o in take_drop_ins(app, plugins or None)}
+    ids = plugins or sorted({*own_ids(app.context), *taken})
     outcomes = []
     for plugin_id in ids:
+        if plugin_id in taken:
+            outcomes.append(taken[plugin_id])
+            continue
         with pipeline(app.out) as progress:
             work = Pipeline(app.context, app.telemetry, progress)
             outcomes.append(work.update(plugin_id, named=bool(plugins), dry_run=dry_run))
@@ -106,6 +119,8 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
 @format_flag
 def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_run: bool) -> None:
     """Go back to the last good release, and reject the one it leaves."""
+    if not dry_run:
+        take_drop_ins(app, (plugin_id,))
     outcome = roll_back(
         app.context, app.telemetry, plugin_id, to_version=to_version, dry_run=dry_run
     )
@@ -120,6 +135,8 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
     context = app.context
     context.refuse_strangers()
+    if not dry_run:
+        take_drop_ins(app, plugins or None)
     known = context.ledger.plugin_ids()
     for plugin_id in plugins:
         if plugin_id not in known:

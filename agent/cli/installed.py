@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from agent.cli.app import App, format_flag, plugin_id_type, verb
+from agent.cli.dropins import foreseen_drop_ins
 from agent.cli.progress import pipeline
 from agent.durations import format_duration
 from agent.errors import NotFoundError, PolicyError
@@ -76,8 +77,9 @@ def info_command(app: App, plugin_id: str) -> None:
 @format_flag
 def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> None:
     """Say what an update run would do for each plugin, and why."""
-    rows = [_plan(*planned, newest_first=False) for planned in _plans(app, plugins)]
-    _print_plans(app, rows)
+    foreseen = foreseen_drop_ins(app, plugins or None)
+    rows = [_plan(*planned, newest_first=False) for planned in _plans(app, plugins, foreseen)]
+    _print_plans(app, _with_drop_ins(rows, foreseen))
     if exit_code and not app.exit_code and any(row["action"] == "update" for row in rows):
         app.exit_code = _UPDATES
 
@@ -200,15 +202,25 @@ def _not_installed(plugin_id: str) -> NotFoundError:
     )
 
 
-def _plans(app: App, plugins: Sequence[str]) -> list[tuple[Serving, Outcome | None]]:
-    """What an update run would do; None for the system's; failed look-ups set the exit code."""
+def _plans(
+    app: App, plugins: Sequence[str], foreseen: Sequence[Outcome] = ()
+) -> list[tuple[Serving, Outcome | None]]:
+    """What an update run would do; None for the system's; failed look-ups set the exit code.
+
+    A drop-in that would be taken is what the run would do for its plugin.
+    """
     found = {one.plugin_id: one for one in serving(app.context, warn=app.out.message)}
+    taken = {o.plugin_id: o for o in foreseen if o.kind is Kind.PLANNED}
     for plugin_id in plugins:
-        if plugin_id not in found:
+        if plugin_id not in found and plugin_id not in taken:
             raise _not_installed(plugin_id)
     plans: list[tuple[Serving, Outcome | None]] = []
     codes = []
-    for plugin_id in plugins or found:
+    for plugin_id in plugins or sorted({*found, *taken}):
+        if plugin_id in taken:
+            new = Serving(plugin_id, None, (), is_system=False)
+            plans.append((found.get(plugin_id, new), taken[plugin_id]))
+            continue
         if found[plugin_id].is_system:
             plans.append((found[plugin_id], None))
             continue
@@ -234,7 +246,10 @@ def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[
     """
     candidate: str | None = None
     if outcome is not None:
-        taken = outcome.after if outcome.after and is_newer(outcome.after, one.version) else None
+        is_other = outcome.kind is Kind.PLANNED or (
+            outcome.after and one.version and is_newer(outcome.after, one.version)
+        )
+        taken = outcome.after if is_other else None
         newest = outcome.newest
         candidate = newest or taken if newest_first else taken or newest
     return {
@@ -250,6 +265,31 @@ def _action(outcome: Outcome) -> str:
     if isinstance(outcome.error, PolicyError) and outcome.error.reason == "disabled":
         return "skip"  # no run will take anything
     return _ACTIONS[outcome.kind]
+
+
+def _with_drop_ins(
+    rows: list[dict[str, object]], foreseen: Sequence[Outcome]
+) -> list[dict[str, object]]:
+    """Say which drop-ins lie there and would not be taken: beside their plugin's row, or alone."""
+    known = {row["id"]: row for row in rows}
+    for outcome in foreseen:
+        why = f"drop-in {outcome.after or 'of no version'}: {_reason(outcome)}"
+        row = known.get(outcome.plugin_id)
+        if outcome.kind is Kind.PLANNED:
+            continue
+        if row is not None:
+            row["reason"] = f"{row['reason']}; {why}"
+            continue
+        rows.append(
+            {
+                "id": outcome.plugin_id,
+                "current": None,
+                "candidate": outcome.after,
+                "action": _ACTIONS[outcome.kind],
+                "reason": why,
+            }
+        )
+    return rows
 
 
 def _reason(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import PluginHost, disabling, removal, settling
+from agent import PluginHost, disabling, removal, settling, taking
 from agent.context import Context, Options
 from agent.errors import NotFoundError, PolicyError
 from agent.files import Files
@@ -250,13 +250,13 @@ def test_an_update_that_was_planned_before_the_stop_does_not_go_live(
     publisher.release("0.2.0")
     with opened(installed) as context:
         pipeline = Pipeline(context, Telemetry(""))
-        incoming = pipeline._incoming
+        incoming = taking.incoming
 
-        def disable_meanwhile() -> contextlib.AbstractContextManager[object]:
-            disabling.disable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
-            return incoming()
+        def disable_meanwhile(where: Context) -> contextlib.AbstractContextManager[Path]:
+            disabling.disable(where, Telemetry(""), PLUGIN_ID, dry_run=False)
+            return incoming(where)
 
-        monkeypatch.setattr(pipeline, "_incoming", disable_meanwhile)
+        monkeypatch.setattr(taking, "incoming", disable_meanwhile)
         outcome = pipeline.update(PLUGIN_ID, named=False)
         assert isinstance(outcome.error, PolicyError)
         assert outcome.error.reason == "disabled"

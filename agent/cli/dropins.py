@@ -1,0 +1,32 @@
+"""What verbs that change something do first: look for what was copied into the plugin folder."""
+
+from collections.abc import Collection
+
+from agent.cli.app import App
+from agent.cli.progress import pipeline
+from agent.dropins import DropIns
+from agent.model import Kind, Outcome
+
+
+def take_drop_ins(app: App, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
+    """Take drop-ins, and tell what came of each on stderr.
+
+    Args:
+        app: The run.
+        ids: Only those of these plugins; None = all.
+
+    Returns:
+        Those that serve now.
+    """
+    with pipeline(app.out) as progress:
+        outcomes = DropIns(app.context, app.telemetry, progress).adopt(ids)
+    for outcome in outcomes:
+        app.out.message(f"{outcome.plugin_id}: drop-in {outcome.kind}: {outcome.detail}")
+        if outcome.error is not None and outcome.error.hint:
+            app.out.message(f"  try: {outcome.error.hint}")
+    return tuple(o for o in outcomes if o.kind in (Kind.TRIAL, Kind.COMMITTED))
+
+
+def foreseen_drop_ins(app: App, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
+    """What would come of each drop-in that lies there; nothing is done."""
+    return DropIns(app.context, app.telemetry).foresee(ids)
