@@ -1,20 +1,23 @@
 """A crash at every effect of going live and going back, and a second one while recovering.
 
 After any of them a fresh process finishes or undoes what was left. The checker itself is
-tested: three orders of effects that are known to be wrong must each fail it.
+tested: five orders of effects that are known to be wrong must each fail it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.activation import Activation
+from agent.flat import FlatSets, Identity
 from agent.model import Event, Generation, Trial
 from agent.remembering import remember
 from support.agent import PLUGIN_ID, Crash, Fuse, World
 from support.crash import (
     PROBATION_S,
+    STALE,
     STORIES,
     BrokenError,
     Story,
@@ -29,10 +32,10 @@ from support.crash import (
 def recover_and_check(folder: Path, story: Story, kind: type[Activation]) -> None:
     """A fresh process recovers; doing so again changes nothing."""
     with World(folder, kind=kind) as world:
-        world.activation.recover()
+        story.recover(world)
         check_recovered(world, story)
         once = world.picture()
-        world.activation.recover()
+        story.recover(world)
         require(world.picture() == once, "recovering twice changed something")
 
 
@@ -66,7 +69,7 @@ def _crash_recovery_everywhere(left: Path, story: Story, kind: type[Activation])
     second = 0
     while True:
         again = copy_of(left, left.with_name(f"{left.name}-{second}"))
-        died = _dies(again, lambda world: world.activation.recover(), Fuse(second), kind)
+        died = _dies(again, story.recover, Fuse(second), kind)
         if died:
             with World(again, kind=kind) as world:
                 check_at_any_instant(world)
@@ -195,6 +198,34 @@ class RecoveryThatForgetsTheWord(Activation):
             self._serve(plugin_id, good, good.stem)
 
 
+class ProjectionBeforeItIsDue(Activation):
+    """Wrong: other hosts may read for ever what does not serve."""
+
+    def activate(self, generation: Generation, *, probation_s: int, channel: str | None) -> Trial:
+        """Copy first."""
+        self.tree.project(generation)
+        return super().activate(generation, probation_s=probation_s, channel=channel)
+
+
+class StaleCopyTakenForAnUpdate(FlatSets):
+    """Wrong: an old copy that lies about brings its release back."""
+
+    def _is_stale(self, live: Generation, identity: Identity) -> bool:
+        return identity.release == live.release  # never, where it is asked
+
+
+def test_a_stale_copy_that_is_taken_for_an_update_is_found(tmp_path: Path) -> None:
+    """The fifth wrong order: the check itself goes by what lies in the folder."""
+
+    def adopt(world: World) -> None:
+        world.activation.recover()
+        world.adopt(kind=StaleCopyTakenForAnUpdate)
+
+    wrong = replace(STALE, act=adopt, recover=adopt)
+    with pytest.raises(BrokenError, match=r"0\.1\.0 serves, and not 0\.2\.0"):
+        crash_everywhere(tmp_path, wrong)
+
+
 @pytest.mark.parametrize(
     ("story", "kind", "promise"),
     [
@@ -216,6 +247,7 @@ class RecoveryThatForgetsTheWord(Activation):
             "serves without an intention",
         ),
         ("a plugin is disabled", RecoveryThatForgetsTheWord, "disabled, and yet it serves"),
+        ("update on trial", ProjectionBeforeItIsDue, "copies are not what serves"),
     ],
     ids=[
         "flip first",
@@ -228,6 +260,7 @@ class RecoveryThatForgetsTheWord(Activation):
         "rows before tree",
         "trial ends first",
         "stop forgotten",
+        "copied before it is due",
     ],
 )
 def test_a_wrong_order_is_found(

@@ -14,6 +14,7 @@ import pytest
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
 from agent.disabling import disable, enable
+from agent.dropins import DropIns
 from agent.errors import translated
 from agent.files import Files
 from agent.model import Outcome
@@ -130,6 +131,12 @@ def _remove(context: Context) -> Outcome:
     return remove(context, Telemetry(""), PLUGIN_ID, dry_run=False)
 
 
+def _adopt(context: Context) -> Outcome | None:
+    taken = DropIns(context, Telemetry("")).adopt((PLUGIN_ID,))
+    context.activation.recover()
+    return taken[0] if taken else None
+
+
 VERBS: dict[str, tuple[tuple[str, ...], Callable[[Context], Outcome | None], str | None]] = {
     "pull": ((), _pull, NEW),
     "update": ((OLD,), _update, NEW),
@@ -138,6 +145,7 @@ VERBS: dict[str, tuple[tuple[str, ...], Callable[[Context], Outcome | None], str
     "disable": ((OLD, NEW), _disable, None),
     "enable": ((OLD, NEW), _enable, NEW),
     "remove": ((OLD, NEW), _remove, None),
+    "drop-in": ((OLD,), _adopt, NEW),
 }
 
 
@@ -170,12 +178,18 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             machine.run("pull", f"{PLUGIN_ID}:{version}")
         if name == "enable":
             machine.run("disable", PLUGIN_ID)
-        if NEW not in installed:
+        if name == "drop-in":
+            put = publisher.plugin(NEW)
+            machine.run("sign", put, "--key", publisher.key)
+            for part in ("wasm", "sig", "toml"):
+                shutil.copy(put / f"{STEM}.{part}", machine.plugins)
+        elif NEW not in installed:
             publisher.release(NEW)
         machine.configure(probation="0s", update="keep = 1" if name == "prune" else "")
         found[name] = machine.home
     # What is compiled already needs no compiler: the first pull is told quickly too.
-    shutil.copytree(found["rollback"] / "cache", found["pull"] / "cache", dirs_exist_ok=True)
+    for name in ("pull", "drop-in"):
+        shutil.copytree(found["rollback"] / "cache", found[name] / "cache", dirs_exist_ok=True)
     return found
 
 

@@ -77,7 +77,7 @@ def _cut_recovery_everywhere(image: Path, story: Story, files: type[LosingFiles]
         with Disk(again, image.with_name(f"{again.name}-aside")) as disk:
             with LosingWorld(again, WatchedFuse(disk, second), files=files) as world:
                 try:
-                    world.activation.recover()
+                    story.recover(world)
                     is_cut = False
                 except Crash:
                     pass
@@ -85,7 +85,7 @@ def _cut_recovery_everywhere(image: Path, story: Story, files: type[LosingFiles]
             last = disk.leave(image.with_name(f"{again.name}-last"), Loss(0, 0, 0))
         with World(last) as world:
             check_at_any_instant(world)
-            world.activation.recover()
+            story.recover(world)
             check_recovered(world, story)
             if not is_cut:
                 _check_that_life_goes_on(world)

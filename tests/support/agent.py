@@ -2,23 +2,27 @@
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from agent.activation import Activation
 from agent.context import Context, Options
 from agent.files import Files
+from agent.flat import FlatSets, Identity
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.model import Generation, PluginSet, Samples
+from agent.model import FlatSet, Generation, PluginSet, Samples
+from agent.resealing import renew
 
 PLUGIN_ID = "org.example.hello"
 STEM = "hello-plugin"
 REPOSITORY = "oci:/srv/registry/org.example.hello"
+_STAT = re.compile(r"(wasm|sig|toml):\d+:\d+:\d+:\d+")
 NOW = 1_800_000_000.0
 """The first moment of every test's clock, in seconds since the epoch; a whole minute."""
 
@@ -238,6 +242,54 @@ class World:
         self.activation.activate(new, probation_s=probation_s, channel=None)
         return new
 
+    def put(self, version: str, *, signed: str = "", parts: str = "wasm sig toml") -> None:
+        """Copy a version's flat files into the plugin folder, as people do."""
+        plugins = self.root / "plugins"
+        plugins.mkdir(exist_ok=True)
+        data = {
+            "wasm": payload_of(version),
+            "sig": f"signature of {version}{signed}".encode(),
+            "toml": f"manifest of {version}".encode(),
+        }
+        for part in parts.split():
+            (plugins / f"{STEM}.{part}").write_bytes(data[part])
+
+    def adopt(self, *, probation_s: int = 0, kind: type[FlatSets] = FlatSets) -> None:
+        """Look at the flat sets, and take what was put there, as ``DropIns`` does."""
+        flats = kind(self.activation, self._identify)
+        for flat in flats.changed():
+            examined = flats.examine(flat.stem)
+            if examined is None or examined.identity is None:
+                continue
+            version, signature = self._text("toml"), self._text("sig")
+            if not signature.startswith(version):
+                continue
+            live = self.activation.live(PLUGIN_ID)
+            if live is not None and live.version == version:
+                self.renew(version, signature, from_copies=True)
+            else:
+                self.install(version, probation_s=probation_s)
+
+    def renew(self, version: str, signature: str, *, from_copies: bool = False) -> None:
+        """Give a sealed version another signature, and bytes that are whole."""
+        new = replace(generation(version), key_id="00000000000000ff")
+        plugin = replace(
+            plugin_set(self.root, version), signature=f"signature of {signature}".encode()
+        )
+        renew(self.activation, new, plugin, from_copies=from_copies)
+
+    def _identify(self, flat: FlatSet) -> Identity | None:
+        version = self._text("toml") if flat.is_whole else ""
+        plugins = self.root / "plugins"
+        if not version or (plugins / f"{STEM}.wasm").read_bytes() != payload_of(version):
+            return None
+        return Identity(PLUGIN_ID, generation(version).release)
+
+    def _text(self, part: str) -> str:
+        """What a flat text speaks of."""
+        text = (self.root / "plugins" / f"{STEM}.{part}").read_text()
+        return text.partition(" of ")[2]
+
     def fail_calls(self, version: str, count: int) -> None:
         """Record calls that failed."""
         minute = int(self.now // 60)
@@ -258,4 +310,5 @@ class World:
                 seen.append((name, stat.S_IMODE(path.stat().st_mode)))
             else:
                 seen.append((name, path.read_bytes()))
-        return [*seen, *self.ledger._db.iterdump()]
+        # How copies look to stat is of each disk, and not what was done to it.
+        return [*seen, *(_STAT.sub(r"\1", line) for line in self.ledger._db.iterdump())]

@@ -12,6 +12,7 @@ from agent.remembering import recall
 from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
 
 PROBATION_S = 600
+SIGNED_ANEW = " by another key"
 
 
 class BrokenError(AssertionError):
@@ -31,6 +32,8 @@ class Story:
     Attributes:
         condemned: The version that must never serve again unasked.
         ends: What else holds after recovery: it was done, or it was not, and nothing between.
+        recover: What a fresh process does first.
+        serves: The version that must serve in the end; None = whichever.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Story:
     act: Callable[[World], object]
     condemned: str | None = None
     ends: Callable[[World], None] | None = None
+    recover: Callable[[World], object] = lambda world: world.activation.recover()
+    serves: str | None = None
 
 
 def _nothing(_world: World) -> None:
@@ -171,7 +176,54 @@ def _remove_and_take_again(world: World) -> None:
     world.install("0.3.0", probation_s=PROBATION_S)
 
 
+def _first_put(world: World) -> None:
+    world.put("0.1.0")
+
+
+def _newer_put(world: World) -> None:
+    world.install("0.1.0")
+    world.now += 60
+    world.put("0.2.0")
+
+
+def _stale_put(world: World) -> None:
+    _two(world)
+    world.put("0.1.0")
+
+
+def _signature_put(world: World) -> None:
+    _first(world)
+    world.put("0.1.0", signed=SIGNED_ANEW, parts="sig")
+
+
+def _look_again(world: World) -> None:
+    """As verbs that change something do."""
+    world.activation.recover()
+    world.adopt(probation_s=PROBATION_S)
+
+
+def _adopt(world: World) -> None:
+    world.adopt(probation_s=PROBATION_S)
+
+
+STALE = Story("a stale copy is refreshed", _stale_put, _adopt, recover=_look_again, serves="0.2.0")
 STORIES = (
+    Story("a drop-in is a first install", _first_put, _adopt, recover=_look_again),
+    Story("a drop-in is an update", _newer_put, _adopt, recover=_look_again),
+    STALE,
+    Story(
+        "a release is signed anew",
+        _first,
+        lambda world: world.renew("0.1.0", f"0.1.0{SIGNED_ANEW}"),
+        serves="0.1.0",
+    ),
+    Story(
+        "a release is signed anew by hand",
+        _signature_put,
+        _adopt,
+        recover=_look_again,
+        serves="0.1.0",
+    ),
     Story("first install", _nothing, lambda world: world.install("0.1.0")),
     Story(
         "update on trial",
@@ -242,20 +294,23 @@ STORIES = (
 )
 
 
-def is_whole(world: World, release: Generation) -> bool:
-    """Whether a generation is sealed, with all its bytes."""
+def is_whole(world: World, release: Generation, *, is_sealed: bool = True) -> bool:
+    """Whether a generation has all its bytes, and is sealed."""
     folder = world.tree.folder(release)
+    signature = f"signature of {release.version}".encode()
     parts = {
         "wasm": payload_of(release.version),
-        "sig": f"signature of {release.version}".encode(),
+        "sig": signature,
         "toml": f"manifest of {release.version}".encode(),
     }
     files = {suffix: folder / f"{STEM}.{suffix}" for suffix in parts}
     return (
         folder.is_dir()
-        and folder.stat().st_mode & 0o222 == 0
+        and (folder.stat().st_mode & 0o222 == 0 or not is_sealed)
+        and all(path.is_file() for path in files.values())
         and all(
-            path.is_file() and path.read_bytes() == parts[suffix] for suffix, path in files.items()
+            path.read_bytes().removesuffix(SIGNED_ANEW.encode()) == parts[suffix]
+            for suffix, path in files.items()
         )
     )
 
@@ -269,7 +324,8 @@ def check_at_any_instant(world: World) -> None:
     require(live is not None, f"{name} serves and is not in the ledger")
     assert live is not None
     check_second_place(world, live)
-    require(is_whole(world, live), f"{name} serves and is not whole")
+    # A folder is open for as long as a file in it is replaced.
+    require(is_whole(world, live, is_sealed=False), f"{name} serves and is not whole")
     installed = world.ledger.installed(PLUGIN_ID)
     trial = world.ledger.trial(PLUGIN_ID)
     known = {installed.good if installed else None, trial.release if trial else None}
@@ -298,6 +354,9 @@ def check_recovered(world: World, story: Story) -> None:
     serving = live.release if live else None
     good = installed.good if installed else None
     stop = installed.stop if installed else None
+    require(live is None or is_whole(world, live), "what serves is not sealed")
+    version = live.version if live else None
+    require(story.serves in (None, version), f"{version} serves, and not {story.serves}")
     require(serving not in rejected, "a rejected release serves")
     require(trial is None or trial.release == serving, "a trial is open for what does not serve")
     if stop is None:
