@@ -177,8 +177,9 @@ class Activation(Retirement):
         is_void = trial is not None and trial.release != serving
         if (trial is None or is_void) and serving != installed.good:
             good = self.good(plugin_id)
+            self.ledger.project_again(plugin_id)
             self._serve(plugin_id, good, live.stem if live else None)
-        elif installed.projection_due and live is not None:
+        elif live is not None and self.ledger.is_due(plugin_id, is_void=is_void):
             self._project(live)
         if is_void:
             self._tell_void(trial)

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from agent.model import Event, FlatNote, Generation, Installed, Rejection, Stop, Trial
 from agent.observations import Observations
 
+_DUE_BY_INTENTION = 2
+"""Copies are due once the flip has happened; 1 = they are due, 0 = they are what serves."""
+
 
 class Ledger(Observations):
     """Plugins, their generations, trials and rejections; see ``Database`` for errors."""
@@ -91,18 +94,21 @@ class Ledger(Observations):
             self.add_generation(generation)
             self._run(
                 "INSERT INTO plugins (plugin_id, repository, channel, projection_due) "
-                "VALUES (?, ?, ?, 1) ON CONFLICT (plugin_id) DO UPDATE SET "
+                "VALUES (?, ?, ?, ?) ON CONFLICT (plugin_id) DO UPDATE SET "
                 "repository = coalesce(excluded.repository, repository), "
-                "channel = excluded.channel, projection_due = 1",
-                (generation.plugin_id, generation.repository, channel),
+                "channel = excluded.channel, projection_due = CASE projection_due "
+                "WHEN 0 THEN excluded.projection_due ELSE projection_due END",
+                (generation.plugin_id, generation.repository, channel, _DUE_BY_INTENTION),
             )
             self._run(
                 "DELETE FROM rejected WHERE plugin_id = ? AND release = ?",
                 (generation.plugin_id, generation.release),
             )
+            # What serves on trial is about to be left.
             self._run(
-                "INSERT OR IGNORE INTO went_live VALUES (?, ?)",
-                (generation.plugin_id, generation.release),
+                "INSERT OR IGNORE INTO went_live SELECT plugin_id, release FROM trials "
+                "WHERE plugin_id = ?",
+                (generation.plugin_id,),
             )
             # A release that was live before starts its count anew.
             self._run(
@@ -124,8 +130,25 @@ class Ledger(Observations):
         return Trial(*rows[0]) if rows else None
 
     def abandon_trial(self, plugin_id: str) -> None:
-        """The flip never happened: forget the intention."""
-        self._run("DELETE FROM trials WHERE plugin_id = ?", (plugin_id,))
+        """The flip never happened: forget the intention, and that copies were due by it."""
+        with self.transaction():
+            self._run("DELETE FROM trials WHERE plugin_id = ?", (plugin_id,))
+            self._run(
+                "UPDATE plugins SET projection_due = 0 WHERE plugin_id = ? AND projection_due = ?",
+                (plugin_id, _DUE_BY_INTENTION),
+            )
+
+    def is_due(self, plugin_id: str, *, is_void: bool) -> bool:
+        """Whether the flat copies must be refreshed.
+
+        Args:
+            plugin_id: The plugin.
+            is_void: The open intention never came to its flip: copies that were due by it alone
+                were not touched, and what lies there may be a drop-in.
+        """
+        rows = self._run("SELECT projection_due FROM plugins WHERE plugin_id = ?", (plugin_id,))
+        due = rows[0][0] if rows else 0
+        return bool(due) and not (is_void and due == _DUE_BY_INTENTION)
 
     def commit(self, generation: Generation, *, floor: str, at: float) -> None:
         """The release is good: the trial ends, the floor rises."""
@@ -138,6 +161,7 @@ class Ledger(Observations):
                 "UPDATE generations SET committed_at = ? WHERE plugin_id = ? AND release = ?",
                 (at, generation.plugin_id, generation.release),
             )
+            self._note_live(generation)
             self._run("DELETE FROM trials WHERE plugin_id = ?", (generation.plugin_id,))
 
     def turn_back(
@@ -146,6 +170,7 @@ class Ledger(Observations):
         """Reject a release that was live and name the one that serves instead, durably."""
         with self.transaction():
             self._reject(rejected.plugin_id, rejected.release, rejected.version, reason, at)
+            self._note_live(rejected)
             self._run(
                 "UPDATE plugins SET good = ?, projection_due = 1 WHERE plugin_id = ?",
                 (target, rejected.plugin_id),
@@ -176,13 +201,19 @@ class Ledger(Observations):
         self._run("UPDATE plugins SET projection_due = 1 WHERE plugin_id = ?", (plugin_id,))
 
     def went_live(self, plugin_id: str, release: str) -> bool:
-        """Whether a sealed release ever was meant to serve: its copies may lie about."""
+        """Whether a sealed release has served, and was left or committed: copies may lie about."""
         rows = self._run(
             "SELECT 1 FROM went_live JOIN generations USING (plugin_id, release) "
             "WHERE plugin_id = ? AND release = ?",
             (plugin_id, release),
         )
         return bool(rows)
+
+    def _note_live(self, generation: Generation) -> None:
+        self._run(
+            "INSERT OR IGNORE INTO went_live VALUES (?, ?)",
+            (generation.plugin_id, generation.release),
+        )
 
     def renew(self, generation: Generation) -> None:
         """A sealed release was signed anew: its key and digest are these now, its copies due."""

@@ -22,6 +22,7 @@ from agent.pruning import prune
 from agent.removal import remove
 from agent.rollback import roll_back
 from agent.search import Wish
+from agent.settling import settle
 from agent.telemetry import Telemetry
 from agent.update import Pipeline
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
@@ -133,7 +134,7 @@ def _remove(context: Context) -> Outcome:
 
 def _adopt(context: Context) -> Outcome | None:
     taken = DropIns(context, Telemetry("")).adopt((PLUGIN_ID,))
-    context.activation.recover()
+    settle(context, Telemetry(""), PLUGIN_ID)
     return taken[0] if taken else None
 
 

@@ -208,8 +208,8 @@ def _adopt(world: World) -> None:
 
 STALE = Story("a stale copy is refreshed", _stale_put, _adopt, recover=_look_again, serves="0.2.0")
 STORIES = (
-    Story("a drop-in is a first install", _first_put, _adopt, recover=_look_again),
-    Story("a drop-in is an update", _newer_put, _adopt, recover=_look_again),
+    Story("a drop-in is a first install", _first_put, _adopt, recover=_look_again, serves="0.1.0"),
+    Story("a drop-in is an update", _newer_put, _adopt, recover=_look_again, serves="0.2.0"),
     STALE,
     Story(
         "a release is signed anew",
