@@ -96,6 +96,14 @@ class Tree:
         """The plugins that have a generation serving, sorted."""
         return tuple(name for name in self.homes() if self.current(name) is not None)
 
+    def serving_stem(self, stem: str) -> str | None:
+        """The plugin whose generation that serves has this stem."""
+        name = f"{_checked(_STEM, stem)}.toml"
+        for plugin_id in self.plugin_ids():
+            if (self._home(plugin_id) / _CURRENT / name).is_file():
+                return plugin_id
+        return None
+
     def homes(self) -> tuple[str, ...]:
         """The plugins that have a folder, whether anything serves or not; sorted."""
         store = self.root / _STORE

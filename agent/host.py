@@ -153,7 +153,8 @@ class PluginHost:
         if "/" in text:
             return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
         self._watch.adopt(stem=stem)
-        owner = self._context.ledger.stem_owner(stem)
+        # A ledger that was lost and made anew knows no stems; the tree does.
+        owner = self._context.ledger.stem_owner(stem) or self._context.tree.serving_stem(stem)
         if owner is not None and (self._watch.current(owner) or self._watch.is_disabled(owner)):
             return self._load_installed(owner)
         manifest = self._context.system_folder / f"{stem}.toml"

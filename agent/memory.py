@@ -55,7 +55,7 @@ class Memory:
     committed: tuple[Committed, ...] = ()
 
     def is_older_than(self, other: "Memory | None") -> bool:
-        """Whether another one, written by the same ledger, or by a lost one, knows more."""
+        """Whether another one, of this ledger or of a lost one, knows more."""
         return other is not None and (other.ledger != self.ledger or other.number > self.number)
 
     def encode(self) -> bytes:

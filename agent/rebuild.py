@@ -5,7 +5,7 @@ what was once committed come from the tree's own memory (``agent.memory``). What
 believed is good. All else that the old ledger knew is gone, and is told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,40 +72,58 @@ def rebuild(context: Context) -> tuple[Rebuilt, ...]:
 
 def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     """Let the ledger learn what the tree tells of one plugin; idempotent, under the lock."""
-    known = recall(context.tree, plugin_id)
+    ledger, tree = context.ledger, context.tree
+    known = recall(tree, plugin_id)
     found, problems = _verified(context, plugin_id, known)
-    if known is None and context.tree.read_memory(plugin_id) is not None:
+    if known is None and tree.read_memory(plugin_id) is not None:
         problems.append("its floor and rejections can't be read: the file is damaged")
-    rejected = {r.release for r in known.rejected} if known else set()
-    rejected |= set(context.ledger.rejections(plugin_id))
-    current = context.tree.current(plugin_id)
-    is_known = known is not None or bool(found)
-    good = _good(found, current, rejected)
+    # The newer of the two, where there are two.
+    rejections = {r.release: r for r in known.rejected} if known else ledger.rejections(plugin_id)
+    current = tree.current(plugin_id)
+    good = _good(found, current, frozenset(rejections))
     if good is None and current is not None:
         problems.append(f"{current} serves, and is not believed: hosts refuse it")
-    installed = context.ledger.installed(plugin_id)
-    floor = installed.floor if installed else None
-    for version in (known.floor if known else None, good.version if good else None):
-        if version is not None and (floor is None or is_newer(version, floor)):
-            floor = version
-    if is_known:
+    installed = ledger.installed(plugin_id)
+    floors = (installed and installed.floor, known and known.floor, good and good.version)
+    floor = _highest(version for version in floors if version)
+    if known is not None or found:
         if known is not None:
-            context.ledger.take_in(plugin_id, known)
-        if good is not None and good.committed_at is None:
-            now = context.clock()
-            good = replace(good, committed_at=now)
-            found = [good if g.release == good.release else g for g in found]
-        release = good.release if good else None
-        context.ledger.restore(plugin_id, found, good=release, floor=floor)
-        if good is not None:
-            detail = f"from {len(found)} sealed releases, floor {floor}"
-            event = Event(context.clock(), plugin_id, "rebuilt", good.version, good.release, detail)
-            context.ledger.record(event)
-        context.activation.recover_one(plugin_id)
+            ledger.take_in(plugin_id, known)
+        _write(context, plugin_id, found, good, floor)
     versions = [g.version for g in sorted(found, key=lambda g: g.installed_at, reverse=True)]
     return Rebuilt(
         plugin_id, good.version if good else None, tuple(versions), floor, tuple(problems)
     )
+
+
+def _write(
+    context: Context,
+    plugin_id: str,
+    found: list[Generation],
+    good: Generation | None,
+    floor: str | None,
+) -> None:
+    """Write down what was found of a plugin, in both places, and serve what is good."""
+    ledger, now = context.ledger, context.clock()
+    if good is not None and good.committed_at is None:
+        good = replace(good, committed_at=now)
+        found = [good if g.release == good.release else g for g in found]
+    ledger.restore(plugin_id, found, good=good.release if good else None, floor=floor)
+    learned = ledger.memory(plugin_id)
+    if learned is not None:
+        context.tree.write_memory(plugin_id, learned.encode())
+    if good is not None:
+        detail = f"from {len(found)} sealed releases, floor {floor}"
+        ledger.record(Event(now, plugin_id, "rebuilt", good.version, good.release, detail))
+    context.activation.recover_one(plugin_id)
+
+
+def _highest(versions: Iterable[str]) -> str | None:
+    highest: str | None = None
+    for version in versions:
+        if highest is None or is_newer(version, highest):
+            highest = version
+    return highest
 
 
 def _verified(
@@ -154,9 +172,8 @@ def _read(
     holds = f"{manifest.version}-{subject.release[:12]}"
     if (manifest.id, holds) != (plugin_id, folder.name):
         raise FormatError(f"cannot use {folder}: it holds {manifest.id} {holds}")
-    old = context.ledger.generation(plugin_id, subject.release)
     past = committed(subject.release)
-    origin = old or past
+    origin = past or context.ledger.generation(plugin_id, subject.release)
     repository = origin.repository if origin else repository
     evidence = trust.Evidence(files.signature, files.payload, repository)
     verdict = context.judge(subject, evidence, installed=True)
@@ -173,11 +190,13 @@ def _read(
         digest=origin.digest if origin else None,
         repository=repository,
         installed_at=origin.installed_at if origin else folder.stat().st_mtime,
-        committed_at=origin.committed_at if origin else None,
+        committed_at=past.committed_at if past else None,
     )
 
 
-def _good(found: list[Generation], current: str | None, rejected: set[str]) -> Generation | None:
+def _good(
+    found: list[Generation], current: str | None, rejected: frozenset[str]
+) -> Generation | None:
     """What should serve: what does, unless it was rejected; then the last committed one."""
     serving = next((g for g in found if g.folder_name == current), None)
     if serving is None or serving.release not in rejected:

@@ -50,7 +50,7 @@ class Recollection(Database):
     def take_in(self, plugin_id: str, known: Memory) -> None:
         """Learn from the tree what this ledger does not know, because another was lost.
 
-        The floor never falls and no rejection is forgotten, whichever knew of it.
+        What the tree says of rejections is the newer; the floor never falls.
         """
         with self.transaction():
             rows = self._run("SELECT floor FROM plugins WHERE plugin_id = ?", (plugin_id,))
@@ -64,8 +64,9 @@ class Recollection(Database):
                 "channel = coalesce(channel, excluded.channel)",
                 (plugin_id, floor, known.repository, known.channel),
             )
+            self._run("DELETE FROM rejected WHERE plugin_id = ?", (plugin_id,))
             self._run_many(
-                "INSERT OR IGNORE INTO rejected VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO rejected VALUES (?, ?, ?, ?, ?)",
                 [(plugin_id, r.release, r.version, r.reason, r.at) for r in known.rejected],
             )
             self._run(

@@ -2,6 +2,7 @@
 
 import logging
 
+from agent.errors import LedgerError
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.memory import Memory, decode
@@ -18,23 +19,27 @@ def recall(tree: Tree, plugin_id: str) -> Memory | None:
 def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
     """Write down beside the ledger what must outlive it; under the tree's lock, idempotent.
 
-    Where the tree knows more, because an older copy of the ledger was put back, the ledger
-    learns from it first. What serves does not depend on it, so a fault only waits.
+    What serves does not depend on it, so a fault of the disk only waits.
+
+    Raises:
+        LedgerError: The tree knows more: an older copy of the ledger was put back.
     """
-    known = ledger.memory(plugin_id)
+    known, written = ledger.memory(plugin_id), None
     if known is None:
         return
     try:
         written = recall(tree, plugin_id)
-        if written == known:
-            return
-        if written is not None and known.is_older_than(written):
-            ledger.take_in(plugin_id, written)
-            known = ledger.memory(plugin_id) or known
-        tree.write_memory(plugin_id, known.encode())
+        if written != known and not known.is_older_than(written):
+            tree.write_memory(plugin_id, known.encode())
     except OSError as error:
         _LOG.warning(
             "cannot write the floor of %s beside the ledger: %s; the next run tries again",
             plugin_id,
             error,
+        )
+    if known.is_older_than(written):
+        raise LedgerError(
+            f"cannot change {plugin_id}: the plugin tree knows more than the ledger, of which an "
+            "older copy was put back",
+            hint="agent doctor --fix takes up what the tree knows",
         )

@@ -42,7 +42,7 @@ def examine(context: Context, *, fix: bool = False, take_over: bool = False) -> 
         yield from _run(context, functools.partial(check_trust, context), fix=fix, guarded=True)
         return
     for check in (
-        *(check_trust, check_clock, check_serving, check_generations, check_memories),
+        *(check_trust, check_clock, check_memories, check_serving, check_generations),
         *(check_copies, check_foreign, check_trials, check_leftovers, check_audit),
     ):
         yield from _run(context, functools.partial(check, context), fix=fix, guarded=True)

@@ -45,12 +45,23 @@ def check_generations(context: Context) -> Iterator[Finding]:
 
 def check_memories(context: Context) -> Iterator[Finding]:
     """Whether what must outlive a lost ledger is in the tree."""
-    stale = [
-        plugin_id
-        for plugin_id in context.ledger.plugin_ids()
-        if context.ledger.memory(plugin_id) != recall(context.tree, plugin_id)
-    ]
-    for plugin_id in stale:
+    wrong = 0
+    for plugin_id in context.ledger.plugin_ids():
+        known, written = context.ledger.memory(plugin_id), recall(context.tree, plugin_id)
+        if known == written:
+            continue
+        wrong += 1
+        if known is not None and known.is_older_than(written):
+            yield Finding(
+                "memory",
+                ok=False,
+                detail=f"{plugin_id}: the tree knows more than the ledger, of which an older copy "
+                "was put back: nothing is changed, so that no rejected release comes back",
+                fix="agent doctor --fix takes up what the tree knows, and verifies each release "
+                "again",
+                mend=functools.partial(_take, context, plugin_id),
+            )
+            continue
         yield Finding(
             "memory",
             ok=False,
@@ -59,7 +70,7 @@ def check_memories(context: Context) -> Iterator[Finding]:
             fix="agent doctor --fix writes them",
             mend=functools.partial(_remember, context, plugin_id),
         )
-    if not stale:
+    if not wrong:
         yield Finding("memory", ok=True, detail="floors and rejections have their second place")
 
 

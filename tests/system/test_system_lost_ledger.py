@@ -90,6 +90,8 @@ def test_without_its_ledger_a_tree_is_served_and_nothing_is_recorded(
         assert host.load_installed(PLUGIN_ID) == PLUGIN_ID
         for _ in range(3):
             assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
+    with PluginHost(home=offline.home) as host:
+        assert host.load_plugin(f"{STEM}.wasm") == PLUGIN_ID
     told = [record for record in caplog.records if "nothing is recorded" in record.message]
     assert len(told) == 1
     with contextlib.closing(sqlite3.connect(state(offline))) as db:
@@ -376,15 +378,31 @@ def test_a_tree_from_before_whose_ledger_is_lost_is_not_adopted(offline: Machine
 # -- an older ledger is put back
 
 
-def test_an_older_copy_of_the_ledger_learns_from_the_tree(offline: Machine) -> None:
-    """The tree's floor and rejections are not undone by a backup from before."""
+def test_an_older_copy_of_the_ledger_learns_from_the_tree(
+    offline: Machine, published: Publisher
+) -> None:
+    """A backup from before brings no rejected release back, and forgets none that came since."""
     kept = state(offline).read_bytes()
+    offline.run("rollback", PLUGIN_ID)
+    published.release("0.4.0")
+    offline.run("pull", PLUGIN_ID)
     offline.run("rollback", PLUGIN_ID)
     lose(offline)
     state(offline).write_bytes(kept)
-    offline.run("prune")
+    before = offline.snapshot()
+    for verb in ("update", "prune", "rollback"):
+        ran = offline.run(verb, *([PLUGIN_ID] if verb == "rollback" else []), expect=1)
+        assert "an older copy was put back" in ran.err
+    assert offline.version() == "0.1.0"
+    assert offline.snapshot() == before
+    assert finding(offline, "memory", "--fix", expect=1)["mended"]
+    found = offline.json("doctor", expect=1).document["findings"]
+    # The log goes on beyond the end that the older ledger knows: that stays to be seen.
+    assert [one["check"] for one in found if not one["ok"]] == ["audit"]
     row = offline.json("info", PLUGIN_ID).row
-    assert row["rejected"] == ["0.2.0: rolled back to 0.1.0 by hand"]
+    assert (row["version"], row["floor"]) == ("0.1.0", "0.4.0")
+    assert sorted(text.partition(":")[0] for text in row["rejected"]) == ["0.2.0", "0.4.0"]
+    assert offline.json("update").row["outcome"] == "current"
 
 
 def test_the_serial_of_a_lost_trust_store_is_passed(offline: Machine, tmp_path: Path) -> None:
