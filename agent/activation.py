@@ -166,6 +166,8 @@ class Activation(Retirement):
         installed = self.ledger.installed(plugin_id)
         if installed is None:
             return
+        # First, as in turning back: what was rejected may serve still.
+        remember(self.ledger, self.tree, plugin_id)
         if installed.stop is not None:
             self._finish_stop(plugin_id)
             return
@@ -186,7 +188,6 @@ class Activation(Retirement):
             self.ledger.abandon_trial(plugin_id)
         elif trial is not None and _is_uncommitted_first(trial):
             self.commit(trial)
-        remember(self.ledger, self.tree, plugin_id)
 
     def _tell_void(self, trial: Trial | None) -> None:
         void = trial and self.ledger.generation(trial.plugin_id, trial.release)

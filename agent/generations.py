@@ -98,7 +98,7 @@ class Tree:
 
     def serving_stem(self, stem: str) -> str | None:
         """The plugin whose generation that serves has this stem."""
-        name = f"{_checked(_STEM, stem)}.toml"
+        name = f"{_checked(STEM, stem)}.toml"
         for plugin_id in self.plugin_ids():
             if (self._home(plugin_id) / _CURRENT / name).is_file():
                 return plugin_id
@@ -329,12 +329,11 @@ class Tree:
         return tuple(gone)
 
     def remove(self, plugin_id: str) -> None:
-        """Remove all of a plugin that does not serve, durably."""
+        """Remove the generations of a plugin that does not serve, durably; its memory stays."""
         home = self._home(plugin_id)
         if home.is_dir():
             self.prune(plugin_id, frozenset())
-            self._files.remove_tree(home)
-            self._files.sync_folder(home.parent)
+            self._files.sync_folder(home)
 
     def _link(self, plugin_id: str) -> Path:
         """Where ``current`` lies; kept, because a host looks there before every call."""

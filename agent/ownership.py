@@ -101,14 +101,12 @@ def stranger(tree: Tree, ledger: Ledger | None, path: Path) -> AgentError | None
         # A tree from before there were owners, or one that nobody has used yet.
         unknown = tree.plugin_ids() and not (ledger and ledger.plugin_ids())
         return _lost(tree, path) if unknown else None
-    is_same_file = owner.state == path.resolve()
-    if ledger is not None and owner.ledger == ledger.ledger_id:
-        # The state was moved, or copied with its tree; copied alone, the other still uses it.
-        is_same_tree = owner.inode == tree.inode()
-        copied = is_same_tree and not is_same_file and _is_ledger(owner.state, owner.ledger)
-        return _shared(tree, owner) if copied else None
-    if not is_same_file and _is_ledger(owner.state, owner.ledger):
+    # A copied tree is another tree: whoever uses the one that it was copied from may go on.
+    is_elsewhere = owner.inode == tree.inode() and owner.state != path.resolve()
+    if is_elsewhere and _is_ledger(owner.state, owner.ledger):
         return _shared(tree, owner)
+    if ledger is not None and owner.ledger == ledger.ledger_id:
+        return None  # also where the state was moved
     return _lost(tree, owner.state)
 
 

@@ -21,12 +21,11 @@ from agent.subjects import subject_of
 from sandbox.discovery import find_sets, read_set
 
 LOST = (
-    "grants and denials of capabilities (agent grants ID)",
-    "holds, and what was disabled (agent list)",
-    "which releases were rejected, held or denied since the tree was last written",
-    "open trials: what serves counts as good",
-    "the call counts, the history, when a version was first seen (a cooldown begins anew)",
-    "the highest serial that the trust store had (agent trust check)",
+    "what agent grant and agent deny decided: decide it again (agent grants ID)",
+    "what was held or disabled: hold and disable it again (agent list)",
+    "open trials and call counts: what serves counts as good",
+    "the history, and when a version was first seen: a cooldown begins anew",
+    "the serial that the trust store had: see that it is the newest (agent trust check)",
 )
 """What no ledger that was made anew can know, and where to look."""
 

@@ -8,6 +8,7 @@ the ledger at every instant* holds here too.
 
 from agent.effects import Effects
 from agent.model import Installed, Stop
+from agent.remembering import remember
 
 
 class Retirement(Effects):
@@ -76,6 +77,7 @@ class Retirement(Effects):
             return
         self.tree.remove(plugin_id)
         self.ledger.forget(plugin_id)
+        remember(self.ledger, self.tree, plugin_id)
 
     def _is_half_stopped(self, installed: Installed) -> bool:
         if installed.stop is Stop.REMOVING:

@@ -1,5 +1,6 @@
 """doctor: what is not as it should be, what it means, and what to do."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from agent.errors import AgentError, UsageError
 
 if TYPE_CHECKING:
     from agent.context import Context
+
+_INDENT = " " * 19
+_WIDTH = 100
 
 
 @verb(
@@ -70,10 +74,22 @@ def _examined(app: App, *, fix: bool, take_over: bool) -> "tuple[Context | None,
 
 def _print(app: App, finding: Finding, *, would: bool) -> None:
     word = "mended" if finding.mended else "ok" if finding.ok else "WRONG"
-    app.out.line(f"{word:<6}  {finding.check:<12}  {finding.detail}")
-    indent = " " * 22
+    _wrapped(app, f"{word:<6}  {finding.check:<9}  ", finding.detail)
     for line in finding.told:
-        app.out.line(f"{indent}{line}")
+        _wrapped(app, _INDENT, line)
     if finding.fix and not finding.mended:
         label = "would" if would and finding.mend else "try"
-        app.out.line(f"{indent}{label}: {finding.fix}")
+        _wrapped(app, _INDENT, f"{label}: {finding.fix}")
+
+
+def _wrapped(app: App, first: str, text: str) -> None:
+    """Print a text below itself where it is long; paths and commands stay in one piece."""
+    for line in textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        app.out.line(line)

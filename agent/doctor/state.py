@@ -84,7 +84,7 @@ def _rebuild(context: Context) -> Sequence[str]:
     with context.audit.deciding("rebuilt", reason):
         found = rebuild(context)
     lost = (f"  {line}" for line in LOST)
-    return (*(_line(one) for one in found), "the new ledger does not know, and you may:", *lost)
+    return (*(_line(one) for one in found), "the new ledger does not know:", *lost)
 
 
 def _line(one: Rebuilt) -> str:

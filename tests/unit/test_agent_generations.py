@@ -272,15 +272,16 @@ def test_a_tree_that_is_not_there_holds_nothing(tree: Tree) -> None:
 
 
 def test_what_does_not_serve_is_removed_whole(tree: Tree) -> None:
-    """Every generation, what a crash left, the folder; another plugin stays; again is no error."""
+    """Every generation and what a crash left; its memory and other plugins stay; twice is fine."""
     other = generation("0.1.0", plugin_id="org.example.other", stem="other")
     for one in (OLD, NEW):
         sealed(tree, one)
     tree.seal(other, plugin_set(tree.root.parent, "0.1.0", stem="other"))
     (tree.root / ".store" / PLUGIN_ID / ".staging-left").mkdir()
+    tree.write_memory(PLUGIN_ID, b"{}")
     tree.remove(PLUGIN_ID)
     tree.remove(PLUGIN_ID)
-    assert names(tree.root / ".store") == ["org.example.other"]
+    assert names(tree.root / ".store" / PLUGIN_ID) == [".memory"]
     assert tree.folder(other).is_dir()
 
 
