@@ -354,10 +354,13 @@ def _read_note(path: Path) -> bytes | None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        data = file.read(_MAX_NOTE_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_NOTE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     return data if len(data) <= _MAX_NOTE_BYTES else None
 
 

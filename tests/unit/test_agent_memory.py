@@ -1,0 +1,197 @@
+"""The second place: what is remembered in the tree, how it is read, and when it changes."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.errors import LedgerError
+from agent.ledger import Ledger
+from agent.memory import Committed, Memory, decode
+from agent.model import Rejection
+from agent.ownership import Owner, owner_of
+from agent.remembering import recall, remember
+from support.agent import NOW, PLUGIN_ID, World, generation
+
+WHOLE = Memory(
+    ledger="ab" * 16,
+    number=7,
+    floor="0.2.0",
+    repository="oci:/srv/registry/org.example.hello",
+    channel=None,
+    rejected=(Rejection("cd" * 32, "0.3.0", "bad", NOW),),
+    committed=(Committed("ef" * 32, "0.2.0", None, None, NOW, NOW + 1),),
+)
+
+
+def home_of(world: World) -> Path:
+    """Where the plugin's releases lie."""
+    return world.tree.root / ".store" / PLUGIN_ID
+
+
+def test_what_is_written_is_read() -> None:
+    """Every field."""
+    assert decode(WHOLE.encode()) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        WHOLE.encode()[:-20],
+        WHOLE.encode().replace(b'"schema": 1', b'"schema": 2'),
+        WHOLE.encode().replace(b'"floor": "0.2.0"', b'"floor": "no version"'),
+        WHOLE.encode().replace(b'"floor": "0.2.0"', b'"floor": 2'),
+        WHOLE.encode().replace(b'"number": 7', b'"number": true'),
+        WHOLE.encode().replace(b'"number": 7', b'"number": 7.5'),
+        WHOLE.encode().replace(b'"number": 7', b'"number": 99999999999999999999'),
+        WHOLE.encode().replace(b'"number": 7', b'"more": 1, "number": 7'),
+        WHOLE.encode().replace(b'"at": 1800000000.0', b'"at": NaN'),
+        WHOLE.encode().replace(b'"at": 1800000000.0', b'"at": 1' + b"0" * 400),
+        WHOLE.encode().replace(b'"reason": "bad"', b'"reason": null'),
+        WHOLE.encode().replace(b'"rejected": [', b'"rejected": [1, '),
+    ],
+)
+def test_what_is_none_of_ours_is_not_read(data: bytes) -> None:
+    """Whatever lies there: no error, and nothing half understood."""
+    assert data != WHOLE.encode()
+    assert decode(data) is None
+
+
+def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) -> None:
+    """Commit, rejection, pardon, pruning, a new source: each makes the tree's copy old."""
+    with World(tmp_path / "world") as world:
+        numbers = [0]
+
+        def moved() -> bool:
+            memory = world.ledger.memory(PLUGIN_ID)
+            numbers.append(memory.number if memory else 0)
+            return numbers[-1] > numbers[-2]
+
+        first = world.install("0.1.0")
+        assert moved()
+        world.install("0.2.0")
+        assert moved()
+        world.ledger.reject(PLUGIN_ID, "ff", "0.3.0", reason="bad", at=NOW)
+        assert moved()
+        world.ledger._run("DELETE FROM rejected WHERE release = 'ff'")
+        assert moved()
+        world.ledger._run("UPDATE plugins SET repository = 'elsewhere'")
+        assert moved()
+        world.ledger.forget_generation(PLUGIN_ID, first.release)
+        assert moved()
+        world.ledger.projected(PLUGIN_ID, first.release)
+        world.ledger.add_generation(generation("0.4.0"))
+        assert not moved()
+
+
+def test_both_places_say_the_same_after_each_step(tmp_path: Path) -> None:
+    """Installed, on trial, committed, left."""
+    with World(tmp_path / "world") as world:
+        world.install("0.1.0")
+        assert recall(world.tree, PLUGIN_ID) == world.ledger.memory(PLUGIN_ID)
+        world.install("0.2.0", probation_s=60)
+        assert recall(world.tree, PLUGIN_ID) == world.ledger.memory(PLUGIN_ID)
+        world.fail_calls("0.2.0", 5)
+        world.activation.judge(PLUGIN_ID)
+        memory = recall(world.tree, PLUGIN_ID)
+        assert memory == world.ledger.memory(PLUGIN_ID)
+        assert memory is not None
+        assert [rejection.version for rejection in memory.rejected] == ["0.2.0"]
+        assert memory.floor == "0.1.0"
+
+
+def test_pruning_and_listing_pass_it_over(tmp_path: Path) -> None:
+    """It is no release, and goes with none."""
+    with World(tmp_path / "world") as world:
+        world.install("0.1.0")
+        new = world.install("0.2.0")
+        world.tree.prune(PLUGIN_ID, frozenset({new.folder_name}))
+        assert recall(world.tree, PLUGIN_ID) is not None
+        assert world.tree.generations(PLUGIN_ID) == (new.folder_name,)
+        assert world.tree.plugin_ids() == (PLUGIN_ID,)
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _long(path: Path) -> None:
+    path.write_bytes(WHOLE.encode() + b" " * (1 << 20))
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [_fifo, _link, _long, _folder])
+def test_what_somebody_put_in_its_place_is_not_read(tmp_path: Path, put: object) -> None:
+    """A pipe, a link, a file without end: nothing is waited for, and nothing believed."""
+    with World(tmp_path / "world") as world:
+        world.install("0.1.0")
+        path = home_of(world) / ".memory"
+        path.unlink()
+        assert callable(put)
+        put(path)
+        assert recall(world.tree, PLUGIN_ID) is None
+        remember(world.ledger, world.tree, PLUGIN_ID)
+
+
+def test_a_copy_that_knows_more_is_not_written_over(tmp_path: Path) -> None:
+    """An older ledger was put back: nothing is changed, and the next step is told."""
+    with World(tmp_path / "world") as world:
+        world.install("0.1.0")
+        known = world.ledger.memory(PLUGIN_ID)
+        assert known is not None
+        newer = replace(known, number=known.number + 1, floor="0.9.0")
+        world.tree.write_memory(PLUGIN_ID, newer.encode())
+        with pytest.raises(LedgerError, match="an older copy was put back") as caught:
+            world.activation.recover()
+        assert caught.value.hint is not None
+        assert "agent doctor --fix" in caught.value.hint
+        assert recall(world.tree, PLUGIN_ID) == newer
+
+
+def test_a_ledgers_id_is_its_own(tmp_path: Path) -> None:
+    """Made once, at random; kept when it is opened again."""
+    ids = []
+    for name in ("one.db", "two.db", "one.db"):
+        ledger = Ledger(tmp_path / name)
+        ids.append(ledger.ledger_id)
+        ledger.close()
+    assert ids[0] == ids[2] != ids[1]
+    assert all(len(one) == 32 for one in ids)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"ledger": 1, "state": "/x", "inode": 1}',
+        b'{"ledger": "a", "state": "relative", "inode": 1}',
+        b'{"ledger": "a", "state": "/nul\\u0000", "inode": 1}',
+        b'{"ledger": "a", "state": "/x"}',
+    ],
+)
+def test_an_owner_that_cannot_be_read_is_none(tmp_path: Path, data: bytes) -> None:
+    """Then the ledger must know the tree's plugins, as before there were owners."""
+    with World(tmp_path / "world") as world:
+        world.install("0.1.0")
+        world.tree.write_owner(data)
+        assert owner_of(world.tree) is None
+        good = {"ledger": "a", "state": "/x", "inode": 1}
+        world.tree.write_owner(json.dumps(good).encode())
+        assert owner_of(world.tree) == Owner("a", Path("/x"), 1)
