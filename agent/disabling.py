@@ -4,6 +4,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import AgentError, BusyError, RollbackError, TrustError, translated
 from agent.inventory import own_ids, require_own
 from agent.model import Decision, Generation, Kind, Outcome, Stop
+from agent.probation import Verdict
 from agent.sealed import require_loadable
 from agent.settling import settle
 from agent.telemetry import Telemetry
@@ -139,6 +140,7 @@ def end_of_trial(context: Context, telemetry: Telemetry, plugin_id: str) -> str:
         cause = translated(error)
         if cause is None or isinstance(cause, BusyError):
             raise
+        _keep_the_verdict(context, plugin_id)
         return f"; what was open could not be settled: {cause.message}"
     if context.ledger.trial(plugin_id) is not None:
         return "; its trial ended without a verdict"
@@ -153,6 +155,22 @@ def noted(context: Context, outcome: Outcome, *, dry_run: bool) -> Outcome:
             context.audit.refused(outcome.plugin_id, outcome.after, cause, kind=outcome.kind)
         context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
     return outcome
+
+
+def _keep_the_verdict(context: Context, plugin_id: str) -> None:
+    """Reject what failed its trial, though nothing could be gone back to (a broken trust store).
+
+    Only for a plugin that is about to be stopped: its release serves until then.
+    """
+    ledger = context.ledger
+    trial = ledger.trial(plugin_id)
+    if trial is None:
+        return
+    judgement = context.activation.judgement(trial)
+    failed = ledger.generation(plugin_id, trial.release)
+    if failed is not None and judgement.verdict is Verdict.UNHEALTHY:
+        version, why = failed.version, judgement.detail
+        ledger.reject(plugin_id, failed.release, version, reason=why, at=context.clock())
 
 
 def _not_enabled(plugin_id: str, good: Generation, cause: AgentError) -> Outcome:

@@ -313,6 +313,29 @@ def test_the_emergency_stop_works_in_trouble(
         assert context is None or context.tree.plugin_ids() == ()
 
 
+def test_a_failing_trial_is_rejected_though_nobody_can_be_believed(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """Without a trust store there is no way back; stopped, what failed does not come again."""
+    publisher.release("0.2.0")
+    installed.run("update")
+    with opened(installed) as context:
+        trial = context.ledger.trial(PLUGIN_ID)
+        assert trial is not None
+        context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
+    store = installed.home / "config" / "trusted_keys.toml"
+    text = store.read_bytes()
+    _break_trust(installed)
+    row = installed.json("disable", PLUGIN_ID).row
+    assert "could not be settled" in row["detail"]
+    store.write_bytes(text)
+    assert installed.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
+    assert installed.json("info", PLUGIN_ID).row["rejected"] == [
+        "0.2.0: 9 of 9 calls failed, no record before"
+    ]
+    assert installed.json("update").row["outcome"] == "current"
+
+
 def test_one_that_can_not_be_stopped_keeps_no_other(
     installed: Machine, publisher: Publisher
 ) -> None:

@@ -302,7 +302,7 @@ def test_without_the_log_nothing_goes_live(
 def test_without_the_log_an_operators_decision_is_not_carried_out(
     installed: Machine, publisher: Publisher
 ) -> None:
-    """Grant, revoke and rollback are refused by the disk, and nothing has changed."""
+    """Grant, revoke, rollback, hold and remove are refused by the disk, and nothing has changed."""
     publisher.release("0.2.0")
     installed.run("update")
     before = installed.snapshot()
@@ -311,9 +311,27 @@ def test_without_the_log_an_operators_decision_is_not_carried_out(
         installed.run("grant", PLUGIN_ID, "retrieval", expect=1)
         installed.run("trust", "revoke", publisher.key_id, "--reason", "x", expect=1)
         installed.run("rollback", PLUGIN_ID, expect=1)
+        installed.run("hold", PLUGIN_ID, expect=1)
+        installed.run("remove", PLUGIN_ID, expect=1)
         assert installed.snapshot() == before
+        assert installed.json("info", PLUGIN_ID).row["held_until"] is None
         assert installed.json("grants", PLUGIN_ID).out == grants
         assert installed.json("trust", "list").document["keys"][0]["status"] == "active"
+
+
+def test_without_the_log_a_stop_still_stops(
+    installed: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``disable`` goes on and says so once; ``enable`` waits for the log."""
+    with unwritable(installed):
+        installed.run("disable", PLUGIN_ID)
+        assert len(told(caplog)) == 1
+        before = installed.snapshot()
+        installed.run("enable", PLUGIN_ID, expect=1)
+        assert installed.snapshot() == before
+    installed.run("enable", PLUGIN_ID)
+    assert installed.version() == "0.1.0"
+    installed.run("audit", "verify")
 
 
 def test_without_the_log_a_trial_still_ends(
