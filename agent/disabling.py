@@ -38,6 +38,9 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
     was_done = installed.stop is Stop.DISABLED and not activation.is_unfinished(plugin_id)
     unjudged = end_of_trial(context, telemetry, plugin_id)
     with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+        if activation.is_removed(plugin_id):
+            # A removal that a crash cut short was finished just now.
+            require_own(context, plugin_id, "disable")
         now = context.ledger.installed(plugin_id)
         if now is None or now.stop is not Stop.DISABLED:
             activation.disable(plugin_id)
@@ -53,17 +56,21 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
 def disable_all(context: Context, telemetry: Telemetry, *, dry_run: bool) -> list[Outcome]:
     """Disable every plugin of the user's; one that can't be keeps no other from being stopped.
 
-    Raises:
-        BusyError: Another process holds the tree.
+    The tree's lock is waited for once: where it is busy, so are all that are left.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
+    busy: BusyError | None = None
     for plugin_id in own_ids(context):
+        if busy is not None:
+            outcomes.append(_failed(plugin_id, "disable", busy))
+            continue
         try:
             outcomes.append(disable(context, telemetry, plugin_id, dry_run=dry_run))
         except Exception as error:
             cause = translated(error)
-            if cause is None or isinstance(cause, BusyError):
+            if cause is None:
                 raise
+            busy = cause if isinstance(cause, BusyError) else None
             outcomes.append(_failed(plugin_id, "disable", cause))
     return outcomes
 

@@ -26,11 +26,11 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
         PolicyError: It is the system's.
         BusyError: Another process holds the tree.
     """
-    if _is_removed(context, plugin_id):
+    activation = context.activation
+    if activation.is_removed(plugin_id):
         row = Outcome(plugin_id, Kind.CURRENT, "remove", "already removed")
         return noted(context, row, dry_run=dry_run)
     require_own(context, plugin_id, "remove")
-    activation = context.activation
     before = activation.live(plugin_id) or activation.good(plugin_id)
     data = context.data_dir(plugin_id)
     stays = f"its data stays in {data}" if data.exists() else "it has no data"
@@ -51,20 +51,9 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
     end_of_trial(context, telemetry, plugin_id)
     with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
         # What was settled just now may have been a removal that a crash cut short.
-        if not _is_removed(context, plugin_id):
+        if not activation.is_removed(plugin_id):
             activation.remove(plugin_id)
     # Compiled code that can't be removed now is removed by the next prune.
     with contextlib.suppress(OSError):
         context.prune_compiled()
     return noted(context, outcome, dry_run=dry_run)
-
-
-def _is_removed(context: Context, plugin_id: str) -> bool:
-    """Whether it was here once, and nothing of it is left."""
-    installed = context.ledger.installed(plugin_id)
-    return (
-        installed is not None
-        and installed.stop is None
-        and context.tree.current(plugin_id) is None
-        and not context.ledger.generations(plugin_id)
-    )

@@ -60,6 +60,16 @@ class Retirement(Effects):
         self.ledger.stop(plugin_id, Stop.REMOVING, event)
         self._finish_stop(plugin_id)
 
+    def is_removed(self, plugin_id: str) -> bool:
+        """Whether a plugin was here once, and nothing of it is left."""
+        installed = self.ledger.installed(plugin_id)
+        return (
+            installed is not None
+            and installed.stop is None
+            and self.tree.current(plugin_id) is None
+            and not self.ledger.generations(plugin_id)
+        )
+
     def _finish_stop(self, plugin_id: str) -> None:
         """Take away what a stopped plugin still has; idempotent."""
         installed = self.ledger.installed(plugin_id)

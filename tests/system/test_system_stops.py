@@ -549,19 +549,24 @@ def test_they_wait_for_the_tree(
         fcntl.flock(lock, fcntl.LOCK_EX)
         installed.run(verb, PLUGIN_ID, expect=11)
         if verb == "disable":
-            installed.run("disable", "--all", expect=11)
+            row = installed.json("disable", "--all", expect=11).row
+            assert (row["id"], row["outcome"]) == (PLUGIN_ID, "failed")
     assert installed.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    ("verb", "code"),
+    [("update", 3), ("rollback", 3), ("disable", 3), ("call", 3), ("remove", 0)],
+)
 def test_a_removal_that_was_cut_short_is_finished_and_nothing_is_installed(
-    installed: Machine,
+    installed: Machine, verb: str, code: int
 ) -> None:
-    """An update run that finds one finishes it, and does not take the plugin anew."""
+    """Whoever finds one finishes it; an update does not take the plugin anew."""
     with opened(installed) as context:
         live = context.activation.live(PLUGIN_ID)
         assert live is not None
         event = context.activation._event(PLUGIN_ID, live, "removed", "")
         context.ledger.stop(PLUGIN_ID, Stop.REMOVING, event)
-    installed.run("update", PLUGIN_ID, expect=3)
+    installed.run(verb, PLUGIN_ID, expect=code)
     assert installed.json("list").document["plugins"] == []
     assert not (installed.plugins / ".store" / PLUGIN_ID).exists()
