@@ -42,6 +42,7 @@ class Activation(Retirement):
         self._tell("activating", generation, over, required=True)
         self.ledger.intend(generation, trial, channel=channel)
         self.tree.flip(generation)
+        self._absolve(generation)
         self._record(generation, "activated", f"on trial for {length_s} s" if length_s else "")
         if length_s:
             self._tell("trial", generation, f"{over}, for {length_s} s")
@@ -152,7 +153,7 @@ class Activation(Retirement):
             return self._is_half_stopped(installed)
         live = self.live(plugin_id)
         should = trial.release if trial is not None else installed.good
-        if trial is not None and _is_uncommitted_first(trial):
+        if trial is not None and (_is_uncommitted_first(trial) or self._is_rejected(trial)):
             return True
         return installed.projection_due or (live and live.release) != should
 
@@ -186,8 +187,20 @@ class Activation(Retirement):
         if is_void:
             self._tell_void(trial)
             self.ledger.abandon_trial(plugin_id)
-        elif trial is not None and _is_uncommitted_first(trial):
-            self.commit(trial)
+        elif trial is not None:
+            self._absolve(self._generation(plugin_id, trial.release))
+            if _is_uncommitted_first(trial):
+                self.commit(trial)
+
+    def _absolve(self, generation: Generation) -> None:
+        """A rejected release was named, and serves again: in both places."""
+        if generation.release in self.ledger.rejections(generation.plugin_id):
+            self.ledger.absolve(generation)
+            remember(self.ledger, self.tree, generation.plugin_id)
+
+    def _is_rejected(self, trial: Trial) -> bool:
+        """Whether its release was taken again by name, and a run died right after its flip."""
+        return trial.release in self.ledger.rejections(trial.plugin_id)
 
     def _tell_void(self, trial: Trial | None) -> None:
         void = trial and self.ledger.generation(trial.plugin_id, trial.release)

@@ -100,10 +100,6 @@ class Ledger(Observations):
                 "WHEN 0 THEN excluded.projection_due ELSE projection_due END",
                 (generation.plugin_id, generation.repository, channel, _DUE_BY_INTENTION),
             )
-            self._run(
-                "DELETE FROM rejected WHERE plugin_id = ? AND release = ?",
-                (generation.plugin_id, generation.release),
-            )
             # What serves on trial is about to be left.
             self._run(
                 "INSERT OR IGNORE INTO went_live SELECT plugin_id, release FROM trials "
@@ -282,6 +278,13 @@ class Ledger(Observations):
         self._run(
             "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?)",
             (plugin_id, release, version, reason, at),
+        )
+
+    def absolve(self, generation: Generation) -> None:
+        """A rejected release was named, and serves again."""
+        self._run(
+            "DELETE FROM rejected WHERE plugin_id = ? AND release = ?",
+            (generation.plugin_id, generation.release),
         )
 
     def rejections(self, plugin_id: str) -> dict[str, Rejection]:

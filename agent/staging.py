@@ -112,12 +112,14 @@ class Stage:
     def fail(self, error: Exception) -> None:
         """Take the staging back, and remember a fault that is the release's own.
 
-        An unhealthy release is rejected; a refused one is remembered by digest. Disk, network
-        and busy never count against a release.
+        An unhealthy release is rejected, unless it is one to go back to; a refused one is
+        remembered by digest. Disk, network and busy never count against a release.
         """
         context, generation = self._context, self._generation
         cause, now = translated(error), context.clock()
         if isinstance(cause, UnhealthyError):
+            if generation.release in context.activation.in_use(generation.plugin_id):
+                return  # it was good here, and a trial may have to go back to it
             context.ledger.reject(
                 generation.plugin_id,
                 generation.release,

@@ -107,6 +107,11 @@ def _turn_back(world: World) -> None:
     )
 
 
+def _left(world: World) -> None:
+    _two(world)
+    _turn_back(world)
+
+
 def _give_up_the_first(world: World) -> None:
     trial = world.ledger.trial(PLUGIN_ID)
     assert trial is not None
@@ -251,6 +256,12 @@ STORIES = (
         "the release before is taken again during a trial",
         _trial,
         lambda world: world.install("0.1.0", probation_s=PROBATION_S),
+    ),
+    Story(
+        "a rejected release is taken again by name",
+        _left,
+        lambda world: world.install("0.2.0", probation_s=PROBATION_S),
+        condemned="0.2.0",
     ),
     Story(
         "a plugin is disabled",

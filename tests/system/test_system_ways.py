@@ -200,3 +200,16 @@ def test_a_system_plugin_that_is_not_believed_does_not_run(
     machine.run("sign", system, "--key", stranger.key)
     assert machine.json("list").row["state"] == "broken"
     machine.run("call", PLUGIN_ID, "run", "Jane", expect=7)
+
+
+def test_a_probe_that_fails_never_rejects_what_a_trial_goes_back_to(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """The release before is named, and its health call fails now: it stays a way back."""
+    publisher.release("0.2.0")
+    installed.run("update")
+    installed.configure("[limits]\nfuel_units = 1\n")
+    installed.run("pull", f"{PLUGIN_ID}:0.1.0", expect=9)
+    assert installed.json("info", PLUGIN_ID).row["rejected"] == []
+    installed.configure()
+    assert installed.json("rollback", PLUGIN_ID).row["to"] == "0.1.0"

@@ -234,12 +234,14 @@ def test_an_intention_that_fails_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.generations(PLUGIN_ID) == ()
 
 
-def test_an_intention_forgets_what_was_said_of_the_release(ledger: Ledger) -> None:
-    """Its rejection and its old counts; another release's stay."""
+def test_what_was_said_of_a_release_is_forgotten_when_it_serves_again(ledger: Ledger) -> None:
+    """Its old counts by the intention, its rejection after the flip; another release's stay."""
     for one in (OLD, NEW):
         ledger.reject(PLUGIN_ID, one.release, one.version, reason="bad", at=NOW)
         ledger.add_samples([(PLUGIN_ID, one.release, 1, Samples(9, 9, 9))])
     ledger.intend(NEW, trial_of(NEW, OLD), channel=None)
+    assert set(ledger.rejections(PLUGIN_ID)) == {OLD.release, NEW.release}
+    ledger.absolve(NEW)
     assert set(ledger.rejections(PLUGIN_ID)) == {OLD.release}
     assert ledger.samples(PLUGIN_ID, NEW.release) == Samples()
     assert ledger.samples(PLUGIN_ID, OLD.release) == Samples(9, 9, 9)
