@@ -97,7 +97,7 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
         found = foreseen_drop_ins(app, plugins or None)
         taken = {outcome.plugin_id: outcome for outcome in found if outcome.kind is Kind.PLANNED}
     else:
-        taken = {o.plugin_id: o for o in take_drop_ins(app, plugins or None)}
+        taken = {o.plugin_id: o for o in take_drop_ins(app, plugins or None, have_rows=True)}
     ids = plugins or sorted({*own_ids(app.context), *taken})
     outcomes = []
     for plugin_id in ids:

@@ -8,23 +8,29 @@ from agent.dropins import DropIns
 from agent.model import Kind, Outcome
 
 
-def take_drop_ins(app: App, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
+def take_drop_ins(
+    app: App, ids: Collection[str] | None = None, *, have_rows: bool = False
+) -> tuple[Outcome, ...]:
     """Take drop-ins, and tell what came of each on stderr.
 
     Args:
         app: The run.
         ids: Only those of these plugins; None = all.
+        have_rows: Those that serve now get rows of the verb's own: they are not told here.
 
     Returns:
         Those that serve now.
     """
     with pipeline(app.out) as progress:
         outcomes = DropIns(app.context, app.telemetry, progress).adopt(ids)
+    taken = tuple(o for o in outcomes if o.kind in (Kind.TRIAL, Kind.COMMITTED))
     for outcome in outcomes:
+        if have_rows and outcome in taken:
+            continue
         app.out.message(f"{outcome.plugin_id}: drop-in {outcome.kind}: {outcome.detail}")
         if outcome.error is not None and outcome.error.hint:
             app.out.message(f"  try: {outcome.error.hint}")
-    return tuple(o for o in outcomes if o.kind in (Kind.TRIAL, Kind.COMMITTED))
+    return taken
 
 
 def foreseen_drop_ins(app: App, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
