@@ -147,25 +147,51 @@ def judge_head(
     )
 
 
-def first_digest(context: Context, location: registry.Location, offer: Offer) -> str | None:
-    """What a version's tag named when it was believed first; None where it never was."""
+def has_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> bool:
+    """Whether a version's tag names another manifest than the one that was believed first there.
+
+    Raises:
+        PolicyError: It does, and no release that is kept here came by that one: whether this
+            is the same release signed anew can't be said.
+    """
+    first = _first_digest(context, location, offer)
+    if first in (None, digest):
+        return False
+    if _first_release(context, location, offer) is None:
+        raise _moved(context, location, offer, digest)
+    return True
+
+
+def refuse_other_release(
+    context: Context, location: registry.Location, offer: Offer, head: Head
+) -> None:
+    """Refuse what a moved tag names, unless it is the release it named before, signed anew.
+
+    Raises:
+        PolicyError: It is another.
+    """
+    if head.subject.release != _first_release(context, location, offer):
+        raise _moved(context, location, offer, head.artifact.manifest.digest)
+
+
+def _first_digest(context: Context, location: registry.Location, offer: Offer) -> str | None:
     return context.ledger.seen(location.text).get(str(offer.tag), (None, 0.0))[0]
 
 
-def refuse_moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> None:
-    """Refuse a version's tag that named other bytes when it was believed first.
+def _first_release(context: Context, location: registry.Location, offer: Offer) -> str | None:
+    first = _first_digest(context, location, offer)
+    kept = context.ledger.generations(location.plugin_id)
+    return next((g.release for g in kept if g.digest == first), None)
 
-    Raises:
-        PolicyError: It did.
-    """
-    tag, first = str(offer.tag), first_digest(context, location, offer)
-    if first not in (None, digest):
-        raise PolicyError(
-            f"cannot use {location.text}:{tag}: the tag was moved, got {digest}, "
-            f"first seen {first}",
-            reason="moved-tag",
-            hint=f"if you trust the new bytes, name them: agent pull {location.text}@{digest}",
-        )
+
+def _moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> PolicyError:
+    first = _first_digest(context, location, offer)
+    return PolicyError(
+        f"cannot use {location.text}:{offer.tag}: the tag was moved, got {digest}, "
+        f"first seen {first}",
+        reason="moved-tag",
+        hint=f"if you trust the new bytes, name them: agent pull {location.text}@{digest}",
+    )
 
 
 def refuse_large_module(context: Context, artifact: registry.PluginArtifact) -> None:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 import registry
 from agent.admission import is_signed_well
 from agent.candidate import (
-    Head,
     Offered,
     check_head,
-    first_digest,
+    has_moved,
     is_lasting,
     judge_head,
     read_head,
     refuse_large_module,
-    refuse_moved,
+    refuse_other_release,
 )
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
@@ -261,7 +260,7 @@ class Search:
         with self._steps.stepping(location.plugin_id, "fetch"):
             with self._remembering(repository, wish, offer, None):
                 manifest = repository.manifest(offer.digest or str(offer.tag))
-            moved = pinned and self._has_moved(location, offer, manifest.digest)
+            moved = pinned and has_moved(context, location, offer, manifest.digest)
             with self._remembering(repository, wish, offer, manifest.digest):
                 artifact = registry.read_artifact(
                     manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
@@ -270,8 +269,8 @@ class Search:
                     refuse_large_module(context, artifact)
                 head = read_head(context, repository, artifact)
                 check_head(location, offer, head)
-            if moved and not self._is_signed_anew(location, offer, head):
-                refuse_moved(context, location, offer, manifest.digest)
+            if moved:
+                refuse_other_release(context, location, offer, head)
         with (
             self._steps.stepping(location.plugin_id, "verify"),
             self._remembering(repository, wish, offer, manifest.digest),
@@ -282,24 +281,3 @@ class Search:
             see = context.ledger.see_moved if moved else context.ledger.see_digest
             see(location.text, str(offer.tag), manifest.digest, at=context.clock())
         return candidate
-
-    def _has_moved(self, location: registry.Location, offer: Offer, digest: str) -> bool:
-        """Whether a version's tag names another manifest than the one first believed there.
-
-        Raises:
-            PolicyError: It does, and no release that is kept here came by that one.
-        """
-        if first_digest(self._context, location, offer) in (None, digest):
-            return False
-        if self._first_release(location, offer) is None:
-            refuse_moved(self._context, location, offer, digest)
-        return True
-
-    def _is_signed_anew(self, location: registry.Location, offer: Offer, head: Head) -> bool:
-        """Whether a moved tag names the very release it named before: no other bytes."""
-        return head.subject.release == self._first_release(location, offer)
-
-    def _first_release(self, location: registry.Location, offer: Offer) -> str | None:
-        first = first_digest(self._context, location, offer)
-        kept = self._context.ledger.generations(location.plugin_id)
-        return next((g.release for g in kept if g.digest == first), None)

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import registry
 from agent.context import Context, Options
 from agent.disabling import disable, enable
+from agent.dropins import DropIns
 from agent.errors import AgentError, NotFoundError
 from agent.files import Files
 from agent.host import PluginHost
@@ -23,6 +24,7 @@ from agent.search import Wish
 from agent.settling import settle
 from agent.telemetry import Telemetry
 from agent.update import Pipeline
+from registry import BuiltArtifact
 from sandbox.errors import CallError
 from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse
 from support.system import PLUGIN_ID, STEM, Machine, Publisher, opened, push_by_hand
@@ -46,6 +48,18 @@ _REASONED = (Kind.REFUSED, Kind.FAILED, Kind.PENDING, Kind.ROLLED_BACK)
 def is_lower(version: str, than: str) -> bool:
     """Whether a version is lower than another; said here once more, beside the rules."""
     return parse_version(version) < parse_version(than)
+
+
+def _files_of(artifact: BuiltArtifact) -> dict[str, bytes]:
+    """The flat files of an artifact."""
+    found = {}
+    for layer in artifact.layers:
+        source = artifact.sources[layer.digest]
+        name = layer.annotations["org.opencontainers.image.title"]
+        found[name.rpartition(".")[2]] = (
+            source if isinstance(source, bytes) else source.read_bytes()
+        )
+    return found
 
 
 class Template:
@@ -80,6 +94,8 @@ class Installation(RuleBasedStateMachine):
         self.now = NOW
         self.minor = 0
         self.published: dict[str, str] = {}
+        self.sets: dict[str, dict[str, bytes]] = {}
+        self.put: dict[str, bytes] = {}
         self.seen_live: set[str] = set()
         self.asked_for: set[str] = set()
         self.last: Generation | None = None
@@ -129,6 +145,10 @@ class Installation(RuleBasedStateMachine):
     )
     def publish(self, kind: str, key: str) -> None:
         """Offer a release: higher than all before, but for ``lower``."""
+        version, artifact = self._make(kind, key)
+        push_by_hand(opened(self.offers, self.folder), artifact, tag=version)
+
+    def _make(self, kind: str, key: str) -> tuple[str, BuiltArtifact]:
         self.minor += 1
         version = {"lower": f"0.0.{self.minor}", "pre": f"0.{self.minor}.0-rc.1"}.get(
             kind, f"0.{self.minor}.0"
@@ -136,9 +156,32 @@ class Installation(RuleBasedStateMachine):
         publisher = self.template.publishers[key]
         folder = publisher.plugin(version, code=CODES.get(kind, CODES["good"]))
         signer = self.template.forger if kind == "forged" else publisher
-        repository = opened(self.offers, self.folder)
-        push_by_hand(repository, signer.artifact(folder), tag=version)
         self.published[version] = kind
+        artifact = signer.artifact(folder)
+        self.sets[version] = _files_of(artifact)
+        return version, artifact
+
+    @rule(
+        kind=st.sampled_from(["good", "good", "unhealthy", "trapping", "forged", "lower", "pre"]),
+        key=st.sampled_from(KEYS),
+        parts=st.sampled_from(["wasm sig toml", "wasm sig toml", "sig toml", "wasm"]),
+    )
+    def drop_in(self, kind: str, key: str, parts: str) -> None:
+        """Somebody copies a new set into the plugin folder, or a part of it."""
+        version, _ = self._make(kind, key)
+        self._put(version, parts)
+
+    @rule(data=st.data())
+    def drop_in_again(self, data: st.DataObject) -> None:
+        """Somebody copies a set that there was before, wherever it came from."""
+        self._put(data.draw(st.sampled_from(sorted(self.sets))), "wasm sig toml")
+
+    def _put(self, version: str, parts: str) -> None:
+        for part in parts.split():
+            self.put[part] = self.sets[version][part]
+            (self.home / "plugins" / f"{STEM}.{part}").write_bytes(self.put[part])
+        if parse_version(version).prerelease:
+            self.asked_for.add(version)
 
     @precondition(lambda self: not self.is_revoked)
     @rule()
@@ -176,6 +219,16 @@ class Installation(RuleBasedStateMachine):
         def act(context: Context) -> Outcome:
             reference = registry.parse_reference(f"{PLUGIN_ID}:{version}", context.bases())
             return Pipeline(context, Telemetry("")).pull(Wish(reference, named=True))
+
+        self._act(act, dies)
+
+    @rule(dies=DEATHS)
+    def look(self, dies: int | None) -> None:
+        """A verb that changes something looks for drop-ins first."""
+
+        def act(context: Context) -> Outcome | None:
+            outcomes = DropIns(context, Telemetry("")).adopt()
+            return outcomes[0] if outcomes else None
 
         self._act(act, dies)
 
@@ -312,11 +365,12 @@ class Installation(RuleBasedStateMachine):
             self.left.add(before.version)
         assert live.version not in self.left or live.version in self.asked_for
 
-    @staticmethod
-    def _check_copies(context: Context, live: Generation) -> None:
+    def _check_copies(self, context: Context, live: Generation) -> None:
+        """They are copies of what serves, or what somebody put there in their place."""
         for part in ("wasm", "sig", "toml"):
             flat = context.tree.root / f"{STEM}.{part}"
-            assert flat.read_bytes() == (context.tree.folder(live) / flat.name).read_bytes()
+            sealed = (context.tree.folder(live) / flat.name).read_bytes()
+            assert flat.read_bytes() in (sealed, self.put.get(part))
 
     # -- how
 
