@@ -16,10 +16,10 @@ test: $(VENV)/ready
 	    apache2-utils='command -v htpasswd' openssl='command -v openssl'
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# One run, side by side with peers; on a quiet machine.
+# One run, side by side with peers; on a quiet machine. An installed agent has its bytecode.
 bench: $(VENV)/ready
 	@for figure in startup swap check pull tree; do \
-	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
+	    env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 
 # Minutes: hundreds of kills, long stories, real small and read-only disks (as root).

@@ -9,6 +9,7 @@ and one that is not recorded does not.
 import contextlib
 import functools
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from agent.ledger import Ledger
 from agent.model import Generation, PluginSet
 from agent.served import Served
 from benchmarks.figures import report
+from support.agent import Crash
 from support.system import CountedRegistry, Machine, Publisher, counted_registry
 
 PLUGINS, CRASHED_EACH = 200, 10
@@ -88,13 +90,16 @@ def _update(machine: Machine, registry: CountedRegistry) -> bool:
     ours()
     asked = [path for _, path in registry.requests()]
     assert sorted(asked) == sorted(paths), asked
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     taken = [(_seconds(ours), _seconds(bare)) for _ in range(ROUNDS)]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / ROUNDS
     # The best of each: whatever else the machine does only adds.
     ours_s, bare_s = (min(column) for column in zip(*taken, strict=True))
     extra_s = ours_s - bare_s
     return report(
         f"agent update, {PLUGINS} plugins, nothing new - its requests",
-        f"{extra_s:.2f} s ({ours_s:.2f} - {bare_s:.2f})",
+        f"{extra_s:.2f} s ({ours_s:.2f} - {bare_s:.2f}), {used_s:.2f} s of processor",
         f"≤ {MAX_UPDATE_S} s",
         met=extra_s <= MAX_UPDATE_S,
     )
@@ -119,15 +124,9 @@ def _recover(machine: Machine) -> bool:
         (f"recovery of {PLUGINS} plugins, all whole", whole_s),
         (f"the same, {CRASHED_EACH} projections due, {CRASHED_EACH} void trials", crashed_s),
     ):
-        took_s = statistics.median(taken)
-        value = f"{took_s * 1e3:.0f} ms"
-        wanted = f"≤ {MAX_RECOVERY_S * 1e3:.0f} ms"
-        met = report(name, value, wanted, met=took_s <= MAX_RECOVERY_S) and met
+        took_s, wanted = min(taken), f"≤ {MAX_RECOVERY_S * 1e3:.0f} ms"
+        met = report(name, f"{took_s * 1e3:.0f} ms", wanted, met=took_s <= MAX_RECOVERY_S) and met
     return met
-
-
-class Crash(BaseException):
-    """The process is gone."""
 
 
 class DyingFiles(Files):
@@ -221,27 +220,32 @@ def _activate(machine: Machine) -> bool:
 
 
 def _two_releases(context: Context) -> list[Generation]:
-    """What is installed, and the same files sealed as another release."""
+    """Another release, whose files differ in a byte each, and what is installed."""
     (old,) = context.ledger.generations(PLUGIN)
     new = replace(old, version="0.2.0", release="f" * 64)
     folder, stem = context.tree.folder(old), old.stem
     context.ledger.add_generation(new)
-    payload, signature, manifest = (folder / f"{stem}.{end}" for end in ("wasm", "sig", "toml"))
-    held = PluginSet(stem, payload, signature.read_bytes(), manifest.read_bytes(), None)
-    context.tree.seal(new, held)
+    payload, signature, manifest = (
+        (folder / f"{stem}.{end}").read_bytes() + b"\n" for end in ("wasm", "sig", "toml")
+    )
+    incoming = context.places.cache / "incoming" / "payload"
+    incoming.write_bytes(payload)
+    context.tree.seal(new, PluginSet(stem, incoming, signature, manifest, None))
     return [new, old]
 
 
 def _counted_commits(ledger: Ledger) -> list[str]:
-    """The statements that end a transaction of the ledger, which syncs its log."""
+    """The statements that end a transaction of the ledger and sync its log."""
     commits = list[str]()
-    is_open = False
+    is_open, syncs = False, True
 
     def note(statement: str) -> None:
-        nonlocal is_open
+        nonlocal is_open, syncs
         word = statement.split(maxsplit=1)[0]
         is_open = word == "BEGIN" or (is_open and word != "COMMIT")
-        if not is_open and word not in {"SELECT", "PRAGMA"}:
+        if word == "PRAGMA":
+            syncs = statement.endswith("FULL") or (syncs and not statement.endswith("NORMAL"))
+        elif syncs and not is_open and word != "SELECT":
             commits.append(statement)
 
     ledger._db.set_trace_callback(note)  # noqa: SLF001 - to count, not to change
