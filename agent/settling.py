@@ -11,6 +11,12 @@ from agent.telemetry import Telemetry
 _SPANS = {Verdict.HEALTHY: "agent.commit", Verdict.UNHEALTHY: "agent.rollback"}
 
 
+def has_to_settle(context: Context, plugin_id: str) -> bool:
+    """Whether ``settle`` would find something to finish or to judge; seen without a lock."""
+    on_trial = context.ledger.trial(plugin_id) is not None
+    return on_trial or context.activation.is_unfinished(plugin_id)
+
+
 def settle(
     context: Context, telemetry: Telemetry, plugin_id: str, *, timeout_s: float | None = None
 ) -> tuple[Trial, Judgement] | None:
@@ -19,8 +25,7 @@ def settle(
     Args:
         context: The installation.
         telemetry: Where a commit's or rollback's span goes.
-        plugin_id: The plugin; one that was never installed, or has nothing to be done, is left
-            alone.
+        plugin_id: The plugin; one that was never installed is left alone.
         timeout_s: How long a host may wait for the tree's lock, and hardly for the ledger;
             None = as long as a command does.
 
@@ -30,9 +35,7 @@ def settle(
     Raises:
         BusyError: Another process held the tree's lock.
     """
-    activation = context.activation
-    # Most plugins have nothing to finish and nothing to judge: that is seen without a lock.
-    if context.ledger.trial(plugin_id) is None and not activation.is_unfinished(plugin_id):
+    if context.ledger.installed(plugin_id) is None:
         return None
     with contextlib.ExitStack() as held:
         # The tree's lock before the ledger's turn, as everybody takes them.
@@ -41,7 +44,7 @@ def settle(
         )
         if timeout_s is not None:
             held.enter_context(context.ledger.impatient())
-        judged = activation.judge(plugin_id)
+        judged = context.activation.judge(plugin_id)
         if judged is None or judged[1].verdict not in _SPANS:
             return judged
         trial, judgement = judged

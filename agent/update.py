@@ -32,7 +32,7 @@ from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Search, Wish
-from agent.settling import settle
+from agent.settling import has_to_settle, settle
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
@@ -123,7 +123,8 @@ class Pipeline:
             )
         if not named and dry_run and ledger.trial(plugin_id) is not None:
             return self._foreseen(plugin_id)
-        judged = None if dry_run else self._settle(plugin_id)
+        is_settled = dry_run or not (named or has_to_settle(self._context, plugin_id))
+        judged = None if is_settled else self._settle(plugin_id)
         if judged is not None and judged[1].verdict is Verdict.UNHEALTHY and not named:
             return reverted(plugin_id, self._context.activation.live(plugin_id), judged[1])
         if not named and ledger.trial(plugin_id) is not None:
