@@ -41,7 +41,7 @@ class CallContext:
         stdout: What a command wrote so far.
         stderr: The same for stderr, cut at the log's budget.
         streams: Handles given out by ``host_llm_chat``, with what is left to say.
-        failed: The application's functions whose failure in this call has been logged.
+        told: The application's functions whose failure in this call has been logged.
         replying: A host function is in the guest's ``alloc``.
         cancelled: Set when the caller no longer waits.
         waiting: What a host function waits for.
@@ -64,7 +64,7 @@ class CallContext:
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     streams: dict[int, list[str]] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
     replying: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Event | None = None
@@ -140,6 +140,15 @@ class CallContext:
         if self.remaining_s <= 0 or self.cancelled.is_set():
             self.fail(self.overdue())
             raise StopCallError
+
+    def tell_once(self, name: str) -> bool:
+        """Whether a failure of an application's function is the first to be logged in this call.
+
+        A guest can call it in a loop.
+        """
+        is_first = name not in self.told
+        self.told.add(name)
+        return is_first
 
     def deny(self, capability: str) -> StopCallError:
         """End the call because a capability is missing; raise what this returns."""

@@ -112,11 +112,12 @@ def _question(app: App, plugin_id: str, capability: str, word: str) -> None:
     if plugin is None or meant is not None:
         known = ", ".join(dict.fromkeys((*CAPABILITIES, *requested)))
         raise UsageError(
-            f"cannot {word} {plugin_id} anything: {capability!r} is not one of {known}"
-            + ("" if plugin else f", and {plugin_id} is not installed"),
+            f"cannot {word} {capability} to {plugin_id}: it is not one of {known}"
+            + ("" if plugin else ", and the plugin, which may have words of its own, is not there"),
             hint=f"agent {word} {plugin_id} {meant}"
             if meant
-            else f'an application\'s word: [plugins."{plugin_id}"].grants in the config',
+            else f"agent pull {plugin_id}, or decide in the config: "
+            f'[plugins."{plugin_id}"].{"grants" if word == "grant" else "deny"}',
         )
     app.out.message(f"note: {plugin_id} {plugin.version} does not request {capability}")
 

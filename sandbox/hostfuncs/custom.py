@@ -175,9 +175,8 @@ def _answer(
 
 def _tell(function: HostFunction, context: CallContext, error: Exception) -> None:
     """Log why a function failed: once a call, because a guest can call it in a loop."""
-    if function.name in context.failed:
+    if not context.tell_once(function.name):
         return
-    context.failed.add(function.name)
     # the guest's own text may be in the exception, and in no other line
     lines = traceback.format_tb(error.__traceback__)
     reason = escape_text(f"{type(error).__name__}: {error}")

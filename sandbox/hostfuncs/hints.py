@@ -83,7 +83,8 @@ def form_of(function: Callable[..., object], name: str) -> Form:
             f"{what}: its result is {inspect.formatannotation(result)}, expected what JSON can "
             "carry: str, int, float, bool, None, and lists, tuples and dicts of them"
         )
-    return Form(tuple(hints), result not in {None, types.NoneType})
+    answers = not any(_bare(result) is nothing for nothing in (None, types.NoneType))
+    return Form(tuple(hints), answers)
 
 
 def _parameter(parameter: inspect.Parameter, what: str) -> type:

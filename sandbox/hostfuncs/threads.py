@@ -86,7 +86,7 @@ class Threads:
         try:
             context.wait_for(errand.wake, timeout_s)
         finally:
-            self._leave(errand)
+            self._leave(errand, context)
         return errand
 
     def close(self) -> None:
@@ -97,20 +97,22 @@ class Threads:
                 inbox.put(None)
             self._idle.clear()
 
-    def _leave(self, errand: Errand) -> None:
+    def _leave(self, errand: Errand, context: CallContext) -> None:
         with self._lock:
             if errand.ended:
                 return
             errand.abandoned = True
             self._overdue[errand.name] += 1
             hanging = self._overdue[errand.name]
-        _LOG.warning(
-            "the host function %s has not returned in time; %d of its calls still run, "
-            "from %d on it is not called any more",
-            errand.name,
-            hanging,
-            MOST_OVERDUE,
-        )
+        if context.tell_once(errand.name):
+            _LOG.warning(
+                "the host function %s has not returned in time for %s; %d of its calls still "
+                "run, from %d on it is not called any more",
+                errand.name,
+                context.plugin_id,
+                hanging,
+                MOST_OVERDUE,
+            )
 
     def _serve(self, inbox: "SimpleQueue[Errand | None]") -> None:
         while (errand := inbox.get()) is not None:

@@ -191,11 +191,12 @@ def test_a_slip_of_the_pen_is_caught(asking: Machine) -> None:
     for verb in ("grant", "deny"):
         for wrong, right in (("netwrok", "network"), ("lokup", "lookup")):
             ran = asking.run(verb, PLUGIN_ID, wrong, expect=2)
-            assert f"'{wrong}' is not one of log, " in ran.err
+            assert f"{wrong} to {PLUGIN_ID}: it is not one of log, " in ran.err
             assert f"try: agent {verb} {PLUGIN_ID} {right}" in ran.err
         ran = asking.run(verb, OTHER_ID, "lookup", expect=2)
-        assert f"{OTHER_ID} is not installed" in ran.err
-        assert f'[plugins."{OTHER_ID}"].grants' in ran.err
+        assert "and the plugin, which may have words of its own, is not there" in ran.err
+        section = "grants" if verb == "grant" else "deny"
+        assert f'in the config: [plugins."{OTHER_ID}"].{section}' in ran.err
     assert asking.json("grants", PLUGIN_ID).out == before
 
 

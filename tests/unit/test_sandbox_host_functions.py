@@ -123,7 +123,7 @@ def test_every_json_result_crosses() -> None:
     def pair() -> tuple[int, ...]:
         return 1, 2
 
-    def noted() -> Annotated[dict[str, float], "in metres"]:
+    def noted() -> Annotated[dict[str, float], ["in metres"]]:
         return {"x": 1.0}
 
     expected: list[tuple[Callable[..., object], object]] = [
@@ -556,17 +556,22 @@ def test_after_the_deadline_a_guest_calls_nothing_more() -> None:
     assert calls == []
 
 
-def test_a_function_may_have_a_timeout_of_its_own() -> None:
-    """The guest is told and goes on; its call is not over."""
+def test_a_function_may_have_a_timeout_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """The guest is told and goes on; its call is not over. The log says it once a call."""
     release = threading.Event()
 
     def hang(text: str) -> str:
         release.wait(WAIT_S)
         return text
 
-    with bringing(hang, timeout_ms=20, wall_timeout_ms=60_000) as plugin:
+    twice = LOOKUP.replace(
+        f"(call $host {TEXT})", f"(drop (call $host {TEXT})) (call $host {TEXT})"
+    )
+    with bringing(hang, twice, timeout_ms=20, wall_timeout_ms=60_000) as plugin:
         assert code_of(plugin) == "timeout"
         release.set()
+    (record,) = caplog.records
+    assert "lookup has not returned in time for org.example.hello" in record.getMessage()
 
 
 def test_functions_that_hang_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
