@@ -22,6 +22,7 @@ _LOG = logging.getLogger("stack_composer.sandbox")
 
 _RESERVED = "host_"
 _LONGEST_MS = 2**31 - 1
+_SHOWN_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,11 @@ def _tell(function: HostFunction, context: CallContext, error: Exception) -> Non
         return
     # the guest's own text may be in the exception, and in no other line
     lines = traceback.format_tb(error.__traceback__)
-    reason = escape_text(f"{type(error).__name__}: {error}")
+    reason = "".join(traceback.format_exception_only(error)).strip()[:_SHOWN_CHARACTERS]
     _LOG.error(
         "the host function %s failed for %s: %s\n%s",
         function.name,
         context.plugin_id,
-        reason,
+        escape_text(reason),
         "".join(lines),
     )

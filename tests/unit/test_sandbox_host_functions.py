@@ -200,6 +200,25 @@ def test_a_failure_is_an_answer_without_its_reasons(caplog: pytest.LogCaptureFix
     assert "\x1b" not in record.getMessage()
 
 
+def test_a_failure_that_cannot_be_shown_is_a_failure_too(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception whose text raises, and one whose text has no end, are told all the same."""
+
+    class UnshownError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    for error in (UnshownError(), ValueError("x" * 1_000_000)):
+
+        def fail(*, error: Exception = error) -> str:
+            raise error
+
+        with bringing(fail, SIGNAL) as plugin:
+            assert code_of(plugin) == "failed"
+    unshown, long = (record.getMessage() for record in caplog.records)
+    assert "UnshownError" in unshown
+    assert len(long) < 10_000
+
+
 def test_a_failure_that_no_result_can_carry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """An import without a result: the guest goes on, the log says what happened."""
 
