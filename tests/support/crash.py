@@ -154,8 +154,8 @@ def _ends_removed_or_as_it_was(world: World) -> None:
         require("0.1.0" in versions, "a release went before the others")
         require(installed.good is not None, "good is gone, and its release is not")
         return
-    left = {path.name for path in home.iterdir()} if home.exists() else set()
-    require(left <= {".memory"}, "folders that are nobody's")
+    folders = [path for path in home.iterdir() if path.is_dir()] if home.exists() else []
+    require(not folders, "folders that are nobody's")
     require(installed.good is None and installed.channel is None, "half forgotten")
     require(world.ledger.hold_of(PLUGIN_ID) is None, "a hold outlives the plugin")
     require(world.ledger.decisions(PLUGIN_ID) == {"network": False}, "a denial does not outlive it")

@@ -338,7 +338,8 @@ class Installation(RuleBasedStateMachine):
             if installed.stop is not None and is_settled:
                 assert live is None
                 assert trial is None
-                assert not list(context.tree.root.glob(f"{STEM}.*"))
+                for flat in context.tree.root.glob(f"{STEM}.*"):
+                    assert flat.read_bytes() == self.put.get(flat.suffix[1:]), "ours, and left"
             assert installed.good is None or installed.good in self.seen_live
             if installed.floor is not None:
                 assert self.floor is None or not is_lower(installed.floor, self.floor)

@@ -263,7 +263,9 @@ def test_what_may_be_late_is_not_synced_alone(tmp_path: Path) -> None:
         ledger.record(event)
         assert [s.split(" (")[0] for s in statements] == [
             "PRAGMA synchronous=NORMAL",
+            "BEGIN IMMEDIATE",
             "INSERT INTO history",
+            "COMMIT",
             "PRAGMA synchronous=FULL",
         ]
         statements.clear()
