@@ -656,6 +656,23 @@ def test_a_function_that_hung_is_called_again_once_it_returned() -> None:
         timer.cancel()
 
 
+def test_what_fails_late_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits any more, so the log of the host is the only place."""
+    release = threading.Event()
+
+    def fail() -> None:
+        release.wait(WAIT_S)
+        raise SystemExit
+
+    with bringing(fail, SIGNAL, timeout_ms=1) as plugin:
+        assert code_of(plugin) == "timeout"
+        ours = helpers()
+        release.set()
+    for thread in ours:
+        thread.join(WAIT_S)
+    assert "lookup failed when it was late: SystemExit" in caplog.text
+
+
 def test_ctrl_c_does_not_wait_for_a_function() -> None:
     """Ctrl-C in the main thread ends the call while its function hangs."""
     release = threading.Event()
