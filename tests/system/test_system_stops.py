@@ -89,8 +89,9 @@ def test_a_disabled_plugin_serves_nowhere_until_it_is_enabled(
     )
     why = installed.json("why", PLUGIN_ID).document
     assert (why["disabled"], why["last"]["reason"]) == (True, "disabled")
-    again = installed.json("disable", PLUGIN_ID).row
-    assert (again["outcome"], again["from"]) == ("current", None)
+    for dry in ((), ("--dry-run",)):
+        again = installed.json("disable", PLUGIN_ID, *dry).row
+        assert (again["outcome"], again["from"]) == ("current", None)
 
     back = installed.json("enable", PLUGIN_ID).row
     assert (back["from"], back["to"], back["outcome"]) == (None, "0.1.0", "committed")
@@ -423,6 +424,33 @@ def test_other_bytes_under_the_same_name_stay_disabled(
     assert "expected " in ran.err
 
 
+def test_a_plugin_that_was_never_good_is_enabled_to_be_pulled(installed: Machine) -> None:
+    """The ledger lost it, and it was disabled all the same: nothing comes back, but the way in."""
+    _lose_rows(installed)
+    installed.run("disable", PLUGIN_ID)
+    installed.run("pull", PLUGIN_ID, expect=8)
+    assert installed.json("enable", PLUGIN_ID, "--dry-run").row["outcome"] == "planned"
+    row = installed.json("enable", PLUGIN_ID).row
+    assert (row["outcome"], row["to"]) == ("committed", None)
+    assert row["detail"] == "enabled: nothing of it was ever good"
+    assert installed.json("pull", PLUGIN_ID).row["outcome"] == "committed"
+
+
+def test_what_was_removed_meanwhile_is_not_enabled(
+    installed: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is checked again under the tree's lock: 11."""
+    installed.run("disable", PLUGIN_ID)
+
+    def remove_meanwhile(context: Context, _generation: object) -> None:
+        removal.remove(context, Telemetry(""), PLUGIN_ID, dry_run=False)
+
+    monkeypatch.setattr(disabling, "require_loadable", remove_meanwhile)
+    ran = installed.run("enable", PLUGIN_ID, expect=11)
+    assert "another agent changed it just now" in ran.err
+    assert installed.json("list").document["plugins"] == []
+
+
 # -- remove
 
 
@@ -537,9 +565,10 @@ def test_a_dry_run_changes_nothing(installed: Machine, publisher: Publisher, ver
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "remove"])
 def test_they_wait_for_the_tree(
-    installed: Machine, monkeypatch: pytest.MonkeyPatch, verb: str
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     """Where another agent keeps it: 11, and nothing changes."""
+    with_other(installed, publisher)
     if verb == "enable":
         installed.run("disable", PLUGIN_ID)
     before = installed.snapshot()
@@ -549,8 +578,11 @@ def test_they_wait_for_the_tree(
         fcntl.flock(lock, fcntl.LOCK_EX)
         installed.run(verb, PLUGIN_ID, expect=11)
         if verb == "disable":
-            row = installed.json("disable", "--all", expect=11).row
-            assert (row["id"], row["outcome"]) == (PLUGIN_ID, "failed")
+            rows = installed.json("disable", "--all", expect=11).document["plugins"]
+            assert [(row["id"], row["outcome"]) for row in rows] == [
+                (PLUGIN_ID, "failed"),
+                (OTHER_ID, "failed"),
+            ]
     assert installed.snapshot() == before
 
 
