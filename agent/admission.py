@@ -86,7 +86,9 @@ def ceiling_of(context: "Context", generation: Generation) -> frozenset[str] | N
     """The most that the key of an installed release may grant; None = no ceiling."""
     for key in context.trust_store().keys:
         if key.public.key_id == generation.key_id:
-            return key.max_capabilities
+            is_open = key.max_capabilities is None and "bare" in key.accepts
+            # A manifest that nobody signed asks for nothing.
+            return frozenset() if is_open and is_bare(context, generation) else key.max_capabilities
     return frozenset()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -28,7 +29,7 @@ from trust import Subject
 _CLOSE_S = 0.004
 _LOOK_S = 0.0002
 _UNLIMITED = 1_000
-VERBS = ("update", "rollback", "pull", "prune", "disable", "remove")
+VERBS = ("update", "rollback", "pull", "prune", "disable", "remove", "drop-in")
 _CODE = """(module
   (memory (export "memory") 1)
   (data (i32.const 64) "{version}")
@@ -98,6 +99,9 @@ class Victim:
         self.machine.configure(probation=probation, update=f"keep = {keep}")
         if verb in ("update", "pull"):
             self._publish()
+        if verb == "drop-in":
+            self._put()
+            return ("update", PLUGIN_ID)
         return (verb,) if verb == "prune" else (verb, PLUGIN_ID)
 
     def _await_commits(self, process: subprocess.Popen[str], commits: int) -> int:
@@ -117,6 +121,15 @@ class Victim:
         self._minor += 1
         version = f"0.{self._minor}.0"
         self.publisher.release(version, code=marked(speaking(version)))
+
+    def _put(self) -> None:
+        """Copy the next release into the plugin folder instead of publishing it."""
+        self._minor += 1
+        version = f"0.{self._minor}.0"
+        folder = self.publisher.plugin(version, code=marked(speaking(version)))
+        self.machine.run("sign", folder, "--key", self.publisher.key)
+        for part in ("wasm", "sig", "toml"):
+            shutil.copy(folder / f"{STEM}.{part}", self.machine.plugins)
 
     def _measure(self, verb: str) -> None:
         """How long an undisturbed run takes, and how often it writes the ledger."""

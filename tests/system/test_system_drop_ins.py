@@ -1,11 +1,16 @@
 """Drop-ins: files that somebody copied into the plugin folder, by the command line and a host."""
 
+import contextlib
+import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.context import Context, Options
+from agent.files import Files
 from agent.host import PluginHost
 from support.states import CODES
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
@@ -252,22 +257,97 @@ def test_an_unhealthy_drop_in_is_rejected(machine: Machine, publisher: Publisher
     assert machine.json("info", PLUGIN_ID).row["rejected"]
 
 
+def put_bare(machine: Machine, folder: Path, key: Path) -> None:
+    """Sign a plugin's code alone, and copy it into the plugin folder."""
+    code = (folder / f"{OTHER_STEM}.wasm").read_bytes()
+    signature = load_private(key).sign(code)
+    (folder / f"{OTHER_STEM}.sig").write_text(signature.hex())
+    drop(machine, folder, stem=OTHER_STEM)
+
+
 def test_a_bare_drop_in_is_taken_and_never_updates_by_itself(
     machine: Machine, tmp_path: Path
 ) -> None:
-    """Signed over its code alone, by a key that may: the drop-in serves."""
+    """Signed over its code alone, by a key that may; a version in the registry is left alone."""
     bare = Publisher(machine, tmp_path / "bare", name="bare")
     bare.trusted_by(machine, "org.bare.*", "--accept-bare", "--max-capability", "log")
-    folder = bare.plugin("0.1.0", plugin_id="org.bare.hello", stem=OTHER_STEM)
-    code = (folder / f"{OTHER_STEM}.wasm").read_bytes()
-    signature = load_private(bare.key).sign(code)
-    (folder / f"{OTHER_STEM}.sig").write_text(signature.hex())
-    drop(machine, folder, stem=OTHER_STEM)
+    put_bare(machine, bare.plugin("0.1.0", plugin_id="org.bare.hello", stem=OTHER_STEM), bare.key)
     row = machine.json("update").row
     assert (row["id"], row["outcome"]) == ("org.bare.hello", "committed")
     bare.release("0.2.0", plugin_id="org.bare.hello", stem=OTHER_STEM)
     assert machine.json("update").row["outcome"] == "current"
     assert "bare" in machine.json("check").row["reason"]
+    assert machine.json("update", "org.bare.hello").row["to"] == "0.2.0"
+
+
+@pytest.mark.parametrize("ceiling", [(), ("--max-capability", "log")], ids=["none", "log"])
+def test_a_bare_drop_in_gets_only_what_its_keys_ceiling_lists(
+    machine: Machine, tmp_path: Path, ceiling: tuple[str, ...]
+) -> None:
+    """Its manifest is not signed: what that asks for is not granted, whoever grants it."""
+    bare = Publisher(machine, tmp_path / "bare", name="bare")
+    bare.trusted_by(machine, "org.bare.*", "--accept-bare", *ceiling)
+    machine.configure('[plugins."org.bare.hello"]\ngrants = ["fs_read"]\n')
+    asking = bare.plugin(
+        "0.1.0",
+        plugin_id="org.bare.hello",
+        stem=OTHER_STEM,
+        edit={'["log"]': '["log", "fs_read"]'},
+    )
+    put_bare(machine, asking, bare.key)
+    assert machine.json("update").row["outcome"] == "committed"
+    with PluginHost(home=machine.home) as host:
+        host.load_installed("org.bare.hello")
+        effective = host._served["org.bare.hello"].slot.current.effective
+    assert set(effective) == {"log"}
+
+
+def test_a_drop_in_that_no_registry_has_is_no_failed_update(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Nobody remembers a repository for it: it is current."""
+    publisher = Publisher(machine, tmp_path / "publisher")
+    publisher.trusted_by(machine)
+    drop(machine, signed(publisher, "0.1.0"))
+    machine.run("update")
+    row = machine.json("update").row
+    assert (row["outcome"], "came as files" in row["detail"]) == ("current", True)
+
+
+class BusyFiles(Files):
+    """A tree that another process holds, or that can't be written.
+
+    Args:
+        error: What taking its lock comes to.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    @contextlib.contextmanager
+    def lock(self, path: Path, *, timeout_s: float) -> Iterator[None]:
+        """Wait for a bounded time, and give up."""
+        assert path.name == ".lock"
+        assert timeout_s < 1
+        raise self._error
+        yield
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("held"), OSError(errno.EROFS, "read-only")], ids=["busy", "read-only"]
+)
+def test_a_host_that_cannot_take_a_drop_in_serves_what_is_there(
+    machine: Machine, publisher: Publisher, error: OSError
+) -> None:
+    """A bounded wait, no error: the drop-in waits for somebody who can."""
+    machine.run("pull", PLUGIN_ID)
+    drop(machine, signed(publisher, "0.2.0"))
+    context = Context(Options(home=machine.home), environ={}, files=BusyFiles(error))
+    with contextlib.closing(context), PluginHost(context=context) as host:
+        assert host.discover() == (PLUGIN_ID,)
+        assert host.call("run", ["Jane"], plugin=PLUGIN_ID).value
+    assert machine.version() == "0.1.0"
+    assert machine.json("update").row["to"] == "0.2.0"
 
 
 def test_a_host_takes_drop_ins_when_it_discovers(machine: Machine, publisher: Publisher) -> None:
