@@ -134,16 +134,6 @@ class Context:
         """
         return stranger(self.tree, self.ledger, self.ledger_path)
 
-    def refuse_strangers(self) -> None:
-        """Refuse to change a tree that this state's ledger does not know, before any work.
-
-        Raises:
-            LedgerError, PolicyError: See ``ownership.stranger``.
-        """
-        problem = self.stranger()
-        if problem is not None:
-            raise problem
-
     def _claim_tree(self) -> None:
         """What every writer asks under the tree's lock: is the ledger whole, is the tree its."""
         if not self._is_checked:

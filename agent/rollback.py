@@ -5,7 +5,7 @@ from agent.errors import BusyError, NotFoundError, RollbackError, translated
 from agent.model import Decision, Generation, Kind, Outcome
 from agent.rules import refuse_if_disabled
 from agent.sealed import require_loadable
-from agent.settling import settle
+from agent.settling import refuse_strangers, settle
 from agent.telemetry import Telemetry
 
 
@@ -35,7 +35,7 @@ def roll_back(
         PolicyError: It is disabled.
         BusyError: Another process holds the tree.
     """
-    context.refuse_strangers()
+    refuse_strangers(context)
     before = context.activation.live(plugin_id)
     if not dry_run:
         settle(context, telemetry, plugin_id)

@@ -17,6 +17,17 @@ def has_to_settle(context: Context, plugin_id: str) -> bool:
     return on_trial or context.activation.is_unfinished(plugin_id)
 
 
+def refuse_strangers(context: Context) -> None:
+    """Refuse to change a tree that this state's ledger does not know, before any work.
+
+    Raises:
+        LedgerError, PolicyError: See ``ownership.stranger``.
+    """
+    problem = context.stranger()
+    if problem is not None:
+        raise problem
+
+
 def settle(
     context: Context, telemetry: Telemetry, plugin_id: str, *, timeout_s: float | None = None
 ) -> tuple[Trial, Judgement] | None:

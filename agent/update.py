@@ -32,7 +32,7 @@ from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Search, Wish
-from agent.settling import has_to_settle, settle
+from agent.settling import has_to_settle, refuse_strangers, settle
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
@@ -111,7 +111,7 @@ class Pipeline:
     # -- update: what was remembered becomes a wish
 
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
-        self._context.refuse_strangers()
+        refuse_strangers(self._context)
         stopped = self._stopped(plugin_id, dry_run=dry_run)
         if stopped is not None:
             return stopped
@@ -176,7 +176,7 @@ class Pipeline:
     def _take(self, wish: Wish) -> Outcome:
         plugin_id = wish.reference.plugin_id
         context = self._context
-        context.refuse_strangers()
+        refuse_strangers(context)
         if not wish.dry_run and not wish.unattended:
             self._settle(plugin_id)
         self._steps.now = "plan"

@@ -21,7 +21,7 @@ from agent.probation import Judgement, Verdict
 from agent.pruning import prunable, prune
 from agent.rollback import roll_back
 from agent.search import Wish
-from agent.settling import settle
+from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline
 
 _WAIT_LOOK_S = 0.2
@@ -134,7 +134,7 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
 def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
     context = app.context
-    context.refuse_strangers()
+    refuse_strangers(context)
     if not dry_run:
         take_drop_ins(app, plugins or None)
     known = context.ledger.plugin_ids()

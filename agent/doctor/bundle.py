@@ -27,7 +27,9 @@ _LINES = 200
 _EVENTS = 100
 _LEAST_SECRET_CHARS = 4
 _HIDDEN = "***"
-_URL_SECRETS = re.compile(r"(?<=//)[^/@\s\"']+@|(?<=\?)[^\s\"'#]+")
+_URL_SECRETS = re.compile(
+    r"(?<=//)[^/\s\"']+@|(?<=\?)[^\s\"'#]+|[^\s/\"'@]+:[^\s/\"'@]*@(?!sha256:)"
+)
 _VALUE_IN_ERROR = re.compile(r" is .*, expected ", re.DOTALL)
 _DISTRIBUTIONS = ("stack-composer-agent", "wasmtime", "cryptography", "oras", "urllib3")
 

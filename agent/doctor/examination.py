@@ -55,6 +55,8 @@ def _run(context: Context, check: Check, *, fix: bool, guarded: bool) -> list[Fi
         return found
     tried: dict[str, Finding] = {}
     with context.tree.lock(timeout_s=LOCK_TIMEOUT_S, guarded=guarded):
+        # Opened anew: another doctor may have replaced the ledger while this one waited.
+        context.close()
         for _ in range(_ROUNDS):
             # Looked at again under the lock, and after each mending: it may bring more to light.
             found = _found(check)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent.doctor.bundle import redact
 from support.agent import NOW
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
@@ -375,7 +376,8 @@ def _plant(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         f'[network]\nproxy = "http://jane:{SECRETS["proxy"]}@proxy.example:3128"\n'
         f'[telemetry]\nendpoint = "https://otel.example/v1?key={SECRETS["query"]}"\n'
         f'[plugins."{PLUGIN_ID}".settings]\n'
-        f'api_key = "{SECRETS["setting"]}"\nphrase = {quoted}\n',
+        f'api_key = "{SECRETS["setting"]}"\nphrase = {quoted}\n'
+        "pin = 42\n",
         probation="0s",
     )
     docker = tmp_path / "docker"
@@ -424,8 +426,27 @@ def test_a_bundle_holds_what_helps_and_no_secret(
         assert line not in everything
     assert b"http://***@proxy.example:3128" in everything
     assert b'"api_key": "***"' in everything
+    assert b'"pin": "***"' in everything
     listed = json.loads(parts["agent-doctor/list.json"])
     assert [row["version"] for row in listed] == ["0.2.0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://jane:pass@proxy:3128", "http://***@proxy:3128"),
+        ("http://jane:p@ss@proxy:3128", "http://***@proxy:3128"),
+        ("https://token@host/x", "https://***@host/x"),
+        ("jane:pass@proxy:3128", "***@proxy:3128"),
+        ("https://host/v1?key=abc&x=1#top", "https://host/v1?***#top"),
+        ("org.example.hello:0.2.0@sha256:ab", "org.example.hello:0.2.0@sha256:ab"),
+        ("registry.example:5000/p/org.example.hello", "registry.example:5000/p/org.example.hello"),
+        ("it said s3cr3t and s3cr3t-more", "it said *** and ***-more"),
+    ],
+)
+def test_what_is_hidden_in_a_text(text: str, shown: str) -> None:
+    """Secrets of URLs and the values of settings, and nothing that tells what happened."""
+    assert redact(text, ["s3cr3t"]) == shown
 
 
 def test_a_bundle_can_be_made_when_nothing_works(host: Machine, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from agent.context import Context, Options
+from agent.doctor.examination import examine
 from agent.host import PluginHost
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
@@ -275,6 +277,21 @@ def test_a_ledger_that_breaks_under_an_open_host_does_not_stop_its_calls(
             state(offline).with_name(f"state.db{suffix}").unlink(missing_ok=True)
         for _ in range(3):
             assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
+
+
+def test_two_doctors_replace_a_damaged_ledger_once(offline: Machine) -> None:
+    """The second had it open, waits for the lock, finds a whole one, and leaves that."""
+    with contextlib.closing(Context(Options(home=offline.home), environ={})) as second:
+        assert second.ledger.plugin_ids() == (PLUGIN_ID,)
+        _garble(state(offline))
+        for suffix in ("-wal", "-shm"):
+            state(offline).with_name(f"state.db{suffix}").unlink(missing_ok=True)
+        assert not next(one for one in examine(second) if one.check == "ledger").ok
+        offline.run("doctor", "--fix")
+        found = list(examine(second, fix=True))
+        assert [one.detail for one in found if not one.ok] == []
+    assert len(list(state(offline).parent.glob("state.db.damaged-?"))) == 1
+    assert offline.version() == "0.2.0"
 
 
 # -- shared
