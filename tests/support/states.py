@@ -12,11 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import registry
 from agent.context import Context, Options
 from agent.disabling import disable, enable
+from agent.doctor.examination import examine
 from agent.dropins import DropIns
 from agent.errors import AgentError, NotFoundError
 from agent.files import Files
 from agent.host import PluginHost
 from agent.model import Generation, Kind, Outcome
+from agent.remembering import recall
 from agent.removal import remove
 from agent.requirement import parse_version
 from agent.rollback import roll_back
@@ -307,6 +309,21 @@ class Installation(RuleBasedStateMachine):
         self._act(act, dies)
 
     # -- what nobody does
+
+    @precondition(lambda self: not self.is_revoked)
+    @rule()
+    def lose_the_ledger(self) -> None:
+        """The ledger's file is gone, and the doctor makes a new one; floor and rejections stay."""
+        with self._looking() as context:
+            written = recall(context.tree, PLUGIN_ID)
+            if written != context.ledger.memory(PLUGIN_ID):
+                return  # a run died right then: two faults at once, and that may be lost
+        for file in (self.home / "state").glob("state.db*"):
+            file.unlink()
+        with self._looking() as context:
+            findings = list(examine(context, fix=True))
+            assert [f.detail for f in findings if not f.ok and f.check != "clock"] == []
+            assert context.stranger() is None
 
     @rule(by_s=st.sampled_from([-86_400.0, -700.0, 30.0, 601.0, 86_400.0]))
     def jump(self, by_s: float) -> None:
