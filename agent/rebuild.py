@@ -25,7 +25,7 @@ LOST = (
     "what was held or disabled: hold and disable it again (agent list)",
     "open trials and call counts: what serves counts as good",
     "the history, and when a version was first seen: a cooldown begins anew",
-    "the serial that the trust store had: see that it is the newest (agent trust check)",
+    "the serial that the trust store had: see that it is the newest",
 )
 """What no ledger that was made anew can know, and where to look."""
 
