@@ -347,6 +347,9 @@ def test_one_that_can_not_be_stopped_keeps_no_other(
     (copy / "in the way").mkdir(parents=True)
     rows = installed.json("disable", "--all", expect=12).document["plugins"]
     assert [row["outcome"] for row in rows] == ["failed", "committed"]
+    # What can be taken away is, though another part can't.
+    with opened(installed) as context:
+        assert context.tree.plugin_ids() == ()
     installed.run("call", PLUGIN_ID, "run", "Jane", expect=8)
     shutil.rmtree(copy)
     rows = installed.json("disable", "--all").document["plugins"]
@@ -424,10 +427,18 @@ def test_other_bytes_under_the_same_name_stay_disabled(
     assert "expected " in ran.err
 
 
-def test_a_plugin_that_was_never_good_is_enabled_to_be_pulled(installed: Machine) -> None:
+def test_a_plugin_that_was_never_good_is_enabled_to_be_pulled(
+    installed: Machine, publisher: Publisher
+) -> None:
     """The ledger lost it, and it was disabled all the same: nothing comes back, but the way in."""
     _lose_rows(installed)
     installed.run("disable", PLUGIN_ID)
+    folder = publisher.plugin("0.1.0")
+    installed.run("sign", folder, "--key", publisher.key)
+    folder.rename(installed.home / "system")
+    for verb in ("list", "check"):
+        assert installed.json(verb).document["plugins"] == []
+    shutil.rmtree(installed.home / "system")
     installed.run("pull", PLUGIN_ID, expect=8)
     assert installed.json("enable", PLUGIN_ID, "--dry-run").row["outcome"] == "planned"
     row = installed.json("enable", PLUGIN_ID).row
