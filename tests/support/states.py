@@ -315,8 +315,8 @@ class Installation(RuleBasedStateMachine):
     def lose_the_ledger(self) -> None:
         """The ledger's file is gone, and the doctor makes a new one; floor and rejections stay."""
         with self._looking() as context:
-            written = recall(context.tree, PLUGIN_ID)
-            if written != context.ledger.memory(PLUGIN_ID):
+            known = context.ledger.memory(PLUGIN_ID)
+            if known is None or recall(context.tree, PLUGIN_ID) != known:
                 return  # a run died right then: two faults at once, and that may be lost
         for file in (self.home / "state").glob("state.db*"):
             file.unlink()
@@ -324,6 +324,10 @@ class Installation(RuleBasedStateMachine):
             findings = list(examine(context, fix=True))
             assert [f.detail for f in findings if not f.ok and f.check != "clock"] == []
             assert context.stranger() is None
+            after = context.ledger.memory(PLUGIN_ID)
+            assert after is not None
+            assert set(after.rejected) == set(known.rejected)
+            assert known.floor is None or (after.floor and not is_lower(after.floor, known.floor))
 
     @rule(by_s=st.sampled_from([-86_400.0, -700.0, 30.0, 601.0, 86_400.0]))
     def jump(self, by_s: float) -> None:

@@ -163,11 +163,11 @@ class Machine:
 
 
 def tree_at(folder: Path) -> dict[str, str]:
-    """All that lies in a folder, to the last byte and mode; locks left out."""
+    """All that lies in a folder, to the last byte and mode; no locks, no copy of the ledger."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.name == ".lock":
+        if path.name in (".lock", ".memory"):
             continue
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
