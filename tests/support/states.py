@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import registry
-from agent.context import Context, Options
+from agent.context import LOCK_TIMEOUT_S, Context, Options
 from agent.disabling import disable, enable
 from agent.doctor.examination import examine
 from agent.dropins import DropIns
@@ -18,6 +18,7 @@ from agent.errors import AgentError, NotFoundError
 from agent.files import Files
 from agent.host import PluginHost
 from agent.model import Generation, Kind, Outcome
+from agent.pruning import prune
 from agent.remembering import recall
 from agent.removal import remove
 from agent.requirement import parse_version
@@ -223,6 +224,7 @@ class Installation(RuleBasedStateMachine):
             return Pipeline(context, Telemetry("")).pull(Wish(reference, named=True))
 
         self._act(act, dies)
+        self.last = None  # who names a lower one has said nothing against the one that served
 
     @rule(dies=DEATHS)
     def look(self, dies: int | None) -> None:
@@ -233,6 +235,7 @@ class Installation(RuleBasedStateMachine):
             return outcomes[0] if outcomes else None
 
         self._act(act, dies)
+        self.last = None  # as by name
 
     @rule(dies=DEATHS)
     def roll_back(self, dies: int | None) -> None:
@@ -294,6 +297,17 @@ class Installation(RuleBasedStateMachine):
         with self._looking() as context:
             installed = context.ledger.installed(PLUGIN_ID)
             return installed is None or installed.stop is not None or installed.good is None
+
+    @rule(dies=DEATHS)
+    def prune(self, dies: int | None) -> None:
+        """Rejected and old releases go; what was said of them stays."""
+
+        def act(context: Context) -> None:
+            with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+                context.activation.recover()
+                prune(context, PLUGIN_ID)
+
+        self._act(act, dies)
 
     @rule(times=st.integers(1, 5), dies=DEATHS)
     def call(self, times: int, dies: int | None) -> None:
