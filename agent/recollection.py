@@ -119,6 +119,13 @@ class Recollection(Database):
                     for g in generations
                 ],
             )
+            # Their copies may lie about: they are no drop-ins.
+            self._run(
+                "INSERT OR IGNORE INTO went_live SELECT plugin_id, release FROM generations "
+                "WHERE plugin_id = ? AND (committed_at IS NOT NULL OR release IN "
+                "(SELECT release FROM rejected WHERE rejected.plugin_id = generations.plugin_id))",
+                (plugin_id,),
+            )
 
     def serve_instead(self, plugin_id: str, release: str | None) -> None:
         """What serves is broken: another release is good, or none; the flip follows."""

@@ -1,16 +1,15 @@
-"""The flat copies beside the store, which hosts of other makes read."""
+"""The flat files beside the store: our copies of what serves, and what others put there."""
 
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from agent.context import Context
 from agent.doctor.finding import Finding
-from agent.model import Generation
-from sandbox.discovery import find_sets
-
-_CHUNK_BYTES = 1 << 20
+from agent.dropins import DropIns
+from agent.flat_files import same_bytes
+from agent.model import Generation, Kind
+from agent.telemetry import Telemetry
 
 
 def check_copies(context: Context) -> Iterator[Finding]:
@@ -18,75 +17,68 @@ def check_copies(context: Context) -> Iterator[Finding]:
     wrong = 0
     for plugin_id in context.tree.plugin_ids():
         live = context.activation.live(plugin_id)
-        for finding in _check(context, live) if live is not None else ():
-            wrong += 1
-            yield finding
+        if live is None or not _are_due(context, live):
+            continue
+        wrong += 1
+        yield Finding(
+            "copies",
+            ok=False,
+            detail=f"{plugin_id}: the flat copies are not of {live.version}, which serves: "
+            "missing, torn or of a release before",
+            fix="agent doctor --fix copies them anew",
+            mend=functools.partial(_project, context, plugin_id),
+        )
     if not wrong:
         yield Finding("copies", ok=True, detail="the flat copies hold what serves")
 
 
-def check_foreign(context: Context) -> Iterator[Finding]:
-    """Sets in the plugin folder that no installed plugin has."""
-    stems = [p.stem for p in find_sets(context.plugins_folder)]
-    foreign = [stem for stem in stems if context.ledger.stem_owner(stem) is None]
-    detail = "no other program's plugins are in the plugin folder"
-    if foreign:
-        detail = f"put there by hand, and not installed: {', '.join(foreign)}"
-    yield Finding("foreign", ok=True, detail=detail)
+def check_drop_ins(context: Context) -> Iterator[Finding]:
+    """What others put into the plugin folder, and what becomes of it."""
+    told = 0
+    for outcome in DropIns(context, Telemetry("")).foresee():
+        live = context.activation.live(outcome.plugin_id)
+        if live is not None and _are_due(context, live):
+            continue  # told as copies
+        told += 1
+        if outcome.kind is Kind.PLANNED:
+            yield Finding(
+                "drop-ins",
+                ok=True,
+                detail=f"{outcome.plugin_id}: {outcome.after} was put there as files, and waits",
+                fix="agent update takes it",
+            )
+            continue
+        serves = f"; {live.version} serves, and other programs read those files" if live else ""
+        hint = outcome.error.hint if outcome.error is not None else None
+        yield Finding(
+            "drop-ins",
+            ok=False,
+            detail=f"{outcome.plugin_id}: files that were put there are not taken: "
+            f"{outcome.detail}{serves}",
+            fix=hint or "remove them, or put a release there that is signed by somebody you trust",
+        )
+    if not told:
+        yield Finding("drop-ins", ok=True, detail="nobody put other plugins into the folder")
 
 
-def _check(context: Context, live: Generation) -> Iterator[Finding]:
+def _are_due(context: Context, live: Generation) -> bool:
+    """Whether the copies of what serves are missing, torn, or of another of its releases."""
     tree, ledger = context.tree, context.ledger
     flat = tree.flat_files(live.stem)
-    sealed = [tree.folder(live) / path.name for path in flat]
-    if not all(path.is_file() for path in sealed):
-        return  # that is another check's
-    wrong = [f for f, s in zip(flat, sealed, strict=True) if not _is_same(f, s)]
+    if not all((tree.folder(live) / path.name).is_file() for path in flat):
+        return False  # that is another check's
+    wrong = [path for path in flat if not same_bytes(path, tree.folder(live) / path.name)]
     if not wrong:
         installed = ledger.installed(live.plugin_id)
-        if installed is None or not installed.projection_due:
-            return
-    ours = [tree.folder(g) for g in ledger.generations(live.plugin_id)]
-    foreign = [
-        path
+        return installed is not None and installed.projection_due
+    ours = [tree.folder(generation) for generation in ledger.generations(live.plugin_id)]
+    return not any(
+        os.path.lexists(path) and not any(same_bytes(path, sealed / path.name) for sealed in ours)
         for path in wrong
-        if os.path.lexists(path) and not any(_is_same(path, f / path.name) for f in ours)
-    ]
-    if foreign:
-        yield Finding(
-            "copies",
-            ok=False,
-            detail=f"{live.plugin_id}: {foreign[0]} was not put there by this agent: programs that "
-            f"read it get other bytes than {live.version}, which serves here",
-            fix=f"if nobody wants it, remove {foreign[0]}; agent doctor --fix puts {live.version} "
-            "there then",
-        )
-        return
-    yield Finding(
-        "copies",
-        ok=False,
-        detail=f"{live.plugin_id}: the flat copies are not of {live.version}, which serves: "
-        "missing, torn or of a release before",
-        fix="agent doctor --fix copies them anew",
-        mend=functools.partial(_project, context, live),
     )
 
 
-def _project(context: Context, live: Generation) -> Sequence[str]:
-    context.tree.project(live)
-    context.ledger.projected(live.plugin_id, live.release)
+def _project(context: Context, plugin_id: str) -> Sequence[str]:
+    context.ledger.project_again(plugin_id)
+    context.activation.recover_one(plugin_id)
     return ()
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes; what can't be read is like nothing."""
-    try:
-        if one.is_symlink() or not one.is_file() or one.stat().st_size != other.stat().st_size:
-            return False
-        with one.open("rb") as left, other.open("rb") as right:
-            while chunk := left.read(_CHUNK_BYTES):
-                if chunk != right.read(_CHUNK_BYTES):
-                    return False
-    except OSError:
-        return False
-    return True

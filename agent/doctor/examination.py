@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.doctor.copies import check_copies, check_foreign
+from agent.doctor.copies import check_copies, check_drop_ins
 from agent.doctor.finding import Finding
 from agent.doctor.leftovers import check_leftovers
 from agent.doctor.logs import check_audit
@@ -13,7 +13,7 @@ from agent.doctor.places import check_folders, check_socket, check_space
 from agent.doctor.settings import check_config, check_trust
 from agent.doctor.state import check_ledger, check_owner
 from agent.doctor.tree import check_generations, check_memories, check_serving
-from agent.doctor.trials import check_clock, check_trials
+from agent.doctor.trials import check_clock, check_stops, check_trials
 from agent.errors import translated
 
 Check = functools.partial[Iterator[Finding]]
@@ -43,7 +43,7 @@ def examine(context: Context, *, fix: bool = False, take_over: bool = False) -> 
         return
     for check in (
         *(check_trust, check_clock, check_memories, check_serving, check_generations),
-        *(check_copies, check_foreign, check_trials, check_leftovers, check_audit),
+        *(check_copies, check_drop_ins, check_stops, check_trials, check_leftovers, check_audit),
     ):
         yield from _run(context, functools.partial(check, context), fix=fix, guarded=True)
 

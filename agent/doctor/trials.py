@@ -1,11 +1,12 @@
-"""Trials and the clock: what is due, and what lies in the future."""
+"""What waits: stops and holds by an operator's word, trials, and what lies in the future."""
 
 import functools
 from collections.abc import Iterator, Sequence
 
 from agent.context import Context
 from agent.doctor.finding import Finding
-from agent.inventory import moment
+from agent.holding import held_until
+from agent.inventory import disabled_ids, moment
 from agent.model import Trial
 from agent.probation import Verdict
 
@@ -25,6 +26,17 @@ def check_clock(context: Context) -> Iterator[Finding]:
         )
         return
     yield Finding("clock", ok=True, detail=f"the clock says {moment(now)}")
+
+
+def check_stops(context: Context) -> Iterator[Finding]:
+    """What serves nobody, or is not updated, because an operator said so."""
+    ledger = context.ledger
+    told = [f"{plugin_id} is disabled (agent enable)" for plugin_id in disabled_ids(context)]
+    for plugin_id in ledger.plugin_ids():
+        until = held_until(context, plugin_id)
+        if until is not None:
+            told.append(f"{plugin_id} is held: {until} (agent unhold)")
+    yield Finding("stops", ok=True, detail="; ".join(told) or "nothing is disabled or held")
 
 
 def check_trials(context: Context) -> Iterator[Finding]:

@@ -101,7 +101,7 @@ def test_a_sound_installation_has_nothing_wrong(host: Machine) -> None:
     checks = [row["check"] for row in document["findings"]]
     assert checks == [
         *("config", "folders", "space", "socket", "ledger", "owner", "trust", "clock", "memory"),
-        *("serving", "releases", "copies", "foreign", "trial", "leftovers", "audit"),
+        *("serving", "releases", "copies", "drop-ins", "stops", "trial", "leftovers", "audit"),
     ]
     assert all(set(row) == {"check", "ok", "detail", "fix"} for row in document["findings"])
     assert host.snapshot() == before
@@ -296,7 +296,7 @@ def _no_socket(machine: Machine) -> None:
 
 
 LEFT: dict[str, tuple[Callable[[Machine], None], str]] = {
-    "somebody's file beside our copies": (_foreign_copy, "copies"),
+    "somebody's file beside our copies": (_foreign_copy, "drop-ins"),
     "key revoked": (_revoked, "serving"),
     "no trust store": (_no_store, "trust"),
     "an older trust store": (_old_store, "trust"),
