@@ -22,14 +22,14 @@ from agent.admission import admit, granted_to, problem_of
 from agent.audit import AuditLog
 from agent.auditor import Auditor, Judged
 from agent.config import Config, configured_paths, load_config, trust_store_path
-from agent.errors import AgentError, NetworkError, UsageError
+from agent.errors import AgentError, UsageError
 from agent.files import Files
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.ownership import claim, stranger
 from agent.places import Places, find_places
+from agent.reaching import bases, http_settings, optional_path
 from agent.requirement import satisfies
-from agent.schema import HostSection, local_path
 from sandbox.manifest import PluginManifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -231,13 +231,7 @@ class Context:
 
     def bases(self) -> registry.Bases:
         """Where plugins named by ID are looked for; ``--registry`` replaces the config's."""
-        base = self.options.registry
-        return registry.Bases(
-            default=base or self.config.registry.default,
-            namespaces={} if base else self.config.namespaces,
-            home=self.places.home,
-            working_folder=Path.cwd(),
-        )
+        return bases(self.config, self.options, self.places.home)
 
     def open_repository(self, location: registry.Location) -> registry.Repository:
         """Open a repository with the settings of its host.
@@ -247,21 +241,7 @@ class Context:
         """
         if isinstance(location, registry.LayoutLocation):
             return registry.open_repository(location, files=self.files)
-        if self.options.offline or self.config.network.offline:
-            raise NetworkError(
-                f"cannot reach {location.text}: offline",
-                hint="leave out --offline, or set network.offline = false",
-            )
-        host = self.config.hosts.get(location.host, HostSection())
-        home = self.places.home
-        settings = registry.HttpSettings(
-            plain_http=True if self.options.plain_http else host.plain_http,
-            insecure=self.options.insecure or host.insecure,
-            ca_file=self.options.ca_file or _path(host.ca_file, home),
-            client_cert=_path(host.client_cert, home),
-            client_key=_path(host.client_key, home),
-            proxy=self.config.network.proxy,
-        )
+        settings = http_settings(location, self.config, self.options, self.places.home)
         return registry.open_repository(
             location, files=self.files, http=settings, connections=self._connections
         )
@@ -302,7 +282,7 @@ class Context:
 
     def data_dir(self, plugin_id: str) -> Path:
         """What a plugin sees under ``/plugin/data`` with ``fs_read``."""
-        chosen = _path(self.config.plugin(plugin_id).data_dir, self.places.home)
+        chosen = optional_path(self.config.plugin(plugin_id).data_dir, self.places.home)
         return chosen or self.places.data / plugin_id
 
     def prune_compiled(self) -> None:
@@ -311,7 +291,3 @@ class Context:
         keep = {g.payload_sha256 for i in ledger.plugin_ids() for g in ledger.generations(i)}
         with contextlib.closing(self.open_sandbox()) as sandbox:
             sandbox.prune(keep)
-
-
-def _path(text: str | None, home: Path) -> Path | None:
-    return None if text is None else local_path(text, home)

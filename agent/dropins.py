@@ -16,8 +16,9 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import FormatError, PolicyError, TrustError, of_code
 from agent.flat import Examined, FlatSets, Identity, Standing
 from agent.flat_files import flat_set
+from agent.flat_model import FlatNote, FlatSet
 from agent.grants import decided
-from agent.model import Asked, FlatNote, FlatSet, Generation, Kind, Outcome, PluginSet
+from agent.model import Asked, Generation, Kind, Outcome, PluginSet
 from agent.outcomes import outcome_of
 from agent.resealing import take_again
 from agent.runs import run

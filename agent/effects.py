@@ -7,9 +7,10 @@ from typing import Protocol
 
 from agent.errors import AgentError
 from agent.flat_files import flat_set
+from agent.flat_model import FlatNote
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.model import Event, FlatNote, Generation
+from agent.model import Event, Generation
 
 _LOG = logging.getLogger("stack_composer.tree")
 

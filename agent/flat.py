@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from agent.activation import Activation
 from agent.flat_files import flat_set, flat_sets
+from agent.flat_model import FlatNote, FlatSet
 from agent.ledger import Ledger
-from agent.model import FlatNote, FlatSet, Generation
+from agent.model import Generation
 
 
 @dataclass(frozen=True, slots=True)

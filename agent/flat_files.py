@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.model import FLAT_PARTS, FlatSet
+from agent.flat_model import FLAT_PARTS, FlatSet
 
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PIECE_BYTES = 1 << 20

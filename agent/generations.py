@@ -13,32 +13,24 @@ link would rewrite the sealed file behind it.
 """
 
 import contextlib
-import errno
-import os
-import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from agent.errors import BusyError, UsageError
+from agent.errors import BusyError
 from agent.files import Files
 from agent.flat_files import STEM, same_bytes
-from agent.model import FLAT_PARTS, Generation, PluginSet
+from agent.flat_model import FLAT_PARTS
+from agent.model import Generation, PluginSet
+from agent.tree_reader import CURRENT, MEMORY, OWNER, STORE, TreeReader, checked
 
-_STORE = ".store"
-_CURRENT = "current"
-_MEMORY = ".memory"
-_OWNER = ".owner"
-_MAX_NOTE_BYTES = 1 << 20
 _SEALED_FILE = 0o444
 _FLAT_FILE = 0o644
 _SEALED_FOLDER = 0o555
 _OPEN_FOLDER = 0o755
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
-_FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
 
 
-class Tree:
+class Tree(TreeReader):
     """The plugin folder of one user (or of the system).
 
     All methods may raise ``OSError``.
@@ -50,107 +42,9 @@ class Tree:
     """
 
     def __init__(self, root: Path, files: Files, guard: Callable[[], None] | None = None) -> None:
-        self.root = root
+        super().__init__(root)
         self._files = files
         self._guard = guard
-        self._links: dict[str, Path] = {}
-
-    # -- reading
-
-    def current(self, plugin_id: str) -> str | None:
-        """The folder name of the generation that serves; None where there is none."""
-        try:
-            name = str(self._link(plugin_id).readlink())
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
-                raise
-            return None
-        # What is no link, or points elsewhere, was made by nobody we know: treat it as absent.
-        return name if _FOLDER.fullmatch(name) else None
-
-    def folder(self, generation: Generation) -> Path:
-        """Where a generation lies, whether it is there or not."""
-        return self.named(generation.plugin_id, generation.folder_name)
-
-    def named(self, plugin_id: str, folder_name: str) -> Path:
-        """Where the generation of this folder name lies, whether it is there or not."""
-        return self._home(plugin_id) / _checked(_FOLDER, folder_name)
-
-    def current_stems(self, plugin_id: str) -> tuple[str, ...]:
-        """The stem of what serves, as its folder has it, whatever the ledger knows."""
-        name = self.current(plugin_id)
-        if name is None:
-            return ()
-        found = sorted(path.stem for path in self.named(plugin_id, name).glob("*.toml"))
-        return tuple(stem for stem in found if STEM.fullmatch(stem))
-
-    def sealed_at(self, plugin_id: str) -> int | None:
-        """What changes whenever a file of what serves is replaced; None where nothing serves."""
-        name = self.current(plugin_id)
-        try:
-            return None if name is None else self.named(plugin_id, name).stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-
-    def plugin_ids(self) -> tuple[str, ...]:
-        """The plugins that have a generation serving, sorted."""
-        return tuple(name for name in self.homes() if self.current(name) is not None)
-
-    def serving_stem(self, stem: str) -> str | None:
-        """The plugin whose generation that serves has this stem."""
-        name = f"{_checked(STEM, stem)}.toml"
-        for plugin_id in self.plugin_ids():
-            if (self._home(plugin_id) / _CURRENT / name).is_file():
-                return plugin_id
-        return None
-
-    def homes(self) -> tuple[str, ...]:
-        """The plugins that have a folder, whether anything serves or not; sorted."""
-        store = self.root / _STORE
-        if not store.is_dir():
-            return ()
-        return tuple(sorted(e.name for e in store.iterdir() if _ID.fullmatch(e.name)))
-
-    def entries(self, plugin_id: str) -> tuple[str, ...]:
-        """All names in a plugin's folder, sorted: generations, and whatever else lies there."""
-        home = self._home(plugin_id)
-        return tuple(sorted(entry.name for entry in home.iterdir())) if home.is_dir() else ()
-
-    def generations(self, plugin_id: str) -> tuple[str, ...]:
-        """The names of a plugin's sealed folders, sorted."""
-        home = self._home(plugin_id)
-        return tuple(
-            name
-            for name in self.entries(plugin_id)
-            if _FOLDER.fullmatch(name) and (home / name).is_dir() and not (home / name).is_symlink()
-        )
-
-    def read_memory(self, plugin_id: str) -> bytes | None:
-        """What is remembered of a plugin beside the ledger; None where nothing is."""
-        return _read_note(self._home(plugin_id) / _MEMORY)
-
-    def inode(self) -> int:
-        """Which folder this is, whatever path leads there; 0 where there is none yet."""
-        try:
-            return (self.root / _STORE).stat().st_ino
-        except FileNotFoundError:
-            return 0
-
-    def read_owner(self) -> bytes | None:
-        """Which ledger knows this tree; None where nobody has said."""
-        return _read_note(self.root / _STORE / _OWNER)
-
-    def flat_files(self, stem: str) -> tuple[Path, ...]:
-        """Where the flat copies lie, whether they are there or not."""
-        return tuple(self.root / f"{_checked(STEM, stem)}.{end}" for end in FLAT_PARTS)
-
-    def is_copied(self, generation: Generation, parts: Iterable[str]) -> bool:
-        """Whether these flat files hold the sealed bytes of a generation."""
-        sealed, stem = self.folder(generation), _checked(STEM, generation.stem)
-        names = [f"{stem}.{part}" for part in parts]
-        return all(same_bytes(self.root / name, sealed / name) for name in names)
-
-    # -- writing
 
     @contextlib.contextmanager
     def lock(self, *, timeout_s: float, guarded: bool = True) -> Iterator[None]:
@@ -164,7 +58,7 @@ class Tree:
             BusyError: Another process held it all that time.
             AgentError: The guard said no.
         """
-        store = self.root / _STORE
+        store = self.root / STORE
         self._files.make_folder(store)
         with contextlib.ExitStack() as held:
             # Only the wait for the lock says "busy", not a time-out of what is done under it.
@@ -183,11 +77,11 @@ class Tree:
     def write_memory(self, plugin_id: str, data: bytes) -> None:
         """Remember something of a plugin beside the ledger."""
         self._files.make_folder(self._home(plugin_id))
-        self._files.write_atomic(self._home(plugin_id) / _MEMORY, data)
+        self._files.write_atomic(self._home(plugin_id) / MEMORY, data)
 
     def write_owner(self, data: bytes) -> None:
         """Say which ledger knows this tree."""
-        self._files.write_atomic(self.root / _STORE / _OWNER, data)
+        self._files.write_atomic(self.root / STORE / OWNER, data)
 
     def seal(self, generation: Generation, plugin: PluginSet) -> Path:
         """Stage the files of a release and seal them under their final name.
@@ -201,7 +95,7 @@ class Tree:
         final = self.folder(generation)
         if self.current(generation.plugin_id) == final.name:
             return final
-        stem = _checked(STEM, plugin.stem)
+        stem = checked(STEM, plugin.stem)
         small = {
             f"{stem}.sig": plugin.signature,
             f"{stem}.toml": plugin.manifest,
@@ -226,7 +120,7 @@ class Tree:
 
     def differing(self, generation: Generation, plugin: PluginSet) -> tuple[str, ...]:
         """The names of a sealed release's files that are not those of a set; README aside."""
-        folder, stem = self.folder(generation), _checked(STEM, generation.stem)
+        folder, stem = self.folder(generation), checked(STEM, generation.stem)
         code, manifest, signature = f"{stem}.wasm", f"{stem}.toml", f"{stem}.sig"
         whole = {
             code: same_bytes(plugin.payload, folder / code),
@@ -274,12 +168,12 @@ class Tree:
     def flip(self, generation: Generation) -> None:
         """Make a sealed generation the one that serves, in one step."""
         self._files.symlink_atomic(
-            generation.folder_name, self._home(generation.plugin_id) / _CURRENT
+            generation.folder_name, self._home(generation.plugin_id) / CURRENT
         )
 
     def unflip(self, plugin_id: str) -> None:
         """No generation serves any more: a first install is taken back."""
-        self._files.remove(self._home(plugin_id) / _CURRENT)
+        self._files.remove(self._home(plugin_id) / CURRENT)
 
     def project(self, generation: Generation) -> None:
         """Refresh the flat copies: payload, signature, then the manifest that watchers read.
@@ -287,7 +181,7 @@ class Tree:
         A copy that is whole is left as it is, so that nobody's watcher wakes for nothing.
         """
         source = self.folder(generation)
-        stem = _checked(STEM, generation.stem)
+        stem = checked(STEM, generation.stem)
         self.close(generation)
         copied = False
         for suffix in FLAT_PARTS:
@@ -303,7 +197,7 @@ class Tree:
     def unproject(self, stem: str) -> None:
         """Remove the flat copies, the manifest first."""
         for suffix in ("toml", "sig", "wasm"):
-            self._files.remove(self.root / f"{_checked(STEM, stem)}.{suffix}")
+            self._files.remove(self.root / f"{checked(STEM, stem)}.{suffix}")
 
     def prune(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
         """Remove what is not kept, torn staging folders too; never what serves.
@@ -318,7 +212,7 @@ class Tree:
         home = self._home(plugin_id)
         if not home.is_dir():
             return ()
-        kept = keep | {self.current(plugin_id), _CURRENT, _MEMORY}
+        kept = keep | {self.current(plugin_id), CURRENT, MEMORY}
         gone = sorted(entry.name for entry in home.iterdir() if entry.name not in kept)
         for name in gone:
             path = home / name
@@ -334,34 +228,6 @@ class Tree:
         if home.is_dir():
             self.prune(plugin_id, frozenset())
             self._files.sync_folder(home)
-
-    def _link(self, plugin_id: str) -> Path:
-        """Where ``current`` lies; kept, because a host looks there before every call."""
-        link = self._links.get(plugin_id)
-        if link is None:
-            link = self._links[plugin_id] = self._home(plugin_id) / _CURRENT
-        return link
-
-    def _home(self, plugin_id: str) -> Path:
-        return self.root / _STORE / _checked(_ID, plugin_id)
-
-
-def _read_note(path: Path) -> bytes | None:
-    """Read a small file; None where there is none, or no regular one, or a longer one."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(_MAX_NOTE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    return data if len(data) <= _MAX_NOTE_BYTES else None
 
 
 def _is_copy(flat: Path, sealed: Path) -> bool:
@@ -388,12 +254,3 @@ def _has_bytes(path: Path, data: bytes | None) -> bool:
         return path.read_bytes() == data
     except FileNotFoundError:
         return False
-
-
-def _checked(grammar: re.Pattern[str], name: str) -> str:
-    if grammar.fullmatch(name) is None or ".." in name:
-        raise UsageError(
-            f"cannot build a path from {name!r}: expected a plugin's id, version or stem",
-            hint="agent list",
-        )
-    return name

@@ -1,7 +1,7 @@
 """What is installed, for ``list``, ``info`` and ``check``: rows as contract §7 has them."""
 
 import datetime as dt
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,13 @@ from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
 from agent.model import Generation, Installed, Stop
 from agent.subjects import subject_of
-from sandbox.discovery import PluginFiles, find_sets, read_set, read_texts
+from agent.system_sets import Warn, is_in_system, system_sets
+from sandbox.discovery import PluginFiles, read_set
 from sandbox.errors import SandboxError
 from sandbox.manifest import PluginManifest
 
 if TYPE_CHECKING:
     import trust
-
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
     hidden = {*own, *disabled_ids(context)}
     system = [
         Serving(plugin_id, manifest.version, manifest.capabilities, is_system=True)
-        for plugin_id, (_, manifest) in _system_sets(context, warn).items()
+        for plugin_id, (_, manifest) in system_sets(context, warn).items()
         if plugin_id not in hidden
     ]
     return (*own.values(), *system)
@@ -116,7 +115,7 @@ def entries(
     Raises:
         UsageError, trust.StoreError: The trust store can't be used.
     """
-    system = _system_sets(context, warn)
+    system = system_sets(context, warn)
     found = []
     disabled = disabled_ids(context)
     for one in _own(context, ids, warn):
@@ -161,11 +160,6 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     raise NotFoundError(
         f"cannot {word} {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
     )
-
-
-def is_in_system(context: Context, plugin_id: str) -> bool:
-    """Whether the system's folder has a plugin too, or alone."""
-    return plugin_id in _system_sets(context, lambda _: None)
 
 
 def disabled_ids(context: Context) -> tuple[str, ...]:
@@ -256,26 +250,6 @@ def _refused(subject: "trust.Subject", verdict: "trust.Verdict") -> str | None:
     if verdict.accepted:
         return None
     return refusal(f"{subject.id} {subject.version}", verdict).message
-
-
-def _system_sets(context: Context, warn: Warn) -> dict[str, tuple[Path, PluginManifest]]:
-    """Id → the manifest of a flat set in the system's folder, the first of each id."""
-    if context.system_folder == context.plugins_folder:
-        return {}
-    try:
-        paths = find_sets(context.system_folder)
-    except SandboxError as error:
-        warn(str(error))
-        return {}
-    found: dict[str, tuple[Path, PluginManifest]] = {}
-    for path in paths:
-        try:
-            manifest = context.parse_manifest(read_texts(path).manifest, path.name)
-        except SandboxError as error:
-            warn(f"{path} is passed over: {error}")
-            continue
-        found.setdefault(manifest.id, (path, manifest))
-    return found
 
 
 def _system_entry(

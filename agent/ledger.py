@@ -8,7 +8,8 @@ seconds since the epoch.
 import json
 from collections.abc import Iterable
 
-from agent.model import Event, FlatNote, Generation, Installed, Rejection, Stop, Trial
+from agent.flat_model import FlatNote
+from agent.model import Event, Generation, Installed, Rejection, Stop, Trial
 from agent.observations import Observations
 
 _DUE_BY_INTENTION = 2

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from agent.model import AuditHead, Decision, Event, FlatNote, Hold, Refusal, Samples
+from agent.flat_model import FlatNote
+from agent.model import AuditHead, Decision, Event, Hold, Refusal, Samples
 from agent.recollection import Recollection
 
 

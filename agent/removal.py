@@ -4,8 +4,9 @@ import contextlib
 
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.disabling import end_of_trial, noted
-from agent.inventory import is_in_system, require_own
+from agent.inventory import require_own
 from agent.model import Kind, Outcome
+from agent.system_sets import is_in_system
 from agent.telemetry import Telemetry
 
 

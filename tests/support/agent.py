@@ -14,9 +14,10 @@ from agent.activation import Activation
 from agent.context import Context, Options
 from agent.files import Files
 from agent.flat import FlatSets, Identity
+from agent.flat_model import FlatSet
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.model import FlatSet, Generation, PluginSet, Samples
+from agent.model import Generation, PluginSet, Samples
 from agent.resealing import renew
 
 PLUGIN_ID = "org.example.hello"

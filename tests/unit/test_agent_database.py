@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.database import _MIGRATIONS
 from agent.errors import AgentError
 from agent.ledger import Ledger
+from agent.migrations import MIGRATIONS
 from agent.model import AuditHead, Event, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
 
 PATIENCE_S = 30
-NEWEST = len(_MIGRATIONS)
+NEWEST = len(MIGRATIONS)
 HEAD = AuditHead(7, "ab" * 32, 2, 700)
 
 
@@ -45,7 +45,7 @@ def write_version_1(path: Path) -> None:
     one = generation("0.1.0")
     with raw(path) as db:
         db.execute("PRAGMA journal_mode=WAL")
-        db.executescript(_MIGRATIONS[0])
+        db.executescript(MIGRATIONS[0])
         db.execute("PRAGMA user_version=1")
         db.execute(
             "INSERT INTO plugins VALUES (?, ?, '0.1.0', ?, NULL, NULL, 0)",
@@ -184,8 +184,8 @@ def test_a_migration_that_fails_changes_nothing(
     write_version_1(path)
     before = schema_of(path)
     with monkeypatch.context() as patch:
-        broken = (_MIGRATIONS[0], _MIGRATIONS[1] + "CREATE TABLE plugins (x TEXT) STRICT;\n")
-        patch.setattr("agent.database._MIGRATIONS", broken)
+        broken = (MIGRATIONS[0], MIGRATIONS[1] + "CREATE TABLE plugins (x TEXT) STRICT;\n")
+        patch.setattr("agent.database.MIGRATIONS", broken)
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             Ledger(path)
     assert (version_of(path), schema_of(path)) == (1, before)

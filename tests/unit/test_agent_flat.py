@@ -6,7 +6,7 @@ import pytest
 
 from agent.flat import FlatSets, Identity, Standing
 from agent.flat_files import flat_set, flat_sets
-from agent.model import FlatSet
+from agent.flat_model import FlatSet
 from support.agent import PLUGIN_ID, STEM, World, generation
 
 PARTS = frozenset({"wasm", "sig", "toml"})

@@ -1,0 +1,173 @@
+"""Where everything in a plugin tree lies, and what serves; no change is made here.
+
+See ``agent.generations`` for how the tree looks.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent.errors import UsageError
+from agent.flat_files import STEM, same_bytes
+from agent.flat_model import FLAT_PARTS
+from agent.model import Generation
+
+STORE = ".store"
+CURRENT = "current"
+MEMORY = ".memory"
+OWNER = ".owner"
+_MAX_NOTE_BYTES = 1 << 20
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
+_FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
+
+
+class TreeReader:
+    """The plugin folder of one user (or of the system), as it lies there.
+
+    All methods may raise ``OSError``.
+
+    Args:
+        root: The folder, whether it is there or not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._links: dict[str, Path] = {}
+
+    def current(self, plugin_id: str) -> str | None:
+        """The folder name of the generation that serves; None where there is none."""
+        try:
+            name = str(self._link(plugin_id).readlink())
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                raise
+            return None
+        # What is no link, or points elsewhere, was made by nobody we know: treat it as absent.
+        return name if _FOLDER.fullmatch(name) else None
+
+    def folder(self, generation: Generation) -> Path:
+        """Where a generation lies, whether it is there or not."""
+        return self.named(generation.plugin_id, generation.folder_name)
+
+    def named(self, plugin_id: str, folder_name: str) -> Path:
+        """Where the generation of this folder name lies, whether it is there or not."""
+        return self._home(plugin_id) / checked(_FOLDER, folder_name)
+
+    def current_stems(self, plugin_id: str) -> tuple[str, ...]:
+        """The stem of what serves, as its folder has it, whatever the ledger knows."""
+        name = self.current(plugin_id)
+        if name is None:
+            return ()
+        found = sorted(path.stem for path in self.named(plugin_id, name).glob("*.toml"))
+        return tuple(stem for stem in found if STEM.fullmatch(stem))
+
+    def sealed_at(self, plugin_id: str) -> int | None:
+        """What changes whenever a file of what serves is replaced; None where nothing serves."""
+        name = self.current(plugin_id)
+        try:
+            return None if name is None else self.named(plugin_id, name).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def plugin_ids(self) -> tuple[str, ...]:
+        """The plugins that have a generation serving, sorted."""
+        return tuple(name for name in self.homes() if self.current(name) is not None)
+
+    def serving_stem(self, stem: str) -> str | None:
+        """The plugin whose generation that serves has this stem."""
+        name = f"{checked(STEM, stem)}.toml"
+        for plugin_id in self.plugin_ids():
+            if (self._home(plugin_id) / CURRENT / name).is_file():
+                return plugin_id
+        return None
+
+    def homes(self) -> tuple[str, ...]:
+        """The plugins that have a folder, whether anything serves or not; sorted."""
+        store = self.root / STORE
+        if not store.is_dir():
+            return ()
+        return tuple(sorted(e.name for e in store.iterdir() if _ID.fullmatch(e.name)))
+
+    def entries(self, plugin_id: str) -> tuple[str, ...]:
+        """All names in a plugin's folder, sorted: generations, and whatever else lies there."""
+        home = self._home(plugin_id)
+        return tuple(sorted(entry.name for entry in home.iterdir())) if home.is_dir() else ()
+
+    def generations(self, plugin_id: str) -> tuple[str, ...]:
+        """The names of a plugin's sealed folders, sorted."""
+        home = self._home(plugin_id)
+        return tuple(
+            name
+            for name in self.entries(plugin_id)
+            if _FOLDER.fullmatch(name) and (home / name).is_dir() and not (home / name).is_symlink()
+        )
+
+    def read_memory(self, plugin_id: str) -> bytes | None:
+        """What is remembered of a plugin beside the ledger; None where nothing is."""
+        return _read_note(self._home(plugin_id) / MEMORY)
+
+    def inode(self) -> int:
+        """Which folder this is, whatever path leads there; 0 where there is none yet."""
+        try:
+            return (self.root / STORE).stat().st_ino
+        except FileNotFoundError:
+            return 0
+
+    def read_owner(self) -> bytes | None:
+        """Which ledger knows this tree; None where nobody has said."""
+        return _read_note(self.root / STORE / OWNER)
+
+    def flat_files(self, stem: str) -> tuple[Path, ...]:
+        """Where the flat copies lie, whether they are there or not."""
+        return tuple(self.root / f"{checked(STEM, stem)}.{end}" for end in FLAT_PARTS)
+
+    def is_copied(self, generation: Generation, parts: Iterable[str]) -> bool:
+        """Whether these flat files hold the sealed bytes of a generation."""
+        sealed, stem = self.folder(generation), checked(STEM, generation.stem)
+        names = [f"{stem}.{part}" for part in parts]
+        return all(same_bytes(self.root / name, sealed / name) for name in names)
+
+    def _link(self, plugin_id: str) -> Path:
+        """Where ``current`` lies; kept, because a host looks there before every call."""
+        link = self._links.get(plugin_id)
+        if link is None:
+            link = self._links[plugin_id] = self._home(plugin_id) / CURRENT
+        return link
+
+    def _home(self, plugin_id: str) -> Path:
+        return self.root / STORE / checked(_ID, plugin_id)
+
+
+def _read_note(path: Path) -> bytes | None:
+    """Read a small file; None where there is none, or no regular one, or a longer one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_NOTE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    return data if len(data) <= _MAX_NOTE_BYTES else None
+
+
+def checked(grammar: re.Pattern[str], name: str) -> str:
+    """A name of which a path may be built.
+
+    Raises:
+        UsageError: It does not match its grammar.
+    """
+    if grammar.fullmatch(name) is None or ".." in name:
+        raise UsageError(
+            f"cannot build a path from {name!r}: expected a plugin's id, version or stem",
+            hint="agent list",
+        )
+    return name
