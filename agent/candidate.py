@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import registry
 from agent.admission import refusal
 from agent.context import Context
-from agent.errors import AgentError, FormatError, PolicyError, TrustError
+from agent.errors import FormatError, PolicyError
 from agent.plan import Offer
 from agent.subjects import subject_of
 from sandbox.manifest import PluginManifest
@@ -207,10 +207,3 @@ def refuse_large_module(context: Context, artifact: registry.PluginArtifact) -> 
             f"≤ {longest}",
             hint="raise sandbox.max_module_bytes, if this host is to run it",
         )
-
-
-def is_lasting(error: AgentError) -> bool:
-    """Whether a refusal is the candidate's own fault, so that a lower one may be tried."""
-    return isinstance(error, FormatError | TrustError) or (
-        isinstance(error, PolicyError) and error.reason in ("incompatible", "moved-tag")
-    )

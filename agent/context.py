@@ -218,15 +218,6 @@ class Context:
         self._judged[subject.id] = Judged.of(subject, evidence, verdict)
         return verdict
 
-    def refusal_terms(self, plugin_id: str) -> str:
-        """What a refusal depends on: a refused candidate is judged anew when any of it changes."""
-        longest = self.config.sandbox.max_module_bytes
-        constraint = self.config.plugin(plugin_id).constraint
-        return (
-            f"trust {self.trust_store().serial}, agent {__version__}, module {longest}, "
-            f"constraint {constraint}"
-        )
-
     # -- registries
 
     def bases(self) -> registry.Bases:

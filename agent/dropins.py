@@ -17,7 +17,6 @@ from agent.errors import FormatError, PolicyError, TrustError, of_code
 from agent.flat import Examined, FlatSets, Identity, Standing
 from agent.flat_files import flat_set
 from agent.flat_model import FlatNote, FlatSet
-from agent.grants import decided
 from agent.model import Asked, Generation, Kind, Outcome, PluginSet
 from agent.outcomes import outcome_of
 from agent.resealing import take_again
@@ -27,6 +26,7 @@ from agent.steps import Progress, Steps
 from agent.subjects import subject_of
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
+from agent.terms import refusal_terms
 from sandbox.discovery import PluginFiles, read_set
 from sandbox.errors import SandboxError
 
@@ -231,7 +231,8 @@ class DropIns:
         if note is None or note.terms is None or note.stamp != flat.stamp:
             return None
         is_fresh = self._context.clock() - note.at < _REFUSED_FOR_S
-        return note if is_fresh and note.terms == self._terms(note.plugin_id) else None
+        terms = refusal_terms(self._context, note.plugin_id)
+        return note if is_fresh and note.terms == terms else None
 
     def _remember(self, flat: FlatSet, outcome: Outcome) -> None:
         context, cause = self._context, outcome.error
@@ -243,7 +244,7 @@ class DropIns:
                 outcome.plugin_id,
                 flat.stamp,
                 context.clock(),
-                terms=self._terms(outcome.plugin_id),
+                terms=refusal_terms(self._context, outcome.plugin_id),
                 version=outcome.after,
                 outcome=outcome.kind.value,
                 code=cause.code,
@@ -252,12 +253,6 @@ class DropIns:
                 hint=cause.hint,
             )
         )
-
-    def _terms(self, plugin_id: str) -> str:
-        """What an answer depends on beside the files."""
-        context = self._context
-        words = decided(context.config, plugin_id, context.ledger.decisions(plugin_id))
-        return f"{context.refusal_terms(plugin_id)}, decided {', '.join(sorted(words))}"
 
 
 def _outcome_of(note: FlatNote) -> Outcome:

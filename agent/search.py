@@ -1,7 +1,7 @@
 """Finding the candidate: what a repository offers, which of it to try, whose head is believed."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import registry
@@ -10,7 +10,6 @@ from agent.candidate import (
     Offered,
     check_head,
     has_moved,
-    is_lasting,
     judge_head,
     read_head,
     refuse_large_module,
@@ -18,9 +17,10 @@ from agent.candidate import (
 )
 from agent.context import Context
 from agent.errors import AgentError, NotFoundError, translated
+from agent.faults import blocks_nobody, is_lasting
 from agent.holding import hold_on
 from agent.inventory import is_whole
-from agent.model import Asked, Generation, Refusal
+from agent.model import Asked, Generation, Outcome, Refusal
 from agent.plan import (
     Offer,
     Rules,
@@ -34,6 +34,7 @@ from agent.plan import (
 )
 from agent.requirement import parse_requirement
 from agent.steps import Steps
+from agent.terms import refusal_terms
 
 _REFUSED_FOR_S = 86_400
 """A refused tag is looked at again after a day: the publisher may have mended it."""
@@ -71,7 +72,7 @@ _Offers = tuple[tuple[Offer, ...], tuple[Skip, ...], str | None]
 
 
 class Search:
-    """Finds the first offer that the rules admit and trust believes.
+    """Finds the first offer that the rules admit, trust believes and this host can take.
 
     Args:
         context: The installation.
@@ -82,8 +83,19 @@ class Search:
         self._context = context
         self._steps = steps
 
-    def first_believed(self, repository: registry.Repository, wish: Wish) -> Found:
-        """Find the first offer whose head is believed.
+    def first_taken(
+        self,
+        repository: registry.Repository,
+        wish: Wish,
+        take: Callable[[Found], Outcome],
+    ) -> Outcome:
+        """Take the first offer whose head is believed and whose code can be taken.
+
+        Args:
+            repository: Where.
+            wish: What is asked for.
+            take: Takes a candidate, or says what is to be done where there is none; what it
+                refuses by the candidate's own fault is remembered, and the next one tried.
 
         Raises:
             AgentError, registry.RegistryError, sandbox.SandboxError: The offer that was named
@@ -93,22 +105,23 @@ class Search:
         serving = self._context.activation.live(plugin_id)
         with self._steps.stepping(plugin_id, "check"):
             offers, skips, newest = self._offers(repository, wish, serving)
-        refused: list[AgentError] = []
+        first: tuple[AgentError, str] | None = None
         for offer in offers:
             try:
-                return Found(self._head(repository, wish, offer), skips, newest)
+                candidate = self._head(repository, wish, offer)
+                with self._remembering(repository, wish, offer, candidate.digest):
+                    return take(Found(candidate, skips, newest))
             except Exception as error:
                 cause = translated(error)
-                # What a listing names and is not there blocks nobody either.
-                gone = isinstance(cause, NotFoundError) and len(offers) > 1
-                if cause is None or not (is_lasting(cause) or gone):
+                if cause is None or not blocks_nobody(error):
                     raise
-                refused.append(cause)
+                first = first or (cause, self._steps.now)
                 skips = (*skips, Skip(offer.version, cause.code, cause.message))
-        if refused:
+        if first is not None:
+            refusal, self._steps.now = first
             self._steps.version = offers[0].version
-            raise refused[0]
-        return Found(None, skips, newest)
+            raise refusal
+        return take(Found(None, skips, newest))
 
     def installed_again(
         self, repository: registry.Repository, wish: Wish, serving: Generation
@@ -213,7 +226,7 @@ class Search:
                 refusal.tag: refusal
                 for refusal in context.ledger.refusals(
                     where,
-                    terms=context.refusal_terms(plugin_id),
+                    terms=refusal_terms(context, plugin_id),
                     since=now - _REFUSED_FOR_S,
                 )
             },
@@ -232,11 +245,11 @@ class Search:
             yield
         except Exception as error:
             cause = translated(error)
-            if cause is not None and is_lasting(cause) and not wish.dry_run and offer.tag:
+            if cause is not None and is_lasting(error) and not wish.dry_run and offer.tag:
                 refusal = Refusal(
                     offer.tag, digest, cause.code, cause.message, self._context.clock()
                 )
-                terms = self._context.refusal_terms(wish.reference.plugin_id)
+                terms = refusal_terms(self._context, wish.reference.plugin_id)
                 self._context.ledger.refuse(repository.location.text, refusal, terms=terms)
                 self._context.audit.refused(
                     wish.reference.plugin_id, offer.version, cause, digest=digest
@@ -250,7 +263,7 @@ class Search:
         offer, context = candidate.offer, self._context
         if offer.tag is not None and not wish.dry_run:
             refusal = Refusal(offer.tag, candidate.digest, skip.code, skip.detail, context.clock())
-            terms = context.refusal_terms(wish.reference.plugin_id)
+            terms = refusal_terms(context, wish.reference.plugin_id)
             context.ledger.refuse(repository.location.text, refusal, terms=terms)
 
     def _head(self, repository: registry.Repository, wish: Wish, offer: Offer) -> Offered:

@@ -3,11 +3,9 @@
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.candidate import is_lasting
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, UnhealthyError, translated
-from agent.model import Generation, PluginSet, Refusal, Trial
-from agent.plan import Offer
+from agent.model import Generation, PluginSet, Trial
 from agent.remembering import remember
 from agent.steps import Steps
 
@@ -22,7 +20,6 @@ class Stage:
         context: The installation.
         generation: What it will be.
         plugin: Its files, verified, not yet in the tree.
-        offer: How a repository offers it; None where none does.
         steps: Where it shows its place.
     """
 
@@ -31,13 +28,11 @@ class Stage:
         context: Context,
         generation: Generation,
         plugin: PluginSet,
-        offer: Offer | None,
         steps: Steps,
     ) -> None:
         self._context = context
         self._generation = generation
         self._plugin = plugin
-        self._offer = offer
         self._steps = steps
         self._is_new = False
 
@@ -65,10 +60,11 @@ class Stage:
         """Seal the files, then load the sealed bytes and run the health call.
 
         Raises:
-            UnhealthyError: The health function said no, or its call ended badly.
+            UnhealthyError: The health function said no, its arguments do not fit, or its call
+                ended badly.
             sandbox.SandboxError: A refusal while loading keeps its own code.
         """
-        from sandbox import CallError, CapabilityDenied, read_set
+        from sandbox import ArgumentError, CallError, CapabilityDenied, read_set
 
         plugin_id = self._generation.plugin_id
         with self._steps.stepping(plugin_id, "stage"):
@@ -90,7 +86,7 @@ class Stage:
                 plugin.probe()
             except CapabilityDenied:
                 raise
-            except CallError as error:
+            except (ArgumentError, CallError) as error:
                 raise UnhealthyError(
                     f"cannot take {plugin_id} {self._generation.version}: its probe failed, {error}"
                 ) from error
@@ -110,10 +106,9 @@ class Stage:
         return self._context.open_sandbox(repository=self._generation.repository)
 
     def fail(self, error: Exception) -> None:
-        """Take the staging back, and remember a fault that is the release's own.
+        """Take the staging back, and reject a release that is unhealthy.
 
-        An unhealthy release is rejected, unless it is one to go back to; a refused one is
-        remembered by digest. Disk, network and busy never count against a release.
+        Not one to go back to. Disk, network and busy never count against a release.
         """
         context, generation = self._context, self._generation
         cause, now = translated(error), context.clock()
@@ -127,12 +122,6 @@ class Stage:
                 reason=cause.message,
                 at=now,
             )
-        elif cause is not None and is_lasting(cause):
-            offer = self._offer
-            if offer is not None and offer.tag is not None:
-                refusal = Refusal(offer.tag, generation.digest, cause.code, cause.message, now)
-                terms = context.refusal_terms(generation.plugin_id)
-                context.ledger.refuse(str(generation.repository), refusal, terms=terms)
         if not self._is_new:
             return  # nothing was sealed yet, or it was kept from before
         # Where another agent is at the tree, what was sealed stays: inert, and pruned later.

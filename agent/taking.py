@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from agent.candidate import Candidate, Offered
+from agent.candidate import Candidate
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.durations import format_duration
 from agent.model import Asked, Generation, Kind, Outcome, PluginSet
@@ -91,8 +91,7 @@ class Taking:
             repository=candidate.repository,
             installed_at=context.clock(),
         )
-        offer = candidate.offer if isinstance(candidate, Offered) else None
-        return Stage(context, generation, plugin, offer, self._steps)
+        return Stage(context, generation, plugin, self._steps)
 
     def _install(
         self,
@@ -105,6 +104,7 @@ class Taking:
         """Compile, then under the lock: check the plan again, seal, probe, go live."""
         context, plugin_id = self._context, candidate.manifest.id
         try:
+            self._steps.now = "compile"
             stage.compile()
             with context.tree.lock(timeout_s=self._lock_timeout_s):
                 self._steps.now = "plan"

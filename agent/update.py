@@ -31,7 +31,7 @@ from agent.probation import Judgement, Verdict
 from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
-from agent.search import Search, Wish
+from agent.search import Found, Search, Wish
 from agent.settling import has_to_settle, refuse_strangers, settle
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
@@ -84,26 +84,32 @@ class Pipeline:
 
         def fetch() -> Outcome:
             with self._context.open_repository(reference.location) as repository:
-                found = self._search.first_believed(repository, wish)
-                candidate = found.candidate
-                if candidate is None:
-                    return nothing_to_take(reference.plugin_id, None, found)
-                if dry_run:
-                    return outcome_of(candidate, Kind.PLANNED, "plan", f"would go to {folder}")
-                self._context.files.make_folder(folder)
-                with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as incoming:
-                    plugin = self._fetch_payload(repository, candidate, Path(incoming))
-                    _require_wasm(plugin.payload, candidate)
-                    plugin.payload.chmod(0o644)
-                    self._context.files.rename(plugin.payload, folder / plugin.payload.name)
-            files, stem = self._context.files, candidate.manifest.stem
-            if plugin.readme is not None:
-                files.write_atomic(folder / "README.md", plugin.readme)
-            files.write_atomic(folder / f"{stem}.sig", candidate.signature)
-            files.write_atomic(folder / f"{stem}.toml", candidate.manifest_bytes)
-            return outcome_of(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
+                write = functools.partial(self._write, repository, wish, folder)
+                return self._search.first_taken(repository, wish, write)
 
         return self._run(reference.plugin_id, fetch, decides=False)
+
+    def _write(
+        self, repository: registry.Repository, wish: Wish, folder: Path, found: Found
+    ) -> Outcome:
+        """Fetch what was found into a folder."""
+        candidate, files = found.candidate, self._context.files
+        if candidate is None:
+            return nothing_to_take(wish.reference.plugin_id, None, found)
+        if wish.dry_run:
+            return outcome_of(candidate, Kind.PLANNED, "plan", f"would go to {folder}")
+        self._steps.now = "fetch"
+        files.make_folder(folder)
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as incoming:
+            plugin = self._fetch_payload(repository, candidate, Path(incoming))
+            _require_wasm(plugin.payload, candidate)
+            plugin.payload.chmod(0o644)
+            files.rename(plugin.payload, folder / plugin.payload.name)
+        if plugin.readme is not None:
+            files.write_atomic(folder / "README.md", plugin.readme)
+        files.write_atomic(folder / f"{candidate.stem}.sig", candidate.signature)
+        files.write_atomic(folder / f"{candidate.stem}.toml", candidate.manifest_bytes)
+        return outcome_of(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
 
     def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
         return run(self._context, self._steps, plugin_id, work, decides=decides)
@@ -183,28 +189,38 @@ class Pipeline:
         refuse_if_disabled(context, plugin_id, "take")
         serving = context.activation.live(plugin_id)
         with context.open_repository(wish.reference.location) as repository:
-            found = self._search.first_believed(repository, wish)
-            candidate = found.candidate
-            if candidate is None and serving is not None:
-                candidate = self._search.installed_again(repository, wish, serving)
-            if candidate is None:
-                return nothing_to_take(plugin_id, serving, found)
-            self._steps.now = "plan"
-            if serving is not None and candidate.release == serving.release:
-                outcome = self._take_again(repository, candidate, wish, serving)
-                return replace(outcome, newest=found.newest)
-            if wish.unattended:
-                skip = not_by_itself(context, candidate, serving)
-                if skip is not None:
-                    self._search.leave(repository, wish, candidate, skip)
-                    return nothing_to_take(plugin_id, serving, replace(found, skips=(skip,)))
-            outcome = self._taking.take(
-                candidate,
-                wish,
-                serving,
-                functools.partial(self._fetch_payload, repository, candidate),
-                channel=self._channel(wish),
-            )
+            take = functools.partial(self._take_found, repository, wish, serving)
+            return self._search.first_taken(repository, wish, take)
+
+    def _take_found(
+        self,
+        repository: registry.Repository,
+        wish: Wish,
+        serving: Generation | None,
+        found: Found,
+    ) -> Outcome:
+        """Take what a search found; or say why there is nothing to be taken."""
+        plugin_id, candidate = wish.reference.plugin_id, found.candidate
+        if candidate is None and serving is not None:
+            candidate = self._search.installed_again(repository, wish, serving)
+        if candidate is None:
+            return nothing_to_take(plugin_id, serving, found)
+        self._steps.now = "plan"
+        if serving is not None and candidate.release == serving.release:
+            outcome = self._take_again(repository, candidate, wish, serving)
+            return replace(outcome, newest=found.newest)
+        if wish.unattended:
+            skip = not_by_itself(self._context, candidate, serving)
+            if skip is not None:
+                self._search.leave(repository, wish, candidate, skip)
+                return nothing_to_take(plugin_id, serving, replace(found, skips=(skip,)))
+        outcome = self._taking.take(
+            candidate,
+            wish,
+            serving,
+            functools.partial(self._fetch_payload, repository, candidate),
+            channel=self._channel(wish),
+        )
         if outcome.kind is Kind.PENDING:
             return replace(outcome, newest=found.newest)
         return with_passed_over(outcome, found)

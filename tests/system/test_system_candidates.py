@@ -124,10 +124,10 @@ def test_a_release_that_fails_its_probe_is_rejected_and_not_tried_again(
 ) -> None:
     """0.3.0's health function says no: exit 9, nothing changed; the next run leaves it alone."""
     publisher.release("0.3.0")
-    before = installed.snapshot()
+    before = without_memory(installed)
     row = installed.json("update", expect=9).row
     assert (row["outcome"], row["step"], row["from"]) == ("refused", "probe", "0.1.0")
-    assert installed.snapshot() == before
+    assert without_memory(installed) == before
     docker.requests()
     again = installed.json("update").row
     assert again["outcome"] == "current"
@@ -138,7 +138,12 @@ def test_a_release_that_fails_its_probe_is_rejected_and_not_tried_again(
     (rejected,) = installed.json("why", PLUGIN_ID).document["rejected"]
     assert rejected["version"] == "0.3.0"
     installed.run("pull", f"{PLUGIN_ID}:0.3.0", expect=9)
-    assert installed.snapshot() == before
+    assert without_memory(installed) == before
+
+
+def without_memory(machine: Machine) -> dict[str, str]:
+    """The tree but for the second place of rejections, which is to tell of one."""
+    return {name: it for name, it in machine.snapshot().items() if not name.endswith("/.memory")}
 
 
 def test_a_release_that_traps_once_live_is_rolled_back_by_an_open_host(

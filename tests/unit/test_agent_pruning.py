@@ -7,8 +7,7 @@ import pytest
 
 from agent.context import Context
 from agent.errors import AgentError, FormatError, PolicyError, UnhealthyError
-from agent.model import Decision, Kind, Outcome, Refusal
-from agent.plan import Offer
+from agent.model import Decision, Kind, Outcome
 from agent.pruning import prunable, prune
 from agent.staging import Stage
 from agent.steps import Progress, Steps
@@ -57,18 +56,10 @@ def test_what_is_in_use_is_kept(tmp_path: Path) -> None:
         assert kept(context) == ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"]
 
 
-def stage(context: Context, folder: Path, version: str, *, offer: Offer | None = None) -> Stage:
-    """A staging of a version, found by its tag."""
+def stage(context: Context, folder: Path, version: str) -> Stage:
+    """A staging of a version."""
     steps = Steps(Telemetry(""), Progress.silent())
-    offer = offer or Offer(version, version)
-    return Stage(context, generation(version), plugin_set(folder, version), offer, steps)
-
-
-def refusals(context: Context) -> tuple[Refusal, ...]:
-    """What is remembered under the terms of the day."""
-    repository = str(generation().repository)
-    terms = context.refusal_terms(PLUGIN_ID)
-    return context.ledger.refusals(repository, terms=terms, since=0)
+    return Stage(context, generation(version), plugin_set(folder, version), steps)
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.3.0"])
@@ -97,11 +88,10 @@ def test_what_went_live_meanwhile_is_not_taken_back(tmp_path: Path) -> None:
 
 
 def test_disk_and_network_never_count_against_a_release(tmp_path: Path) -> None:
-    """A full disk neither rejects nor refuses."""
+    """A full disk rejects nothing."""
     with installed_at(tmp_path) as context:
         stage(context, tmp_path, "0.2.0").fail(OSError(errno.ENOSPC, "No space left"))
         assert context.ledger.rejections(PLUGIN_ID) == {}
-        assert refusals(context) == ()
 
 
 def test_an_unhealthy_release_is_rejected(tmp_path: Path) -> None:
@@ -110,26 +100,6 @@ def test_an_unhealthy_release_is_rejected(tmp_path: Path) -> None:
         stage(context, tmp_path, "0.2.0").fail(UnhealthyError("its probe failed"))
         (rejection,) = context.ledger.rejections(PLUGIN_ID).values()
         assert (rejection.version, rejection.reason) == ("0.2.0", "its probe failed")
-
-
-def test_a_malformed_release_is_refused_by_tag(tmp_path: Path) -> None:
-    """Under the terms of the day: another trust store judges anew."""
-    with installed_at(tmp_path) as context:
-        new = generation("0.2.0+1")
-        offer = Offer("0.2.0_1", "0.2.0+1")
-        stage(context, tmp_path, "0.2.0+1", offer=offer).fail(FormatError("not wasm"))
-        (refusal,) = refusals(context)
-        assert (refusal.tag, refusal.digest) == ("0.2.0_1", new.digest)
-        assert (refusal.code, refusal.reason) == ("format", "not wasm")
-        assert context.ledger.rejections(PLUGIN_ID) == {}
-
-
-def test_what_was_named_by_its_digest_is_not_remembered(tmp_path: Path) -> None:
-    """No tag, no memory: nobody meets it again unasked."""
-    with installed_at(tmp_path) as context:
-        offer = Offer(None, None, generation("0.2.0").digest)
-        stage(context, tmp_path, "0.2.0", offer=offer).fail(FormatError("not wasm"))
-        assert refusals(context) == ()
 
 
 @pytest.mark.parametrize(
