@@ -81,6 +81,11 @@ CREATE TABLE flat_sets (
     version TEXT, outcome TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
     detail TEXT NOT NULL, hint TEXT, at REAL NOT NULL
 ) STRICT;
+CREATE TABLE awaited (
+    repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT, terms TEXT NOT NULL,
+    version TEXT NOT NULL, release TEXT NOT NULL, detail TEXT NOT NULL, message TEXT NOT NULL,
+    hint TEXT, at REAL NOT NULL, PRIMARY KEY (repository, tag)
+) STRICT;
 CREATE TABLE ledger (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL) STRICT;
 INSERT INTO ledger VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE memories (plugin_id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;

@@ -1,9 +1,11 @@
 """What was seen, counted, decided and done: the part of the ledger that no flip waits for."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from agent.errors import PolicyError
 from agent.flat_model import FlatNote
-from agent.model import AuditHead, Decision, Event, Hold, Refusal, Samples
+from agent.model import AuditHead, Decision, Event, Hold, Kind, Outcome, Refusal, Samples
 from agent.recollection import Recollection
 
 
@@ -33,6 +35,45 @@ class Observations(Recollection):
             (repository, terms, since),
         )
         return tuple(Refusal(*row) for row in rows)
+
+    # -- what waits for consent
+
+    def note_pending(
+        self, repository: str, tag: str, pending: Outcome, *, terms: str, at: float
+    ) -> None:
+        """Remember what a run said of a candidate that waits, and the terms it was said under."""
+        cause = pending.error
+        self._run(
+            "INSERT OR REPLACE INTO awaited VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                repository,
+                tag,
+                pending.digest,
+                terms,
+                pending.after,
+                pending.release,
+                pending.detail,
+                cause and cause.message,
+                cause and cause.hint,
+                at,
+            ),
+        )
+
+    def pending(
+        self, repository: str, tag: str, *, plugin_id: str, terms: str, since: float
+    ) -> Outcome | None:
+        """What was said of a candidate that waits, under these terms, since a time."""
+        rows = self._run(
+            "SELECT detail, version, release, digest, message, hint FROM awaited "
+            "WHERE repository = ? AND tag = ? AND terms = ? AND at >= ?",
+            (repository, tag, terms, since),
+        )
+        if not rows:
+            return None
+        detail, version, release, digest, message, hint = rows[0]
+        cause = PolicyError(message, reason="consent", hint=hint)
+        found = Outcome(plugin_id, Kind.PENDING, "consent", detail, after=version, error=cause)
+        return replace(found, release=release, digest=digest)
 
     # -- first seen
 

@@ -1,8 +1,7 @@
 """Finding the candidate: what a repository offers, which of it to try, whose head is believed."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import registry
 from agent.admission import is_signed_well
@@ -16,11 +15,12 @@ from agent.candidate import (
     refuse_other_release,
 )
 from agent.context import Context
+from agent.earlier import Earlier
 from agent.errors import AgentError, NotFoundError, translated
-from agent.faults import blocks_nobody, is_lasting
+from agent.faults import blocks_nobody
 from agent.holding import hold_on
 from agent.inventory import is_whole
-from agent.model import Asked, Generation, Outcome, Refusal
+from agent.model import Generation, Outcome
 from agent.plan import (
     Offer,
     Rules,
@@ -34,23 +34,9 @@ from agent.plan import (
 )
 from agent.requirement import parse_requirement
 from agent.steps import Steps
-from agent.terms import refusal_terms
+from agent.wish import Wish
 
-_REFUSED_FOR_S = 86_400
-"""A refused tag is looked at again after a day: the publisher may have mended it."""
 _MOST_LOOKED_AT = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Wish(Asked):
-    """What a person or the schedule asked a registry for.
-
-    Attributes:
-        installs: False: the files are only fetched, whatever this host could run.
-    """
-
-    reference: registry.Reference
-    installs: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +62,13 @@ class Search:
 
     Args:
         context: The installation.
+        earlier: What earlier runs found out.
         steps: Where the search shows its place.
     """
 
-    def __init__(self, context: Context, steps: Steps) -> None:
+    def __init__(self, context: Context, earlier: Earlier, steps: Steps) -> None:
         self._context = context
+        self._earlier = earlier
         self._steps = steps
 
     def first_taken(
@@ -107,9 +95,12 @@ class Search:
             offers, skips, newest = self._offers(repository, wish, serving)
         first: tuple[AgentError, str] | None = None
         for offer in offers:
+            pending = self._earlier.pending(repository, wish, offer)
+            if pending is not None:
+                return replace(pending, newest=newest)
             try:
                 candidate = self._head(repository, wish, offer)
-                with self._remembering(repository, wish, offer, candidate.digest):
+                with self._earlier.refusing(repository, wish, offer, candidate.digest):
                     return take(Found(candidate, skips, newest))
             except Exception as error:
                 cause = translated(error)
@@ -222,59 +213,22 @@ class Search:
             floor=installed.floor if installed and not wish.allow_downgrade else None,
             constraint=parse_requirement(section.constraint) if section.constraint else None,
             rejected={r.version: r.reason for r in context.ledger.rejections(plugin_id).values()},
-            refused={
-                refusal.tag: refusal
-                for refusal in context.ledger.refusals(
-                    where,
-                    terms=refusal_terms(context, plugin_id),
-                    since=now - _REFUSED_FOR_S,
-                )
-            },
+            refused=self._earlier.refusals(repository, wish),
             first_seen={tag: at for tag, (_, at) in seen.items()},
             cooldown_s=context.config.update.cooldown if wish.unattended else 0,
             hold=hold_on(context, plugin_id) if wish.unattended else None,
             now=now,
         )
 
-    @contextlib.contextmanager
-    def _remembering(
-        self, repository: registry.Repository, wish: Wish, offer: Offer, digest: str | None
-    ) -> Iterator[None]:
-        """Remember a candidate that is refused inside, so that the next run passes it over."""
-        try:
-            yield
-        except Exception as error:
-            cause = translated(error)
-            if cause is not None and is_lasting(error) and not wish.dry_run and offer.tag:
-                refusal = Refusal(
-                    offer.tag, digest, cause.code, cause.message, self._context.clock()
-                )
-                terms = refusal_terms(self._context, wish.reference.plugin_id)
-                self._context.ledger.refuse(repository.location.text, refusal, terms=terms)
-                self._context.audit.refused(
-                    wish.reference.plugin_id, offer.version, cause, digest=digest
-                )
-            raise
-
-    def leave(
-        self, repository: registry.Repository, wish: Wish, candidate: Offered, skip: Skip
-    ) -> None:
-        """Remember a believed candidate that a rule leaves alone: the next look is one request."""
-        offer, context = candidate.offer, self._context
-        if offer.tag is not None and not wish.dry_run:
-            refusal = Refusal(offer.tag, candidate.digest, skip.code, skip.detail, context.clock())
-            terms = refusal_terms(context, wish.reference.plugin_id)
-            context.ledger.refuse(repository.location.text, refusal, terms=terms)
-
     def _head(self, repository: registry.Repository, wish: Wish, offer: Offer) -> Offered:
         context, location = self._context, repository.location
         self._steps.version = offer.version
         pinned = offer.version is not None and offer.digest is None
         with self._steps.stepping(location.plugin_id, "fetch"):
-            with self._remembering(repository, wish, offer, None):
+            with self._earlier.refusing(repository, wish, offer, None):
                 manifest = repository.manifest(offer.digest or str(offer.tag))
             moved = pinned and has_moved(context, location, offer, manifest.digest)
-            with self._remembering(repository, wish, offer, manifest.digest):
+            with self._earlier.refusing(repository, wish, offer, manifest.digest):
                 artifact = registry.read_artifact(
                     manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
                 )
@@ -286,7 +240,7 @@ class Search:
                 refuse_other_release(context, location, offer, head)
         with (
             self._steps.stepping(location.plugin_id, "verify"),
-            self._remembering(repository, wish, offer, manifest.digest),
+            self._earlier.refusing(repository, wish, offer, manifest.digest),
         ):
             candidate = judge_head(context, repository, offer, head)
         if pinned:

@@ -28,5 +28,12 @@ def refusal_terms(context: Context, plugin_id: str) -> str:
     )
 
 
+def consent_terms(context: Context, plugin_id: str) -> str:
+    """What a candidate's waiting for consent depends on: what serves, and what it requests, too."""
+    live = context.activation.live(plugin_id)
+    serving = f"{live.version} with {_words(live.capabilities)}" if live else "nothing"
+    return f"{refusal_terms(context, plugin_id)}, serving {serving}"
+
+
 def _words(words: Iterable[str]) -> str:
     return " + ".join(sorted(words)) or "nothing"

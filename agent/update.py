@@ -15,6 +15,7 @@ import registry
 from agent.admission import is_bare
 from agent.candidate import MAX_README_BYTES, Offered
 from agent.context import Context
+from agent.earlier import Earlier
 from agent.errors import FormatError, NotFoundError
 from agent.inventory import is_whole
 from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Stop, Trial
@@ -31,11 +32,12 @@ from agent.probation import Judgement, Verdict
 from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
-from agent.search import Found, Search, Wish
+from agent.search import Found, Search
 from agent.settling import has_to_settle, refuse_strangers, settle
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
+from agent.wish import Wish
 
 
 class Pipeline:
@@ -52,7 +54,8 @@ class Pipeline:
     ) -> None:
         self._context = context
         self._steps = Steps(telemetry, progress or Progress.silent())
-        self._search = Search(context, self._steps)
+        self._earlier = Earlier(context)
+        self._search = Search(context, self._earlier, self._steps)
         self._taking = Taking(context, self._steps)
 
     def pull(self, wish: Wish) -> Outcome:
@@ -212,7 +215,7 @@ class Pipeline:
         if wish.unattended:
             skip = not_by_itself(self._context, candidate, serving)
             if skip is not None:
-                self._search.leave(repository, wish, candidate, skip)
+                self._earlier.leave(repository, wish, candidate, skip)
                 return nothing_to_take(plugin_id, serving, replace(found, skips=(skip,)))
         outcome = self._taking.take(
             candidate,
@@ -222,6 +225,7 @@ class Pipeline:
             channel=self._channel(wish),
         )
         if outcome.kind is Kind.PENDING:
+            self._earlier.wait(repository, wish, candidate.offer, outcome)
             return replace(outcome, newest=found.newest)
         return with_passed_over(outcome, found)
 

@@ -20,9 +20,9 @@ from agent.outcomes import reverted
 from agent.probation import Judgement, Verdict
 from agent.pruning import prunable, prune
 from agent.rollback import roll_back
-from agent.search import Wish
 from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline
+from agent.wish import Wish
 
 _WAIT_LOOK_S = 0.2
 

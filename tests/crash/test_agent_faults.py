@@ -21,10 +21,10 @@ from agent.model import Outcome
 from agent.pruning import prune
 from agent.removal import remove
 from agent.rollback import roll_back
-from agent.search import Wish
 from agent.settling import settle
 from agent.telemetry import Telemetry
 from agent.update import Pipeline
+from agent.wish import Wish
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
 ONCE = (errno.EIO, errno.EACCES, errno.EMFILE)

@@ -23,10 +23,10 @@ from agent.remembering import recall
 from agent.removal import remove
 from agent.requirement import parse_version
 from agent.rollback import roll_back
-from agent.search import Wish
 from agent.settling import settle
 from agent.telemetry import Telemetry
 from agent.update import Pipeline
+from agent.wish import Wish
 from registry import BuiltArtifact
 from sandbox.errors import CallError
 from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse
