@@ -81,6 +81,7 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
     not_before: datetime | None = None,
     not_after: datetime | None = None,
     newer_than: int = 0,
+    dry_run: bool = False,
 ) -> TrustedKey:
     """Add a key to the store, or create the store with it; the serial grows by one.
 
@@ -101,9 +102,10 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
         not_after: No new release is accepted from then on; timezone-aware.
         newer_than: The highest serial that was ever seen of this store; the new one is higher,
             also where the file has gone since.
+        dry_run: Judge all of it, and write nothing: no file, no folder, no lock.
 
     Returns:
-        The entry as it now stands in the file.
+        The entry as it now stands in the file, or would.
 
     Raises:
         WeakKeyError: The key is weak.
@@ -125,9 +127,9 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
         not_after=not_after,
     )
     entry = read_key(Table(table, what=what))
-    if not path.parent.exists():
+    if not dry_run and not path.parent.exists():
         files.make_folder(path.parent, mode=0o755 if uid == 0 else 0o700)
-    with _editing(path, files=files, uid=uid) as old:
+    with _editing(path, files=files, uid=uid, dry_run=dry_run) as old:
         before = parse(old.data, name=str(path))
         for known in before.keys:
             if known.public == key:
@@ -138,11 +140,22 @@ def add_key(  # noqa: PLR0913 - one argument per key of the [[key]] table
         serial = max(before.serial, newer_than) + 1
         after = dataclasses.replace(before, serial=serial, keys=(*before.keys, entry))
         data = edit.append_key(old.data, table, serial=after.serial)
-        _write(old, data, after, files=files, what=what)
+        _check_edit(old, data, after, what=what)
+        if not dry_run:
+            files.write_atomic(old.path, data, mode=old.mode)
     return entry
 
 
-def revoke(path: Path, key_id: str, *, reason: str, now: datetime, files: Files, uid: int) -> None:
+def revoke(
+    path: Path,
+    key_id: str,
+    *,
+    reason: str,
+    now: datetime,
+    files: Files,
+    uid: int,
+    dry_run: bool = False,
+) -> None:
     """Mark a key as revoked; the serial grows by one. Done twice, it changes nothing.
 
     Args:
@@ -152,6 +165,7 @@ def revoke(path: Path, key_id: str, *, reason: str, now: datetime, files: Files,
         now: When; timezone-aware.
         files: Does the writing.
         uid: The user who relies on the store, see :func:`load`.
+        dry_run: See :func:`add_key`.
 
     Raises:
         StoreError: The store is broken, unsafe, or knows no such key, or the reason is not one
@@ -164,7 +178,7 @@ def revoke(path: Path, key_id: str, *, reason: str, now: datetime, files: Files,
     moment = now.astimezone(UTC).replace(microsecond=0)
     if not path.exists():
         raise StoreError(f"{what}: got no such file, expected a trust store; try `agent trust add`")
-    with _editing(path, files=files, uid=uid) as old:
+    with _editing(path, files=files, uid=uid, dry_run=dry_run) as old:
         before = parse(old.data, name=str(path))
         index = next((i for i, k in enumerate(before.keys) if k.public.key_id == key_id), None)
         if index is None:
@@ -176,7 +190,9 @@ def revoke(path: Path, key_id: str, *, reason: str, now: datetime, files: Files,
         keys = (*before.keys[:index], revoked, *before.keys[index + 1 :])
         after = dataclasses.replace(before, serial=before.serial + 1, keys=keys)
         data = edit.revoke_key(old.data, index, reason=reason, at=moment, serial=after.serial)
-        _write(old, data, after, files=files, what=what)
+        _check_edit(old, data, after, what=what)
+        if not dry_run:
+            files.write_atomic(old.path, data, mode=old.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +205,12 @@ class _Content:
 
 
 @contextlib.contextmanager
-def _editing(path: Path, *, files: Files, uid: int) -> Iterator[_Content]:
-    """Hold the store's lock and give its content, or that of a new one."""
+def _editing(path: Path, *, files: Files, uid: int, dry_run: bool) -> Iterator[_Content]:
+    """Hold the store's lock, unless nothing is written; give its content, or a new one's."""
     real = Path(os.path.realpath(path))
+    if dry_run:
+        yield _read(path, uid=uid) or _Content(real, _FILE_MODE, edit.NEW_STORE)
+        return
     # Before the lock file: in a folder open to others, that name could be a link of theirs.
     _check_folders(path, real, uid=uid)
     with contextlib.ExitStack() as stack:
@@ -237,8 +256,8 @@ def _check(place: Path, status: os.stat_result, *, uid: int) -> None:
         raise StoreError(f"cannot trust what is in {place}: {problem} {place}`")
 
 
-def _write(old: _Content, data: bytes, after: TrustStore, *, files: Files, what: str) -> None:
-    """Write the edited store, if it says exactly what it should.
+def _check_edit(old: _Content, data: bytes, after: TrustStore, *, what: str) -> None:
+    """Refuse an edited store that does not say exactly what it should.
 
     The edit works on the text, to keep comments and layout; reading the result back is what
     makes it safe.
@@ -249,4 +268,3 @@ def _write(old: _Content, data: bytes, after: TrustStore, *, files: Files, what:
         raise StoreError(f"{what}: {_LAYOUT}") from error
     if not as_meant:
         raise StoreError(f"{what}: {_LAYOUT}")
-    files.write_atomic(old.path, data, mode=old.mode)

@@ -1,6 +1,7 @@
 """trust: whom this host believes."""
 
 import datetime as dt
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -72,23 +73,26 @@ def add_command(
     highest = app.context.ledger.highest_serial(str(path)) or 0
     if not before.serial and highest:
         app.out.message(f"{path} is gone: it had serial {highest}; its keys and denials with it")
+    add = functools.partial(
+        trust.add_key,
+        path,
+        public,
+        owner=owner,
+        scopes=scopes,
+        registries=registries,
+        max_capabilities=ceiling or None,
+        accepts=("v1", "bare") if accept_bare else ("v1",),
+        not_before=_utc(not_before),
+        not_after=_utc(not_after),
+        newer_than=highest,
+        files=app.context.files,
+        uid=os.geteuid(),
+    )
+    add(dry_run=True)  # before the audit log says that it was decided
     if not dry_run:
         what = f"{owner} for {', '.join(scopes)} in {path}"
         with app.context.audit.deciding("trusted", what, key_id=public.key_id):
-            trust.add_key(
-                path,
-                public,
-                owner=owner,
-                scopes=scopes,
-                registries=registries,
-                max_capabilities=ceiling or None,
-                accepts=("v1", "bare") if accept_bare else ("v1",),
-                not_before=_utc(not_before),
-                not_after=_utc(not_after),
-                newer_than=highest,
-                files=app.context.files,
-                uid=os.geteuid(),
-            )
+            add()
     if app.out.as_json:
         app.out.document(key_id=public.key_id, public=public.hex, path=str(path))
         return
@@ -108,13 +112,16 @@ def revoke_command(app: App, key_id: str, *, reason: str, dry_run: bool) -> None
 
     path = app.context.trust_store_path()
     key = _find(app, key_id)
+    now = dt.datetime.fromtimestamp(app.context.clock(), dt.UTC)
+    files, uid = app.context.files, os.geteuid()
+    revoke = functools.partial(
+        trust.revoke, path, key_id, reason=reason, now=now, files=files, uid=uid
+    )
+    revoke(dry_run=True)  # before the audit log says that it was decided
     if not dry_run:
-        now = dt.datetime.fromtimestamp(app.context.clock(), dt.UTC)
         what = f"{key.owner} in {path}: {reason}"
         with app.context.audit.deciding("revoked", what, key_id=key_id):
-            trust.revoke(
-                path, key_id, reason=reason, now=now, files=app.context.files, uid=os.geteuid()
-            )
+            revoke()
     if app.out.as_json:
         app.out.document(key_id=key_id, path=str(path))
         return

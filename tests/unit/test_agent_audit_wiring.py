@@ -182,14 +182,36 @@ def test_an_operators_decisions(installed: Machine, publisher: Publisher) -> Non
     assert revoked["reason"].endswith("laptop stolen")
 
 
-def test_a_decision_that_fails_is_followed_by_failed(
-    installed: Machine, publisher: Publisher
-) -> None:
-    """A key that is trusted already: the intention is there, and so is that it came to nothing."""
+def test_a_decision_that_fails_is_followed_by_failed(machine: Machine, tmp_path: Path) -> None:
+    """The disk refuses the store: the intention is there, and so is that it came to nothing."""
+    key = tmp_path / "key.pem"
+    machine.run("keygen", key)
+    (machine.home / "config" / "trusted_keys.lock").mkdir()
+    scope = ("--owner", "acme", "--scope", "org.example.*")
+    machine.run("trust", "add", f"{key}.pub", *scope, expect=1)
+    assert since(machine, 0) == [("trust add", "trusted"), ("trust add", "failed")]
+
+
+def test_what_is_refused_was_never_decided(installed: Machine, publisher: Publisher) -> None:
+    """A key that is trusted already, a scope that is none, a reason of two lines: no line.
+
+    A dry run ends as the command would: with 2.
+    """
+    other = Publisher(installed, publisher.folder, "other")
     before = len(lines(installed))
+    store = installed.home / "config" / "trusted_keys.toml"
+    bytes_before = store.read_bytes()
     scope = ("--owner", "again", "--scope", "org.example.*")
-    installed.run("trust", "add", publisher.public, *scope, expect=None)
-    assert since(installed, before) == [("trust add", "trusted"), ("trust add", "failed")]
+    for command in (
+        ("trust", "add", publisher.public, *scope),
+        ("trust", "add", other.public, "--owner", "x", "--scope", "b..c"),
+        ("trust", "revoke", publisher.key_id, "--reason", "two\nlines"),
+    ):
+        refused = installed.run(*command, expect=2)
+        assert refused.err.startswith("agent: cannot ")
+        assert refused == installed.run(*command, "--dry-run", expect=2)
+    assert since(installed, before) == []
+    assert store.read_bytes() == bytes_before
 
 
 def test_looking_leaves_no_line(installed: Machine, publisher: Publisher) -> None:

@@ -226,6 +226,19 @@ def test_a_link_is_followed_and_stays_a_link(path: Path, tmp_path: Path) -> None
     assert len(load(path, uid=UID).keys) == len(load(real, uid=UID).keys) == 1
 
 
+def test_a_dry_edit_writes_nothing(tmp_path: Path) -> None:
+    """No file, no folder, no lock; the entry is the one that would be written."""
+    path = tmp_path / "new" / "trusted_keys.toml"
+    entry = add(path, dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert add(path) == entry
+    (path.parent / "trusted_keys.lock").unlink()
+    before = path.read_bytes()
+    revoke(path, KEY.key_id, reason="lost", now=NOW, files=FILES, uid=UID, dry_run=True)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_weak_key_is_not_added(path: Path) -> None:
     """Nothing is created for a key that proves nothing."""
     with pytest.raises(WeakKeyError, match="mixed order"):
@@ -238,8 +251,9 @@ def test_a_key_is_added_once(path: Path, owner: str) -> None:
     """The same key again is refused, under the same owner or another."""
     add(path)
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="'acme' holds there already"):
-        add(path, owner=owner)
+    for dry_run in (True, False):
+        with pytest.raises(StoreError, match="'acme' holds there already"):
+            add(path, owner=owner, dry_run=dry_run)
     assert path.read_bytes() == before
 
 
@@ -263,10 +277,11 @@ def test_a_key_is_added_once(path: Path, owner: str) -> None:
 def test_a_wrong_argument_changes_nothing(
     path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    """Arguments are judged as the file's keys are, before anything is written."""
-    with pytest.raises(StoreError, match=message) as caught:
-        add(path, **changes)
-    assert str(caught.value).startswith(f"cannot add the key {KEY.key_id} to {path}: ")
+    """Arguments are judged as the file's keys are, before anything is written, dry or not."""
+    for dry_run in (True, False):
+        with pytest.raises(StoreError, match=message) as caught:
+            add(path, **changes, dry_run=dry_run)
+        assert str(caught.value).startswith(f"cannot add the key {KEY.key_id} to {path}: ")
     assert list(path.parent.iterdir()) == []
 
 
