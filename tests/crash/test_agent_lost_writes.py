@@ -154,12 +154,12 @@ class NoFlushOfRemovals(LosingFiles):
         path.unlink(missing_ok=True)
 
 
-class NoFlushOfTheStore(LosingFiles):
-    """Wrong: a folder whose rows are forgotten may come back."""
+class NoFlushOfTheHome(LosingFiles):
+    """Wrong: a release whose row is forgotten may come back."""
 
     def sync_folder(self, path: Path) -> None:
         """Flush any other."""
-        if path.name != ".store":
+        if path.name != PLUGIN_ID:
             super().sync_folder(path)
 
 
@@ -172,7 +172,7 @@ class NoFlushOfTheStore(LosingFiles):
         ("first install", NoFlushOfNewFolders),
         ("a first install is given up", NoFlushOfRemovals),
         ("a plugin is disabled", NoFlushOfRemovals),
-        ("a plugin is removed", NoFlushOfTheStore),
+        ("a plugin is removed", NoFlushOfTheHome),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
