@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import registry
 from agent.candidate import Offered
 from agent.context import Context
-from agent.errors import translated
+from agent.errors import TrustError, translated
 from agent.faults import is_lasting
 from agent.model import Outcome, Refusal
 from agent.plan import Offer, Skip
@@ -32,7 +32,8 @@ class Earlier:
         terms = refusal_terms(self._context, wish.reference.plugin_id)
         where, since = repository.location.text, self._context.clock() - _FOR_S
         found = self._context.ledger.refusals(where, terms=terms, since=since)
-        return {refusal.tag: refusal for refusal in found}
+        # What this host can't run may be fetched all the same.
+        return {r.tag: r for r in found if wish.installs or r.code == TrustError.code}
 
     @contextlib.contextmanager
     def refusing(

@@ -90,7 +90,7 @@ class Search:
                 is refused, or all that were tried are (the first one's error).
         """
         plugin_id = wish.reference.plugin_id
-        serving = self._context.activation.live(plugin_id)
+        serving = self._context.activation.live(plugin_id) if wish.installs else None
         with self._steps.stepping(plugin_id, "check"):
             offers, skips, newest = self._offers(repository, wish, serving)
         first: tuple[AgentError, str] | None = None
@@ -207,12 +207,13 @@ class Search:
         context.ledger.see_tags(where, tags, at=now)
         seen = context.ledger.seen(where)
         section = context.config.plugin(plugin_id)
-        installed = context.ledger.installed(plugin_id)
+        installed = context.ledger.installed(plugin_id) if wish.installs else None
+        rejected = context.ledger.rejections(plugin_id).values() if wish.installs else ()
         return Rules(
             installed=serving.version if serving else None,
             floor=installed.floor if installed and not wish.allow_downgrade else None,
             constraint=parse_requirement(section.constraint) if section.constraint else None,
-            rejected={r.version: r.reason for r in context.ledger.rejections(plugin_id).values()},
+            rejected={r.version: r.reason for r in rejected},
             refused=self._earlier.refusals(repository, wish),
             first_seen={tag: at for tag, (_, at) in seen.items()},
             cooldown_s=context.config.update.cooldown if wish.unattended else 0,

@@ -185,3 +185,34 @@ def test_an_output_that_cannot_be_written_says_so(
     (tmp_path / "file").write_bytes(b"")
     row = machine.json("pull", PLUGIN_ID, "--output", tmp_path / "file" / "folder", expect=None).row
     assert (row["outcome"], row["step"]) == ("failed", "fetch")
+
+
+def test_an_output_is_not_bound_by_what_is_installed(
+    machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """The newest is fetched where it serves, was rejected, or can't be run here."""
+    machine.configure(probation="0s")
+    for version in ("0.1.0", "0.2.0"):
+        publisher.release(version)
+        machine.run("pull", PLUGIN_ID)
+    fetch = ("pull", PLUGIN_ID, "--output", tmp_path / "fetched")
+    assert machine.json(*fetch).row["to"] == "0.2.0"
+    machine.run("rollback", PLUGIN_ID)
+    assert machine.json(*fetch).row["to"] == "0.2.0"
+    push_bad(machine, publisher, "no health", "0.9.0")
+    machine.run("update", expect=3)
+    assert machine.json(*fetch).row["to"] == "0.9.0"
+    assert machine.version() == "0.1.0"
+
+
+def test_an_output_passes_over_what_was_refused_before(
+    machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """Three forged ones are tried in one run; the next one goes below them."""
+    publisher.release("0.1.0")
+    stranger = Publisher(machine, tmp_path / "stranger", "stranger")
+    for version in ("0.7.0", "0.8.0", "0.9.0"):
+        stranger.release(version)
+    fetch = ("pull", PLUGIN_ID, "--output", tmp_path / "fetched")
+    machine.run(*fetch, expect=7)
+    assert machine.json(*fetch).row["to"] == "0.1.0"
