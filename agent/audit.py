@@ -33,6 +33,7 @@ from agent.audit_check import (
 )
 from agent.files import Files
 from agent.model import AuditHead
+from agent.reading import open_regular
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 _LOCK_TIMEOUT_S = 5.0
@@ -251,13 +252,13 @@ class AuditLog:
         return {int(match[1]): path.stat().st_size for path, match in names if match}
 
     def _read(self, number: int, offset: int, size_bytes: int) -> bytes:
-        with self._path(number).open("rb") as file:
+        with open_regular(self._path(number)) as file:
             file.seek(offset)
             return file.read(size_bytes)
 
     def _read_lines(self, number: int, size_bytes: int) -> Iterator[bytes]:
         """The lines of a segment, up to a size that was looked at under the lock."""
-        with self._path(number).open("rb") as file:
+        with open_regular(self._path(number)) as file:
             left = size_bytes
             while line := file.readline(min(left, MAX_LINE_BYTES + 1)):
                 left -= len(line)

@@ -22,6 +22,7 @@ from agent.errors import AgentError, PolicyError
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.model import Generation, Kind, Outcome
+from agent.reading import open_regular
 
 if TYPE_CHECKING:
     import trust
@@ -248,7 +249,7 @@ def _user_name(uid: int) -> str | None:
 def _sha256_of(path: Path) -> str | None:
     """The SHA-256 of a small sealed file; None where it is not there."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.sha256(file.read(_MAX_SMALL_BYTES)).hexdigest()
     except OSError:
         return None

@@ -17,6 +17,7 @@ import tomli
 import registry
 from agent.errors import ConfigError
 from agent.places import Places
+from agent.reading import open_regular
 from agent.schema import (
     LATER_SECTIONS,
     SECTIONS,
@@ -239,7 +240,7 @@ def _table(value: object, origin: str, key: str) -> Mapping[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error

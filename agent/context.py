@@ -29,6 +29,7 @@ from agent.ledger import Ledger
 from agent.ownership import claim, stranger
 from agent.places import Places, find_places
 from agent.reaching import bases, http_settings, optional_path
+from agent.reading import open_regular
 from agent.requirement import satisfies
 from sandbox.manifest import PluginManifest, parse_manifest
 
@@ -118,7 +119,8 @@ class Context:
                 self._ledger = Ledger(path)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
-                    path.open("rb").close()  # says which file, and why: SQLite says neither
+                    with open_regular(path):
+                        pass  # says which file, and why: SQLite says neither
                 raise
         return self._ledger
 

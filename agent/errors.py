@@ -202,6 +202,7 @@ def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:
 
     return (
         (r.ReferenceFormatError, UsageError, ""),
+        (r.SettingsError, UsageError, ""),
         (r.NotFoundError, NotFoundError, ""),
         (r.AuthenticationError, AuthenticationError, ""),
         (r.NetworkError, NetworkError, ""),

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.reading import open_regular, require_regular
+
 _LOCK_POLL_S = 0.02
 
 
@@ -70,7 +72,7 @@ class Files:
     def copy_atomic(self, source: Path, path: Path, *, mode: int = 0o644) -> None:
         """Replace ``path`` by a copy of ``source``; a copy, never a link to it."""
         with self.temporary(path.parent, mode=mode) as (file, temporary):
-            with source.open("rb") as original:
+            with open_regular(source) as original:
                 shutil.copyfileobj(original, file, 1 << 20)
             file.flush()
             self.publish(temporary, path)
@@ -82,8 +84,9 @@ class Files:
         leave a part of the line. There must be one writer at a time.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, mode)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
         try:
+            require_regular(descriptor, path)
             before_bytes = os.fstat(descriptor).st_size
             try:
                 left = memoryview(line)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.flat_model import FLAT_PARTS, FlatSet
+from agent.reading import is_no_file, open_regular
 
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PIECE_BYTES = 1 << 20
@@ -48,21 +49,23 @@ def flat_sets(folder: Path) -> dict[str, FlatSet]:
 
 
 def same_bytes(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes; one that is not there equals nothing.
+    """Whether two files hold the same bytes; what is no file equals nothing.
 
     Raises:
         OSError: One of them can't be read.
     """
     try:
-        with one.open("rb") as left, other.open("rb") as right:
+        with open_regular(one) as left, open_regular(other) as right:
             while True:
                 piece = left.read(_PIECE_BYTES)
                 if piece != right.read(_PIECE_BYTES):
                     return False
                 if not piece:
                     return True
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if is_no_file(error):
+            return False
+        raise
 
 
 def _flat_set(stem: str, stats: Mapping[str, os.stat_result]) -> FlatSet:

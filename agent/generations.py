@@ -22,6 +22,7 @@ from agent.files import Files
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation, PluginSet
+from agent.reading import is_no_file, open_regular
 from agent.tree_reader import CURRENT, MEMORY, OWNER, STORE, TreeReader, checked
 
 _SEALED_FILE = 0o444
@@ -245,12 +246,15 @@ def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, b
     if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != {payload_name, *small}:
         return False
     return same_bytes(folder / payload_name, payload) and all(
-        (folder / name).read_bytes() == data for name, data in small.items()
+        _has_bytes(folder / name, data) for name, data in small.items()
     )
 
 
 def _has_bytes(path: Path, data: bytes | None) -> bool:
     try:
-        return path.read_bytes() == data
-    except FileNotFoundError:
-        return False
+        with open_regular(path) as file:
+            return file.read(len(data or b"") + 1) == data
+    except OSError as error:
+        if is_no_file(error):
+            return False
+        raise

@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.errors import AgentError, LedgerError, PolicyError
 from agent.generations import Tree
 from agent.ledger import Ledger
+from agent.reading import open_regular
 
 _SCHEMA = 1
 SHARED = "shared-tree"
@@ -132,7 +133,7 @@ def _is_ledger(path: Path, ledger_id: str) -> bool:
     try:
         if not path.is_file():
             return False
-        with path.open("rb"):
+        with open_regular(path):
             pass
     except PermissionError:
         return True

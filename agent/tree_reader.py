@@ -4,9 +4,7 @@ See ``agent.generations`` for how the tree looks.
 """
 
 import errno
-import os
 import re
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from agent.errors import UsageError
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation
+from agent.reading import is_no_file, open_regular
 
 STORE = ".store"
 CURRENT = "current"
@@ -144,18 +143,12 @@ class TreeReader:
 def _read_note(path: Path) -> bytes | None:
     """Read a small file; None where there is none, or no regular one, or a longer one."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open_regular(path, follow=False) as file:
+            data = file.read(_MAX_NOTE_BYTES + 1)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if is_no_file(error):
             return None
         raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(_MAX_NOTE_BYTES + 1)
-    finally:
-        os.close(descriptor)
     return data if len(data) <= _MAX_NOTE_BYTES else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from registry.errors import AuthenticationError, ContentError
+from registry.reading import open_regular
 from registry.strict_json import parse_object
 
 _MAX_CONFIG_BYTES = 1 << 20
@@ -76,7 +77,7 @@ class DockerConfig:
             AuthenticationError: The file can't be read, or the entry that fits is malformed.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 raw = file.read(_MAX_CONFIG_BYTES + 1)
         except FileNotFoundError:
             return None

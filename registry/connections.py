@@ -20,7 +20,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import InsecureRequestWarning
 
-from registry.errors import RegistryError
+from registry.errors import SettingsError
+from registry.reading import open_regular
 from registry.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def make_manager(url: str, settings: HttpSettings, deadline: Deadline) -> urllib
         deadline: Looked at by every read.
 
     Raises:
-        RegistryError: A certificate or key file can't be used.
+        SettingsError: A certificate or key file can't be used.
     """
 
     class Response(HTTPResponse):
@@ -137,13 +138,16 @@ def _ssl_context(url: str, settings: HttpSettings) -> ssl.SSLContext | None:
         # Reading the system's certificates takes 20 ms; urllib3 does it should TLS come up.
         return None
     try:
+        for file in files:
+            with open_regular(file):
+                pass  # OpenSSL would wait for a FIFO's writer, and names no file
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.client_cert is not None:
             context.load_cert_chain(settings.client_cert, settings.client_key)
     except (OSError, ssl.SSLError) as error:
         names = ", ".join(str(file) for file in files)
         message = f"cannot use TLS files {names}: {error}; expected PEM"
-        raise RegistryError(message) from error
+        raise SettingsError(message) from error
     if settings.insecure:
         # Whoever asked for this knows it; a warning per request would not say more.
         urllib3.disable_warnings(InsecureRequestWarning)

@@ -26,6 +26,10 @@ class ReferenceFormatError(RegistryError):
     """A reference, a registry base or a tag that is not written as the grammar asks."""
 
 
+class SettingsError(RegistryError):
+    """A certificate or key file that the settings name can't be used."""
+
+
 class NotFoundError(RegistryError):
     """The repository, tag, manifest or blob is not there."""
 

@@ -4,10 +4,9 @@ A reader never waits: blobs and the index appear by rename. A writer holds the l
 while it exchanges the index. A crash leaves blobs that nothing names, which are inert.
 """
 
-import os
-import stat
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,6 +20,7 @@ from registry.errors import (
 )
 from registry.layout_index import MAX_INDEX_BYTES, LayoutIndex
 from registry.model import MANIFEST_MEDIA_TYPE, MAX_MANIFEST_BYTES, Descriptor, Manifest
+from registry.reading import open_regular
 from registry.reference import LayoutLocation
 from registry.repository import Files, Progress, check_unmoved
 from registry.strict_json import parse_object
@@ -209,20 +209,18 @@ class LayoutRepository:
 
     @contextmanager
     def _open(self, path: Path, what: str) -> Iterator[BinaryIO]:
-        try:
-            # Without O_NONBLOCK a FIFO at this place would hold us for ever.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            message = f"cannot find {what}: no file {path}"
-            raise NotFoundError(message) from error
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(open_regular(path))
+            except (FileNotFoundError, NotADirectoryError) as error:
+                message = f"cannot find {what}: no file {path}"
+                raise NotFoundError(message) from error
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
                 message = f"cannot read {what}: {path} is no regular file"
-                raise ContentError(message)
-            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-                yield file
-        finally:
-            os.close(descriptor)
+                raise ContentError(message) from error
+            yield file
 
     def _read(self, path: Path, max_bytes: int, what: str) -> bytes:
         with self._open(path, what) as file:

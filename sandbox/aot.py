@@ -15,6 +15,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from sandbox.reading import open_regular
+
 _KEY_BYTES = 32
 _SEAL_BYTES = hashlib.sha256().digest_size
 _MAX_ENTRY_BYTES = 1 << 30
@@ -112,15 +114,10 @@ class AotCache:
 def _read_own(path: Path, longest: int) -> bytes | None:
     """Read a regular file that is the user's alone; None for any other."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open_regular(path) as (file, status):
+            own = status.st_uid == os.geteuid()
+            if not own or stat.S_IMODE(status.st_mode) & 0o077 or status.st_size > longest:
+                return None
+            return file.read(longest)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not own or stat.S_IMODE(status.st_mode) & 0o077 or status.st_size > longest:
-            return None
-        try:
-            return file.read(longest)
-        except OSError:
-            return None

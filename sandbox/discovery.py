@@ -1,12 +1,12 @@
 """Finding and reading plugin files (contract section 2): bounded, regular files only."""
 
-import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.errors import BadModule, ManifestError, PluginNotFoundError, SandboxError
 from sandbox.manifest import MAX_MANIFEST_BYTES, manifest_stem
+from sandbox.reading import open_regular
 
 MAX_MODULE_BYTES = 64 * 1024 * 1024
 _MAX_SIGNATURE_BYTES = 4096
@@ -153,20 +153,13 @@ def _readme(folder: Path) -> bytes | None:
 def _read(path: Path, longest: int, too_long: type[SandboxError]) -> bytes | None:
     """Read a regular file of at most ``longest`` bytes; None where there is none."""
     try:
-        # O_NONBLOCK: opening a pipe that somebody put there must not wait for a writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open_regular(path) as (file, _):
+            data = file.read(longest + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = "it is a link" if path.is_symlink() else error.strerror
         raise SandboxError(f"cannot read {path}: {reason}; expected a regular file") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SandboxError(f"cannot read {path}: expected a regular file")
-        try:
-            data = file.read(longest + 1)
-        except OSError as error:
-            raise SandboxError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > longest:
         raise too_long(f"cannot read {path}: it is longer than {longest} bytes")
     return data

@@ -12,7 +12,15 @@ from trust.errors import (
     TrustError,
     WeakKeyError,
 )
-from trust.keys import PrivateKey, PublicKey, load_private, parse_private, parse_public, refuse_weak
+from trust.keys import (
+    PrivateKey,
+    PublicKey,
+    load_private,
+    load_public,
+    parse_private,
+    parse_public,
+    refuse_weak,
+)
 from trust.model import Binding, Deny, Status, TrustedKey, TrustStore
 from trust.policy import Finding
 from trust.schema import parse
@@ -44,6 +52,7 @@ __all__ = [
     "format_signature",
     "load",
     "load_private",
+    "load_public",
     "matches_registry",
     "matches_scope",
     "parse",

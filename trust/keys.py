@@ -207,6 +207,27 @@ def load_private(path: Path) -> PrivateKey:
         raise KeyFormatError(f"{error} (file {path})") from error
 
 
+def load_public(path: Path) -> PublicKey:
+    """Read a public key from a file.
+
+    Args:
+        path: A PEM file, or one with 64 hexadecimal characters, of at most 16 KiB.
+
+    Raises:
+        KeyFormatError: The file cannot be read, is no regular file, or holds no Ed25519 key.
+    """
+    try:
+        _, data = read_regular(path, max_bytes=MAX_KEY_BYTES)
+    except OSError as error:
+        raise KeyFormatError(
+            f"cannot read the public key {path}: {error.strerror}; `agent keygen FILE` makes one"
+        ) from error
+    try:
+        return parse_public(data)
+    except KeyFormatError as error:
+        raise KeyFormatError(f"{error} (file {path})") from error
+
+
 def refuse_weak(key: PublicKey) -> None:
     """Refuse a key under which signatures prove nothing.
 

@@ -118,8 +118,7 @@ def _signature(
             else sign_folder(folder, key, app.context.files)
         )
     if public_file is not None:
-        with public_file.open("rb") as file:
-            public = trust.parse_public(file.read(4096))
+        public = trust.load_public(public_file)
         if not signed_by(folder, public):
             raise TrustError(
                 f"cannot push {folder.path}: its .sig is not valid under {public_file}",

@@ -14,8 +14,6 @@ from agent.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     import trust
 
-_MAX_KEY_BYTES = 4096
-
 
 @click.group(name="trust", context_settings={"help_option_names": ["-h", "--help"]})
 @global_flags
@@ -66,7 +64,7 @@ def add_command(
     """
     import trust
 
-    public = trust.parse_public(_key_text(key))
+    public = _public(key)
     trust.refuse_weak(public)
     path = app.context.trust_store_path()
     before = app.context.trust_store()  # one that is broken, or older than it was, is told now
@@ -193,17 +191,18 @@ for _command in (add_command, revoke_command, list_command, show_command, check_
     trust_command.add_command(_command)
 
 
-def _key_text(text: str) -> bytes | str:
+def _public(text: str) -> "trust.PublicKey":
+    import trust
+
     path = Path(text)
-    if not path.is_file():
-        if "/" in text or path.suffix:
-            raise UsageError(
-                f"cannot read the key {text}: there is no such file",
-                hint="KEY is 64 hex characters or a PEM file; agent keygen FILE makes one",
-            )
-        return text
-    with path.open("rb") as file:
-        return file.read(_MAX_KEY_BYTES)
+    if path.exists():
+        return trust.load_public(path)
+    if "/" in text or path.suffix:
+        raise UsageError(
+            f"cannot read the key {text}: there is no such file",
+            hint="KEY is 64 hex characters or a PEM file; agent keygen FILE makes one",
+        )
+    return trust.parse_public(text)
 
 
 def _find(app: App, key_id: str) -> "trust.TrustedKey":

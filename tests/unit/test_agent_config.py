@@ -459,7 +459,9 @@ def test_a_config_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     """A folder in the file's place is no config."""
     where = places(tmp_path)
     where.config_files[0].mkdir()
-    with pytest.raises(ConfigError, match=f"cannot read the config {where.config_files[0]}: Is a"):
+    with pytest.raises(
+        ConfigError, match=f"cannot read the config {where.config_files[0]}: not a r"
+    ):
         load_config(where, {})
 
 

@@ -26,6 +26,7 @@ from agent.errors import (
 CODES: dict[type[Exception], tuple[int, str]] = {
     registry.errors.RegistryError: (1, "failed"),
     registry.errors.ReferenceFormatError: (2, "usage"),
+    registry.errors.SettingsError: (2, "usage"),
     registry.errors.NotFoundError: (3, "not-found"),
     registry.errors.AuthenticationError: (4, "authentication"),
     registry.errors.NetworkError: (5, "network"),

@@ -28,6 +28,7 @@ from trust import (
     TrustError,
     WeakKeyError,
     load_private,
+    load_public,
     parse_private,
     parse_public,
     refuse_weak,
@@ -194,6 +195,26 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(fifo, 0o600)
     with pytest.raises(KeyFormatError, match="not a regular file"):
         load_private(fifo)
+
+
+def test_a_public_key_is_read_from_a_file(tmp_path: Path) -> None:
+    """PEM or hex; what is no key, no file, or too long is told with the file's name."""
+    key, path = private_key(1).public, tmp_path / "key.pub"
+    for data in (key.to_pem(), key.hex.encode()):
+        path.write_bytes(data)
+        assert load_public(path) == key
+    path.write_bytes(b"nothing")
+    with pytest.raises(KeyFormatError, match=f"file {path}"):
+        load_public(path)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(KeyFormatError, match=f"file {path}"):
+        load_public(path)
+    path.unlink()
+    with pytest.raises(KeyFormatError, match=r"No such file.*agent keygen"):
+        load_public(path)
+    os.mkfifo(path)
+    with pytest.raises(KeyFormatError, match="not a regular file"):
+        load_public(path)
 
 
 def test_an_oversize_key_file_is_not_read_whole(tmp_path: Path) -> None:

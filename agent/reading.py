@@ -1,0 +1,46 @@
+"""Reading files that someone else may have put there: regular ones only, and never waiting."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
+
+    Args:
+        path: The file.
+        follow: Whether a symbolic link under this name is followed.
+
+    Raises:
+        OSError: It can't be opened, or is a folder, FIFO, socket or device.
+    """
+    # O_NONBLOCK: a FIFO under this name must not make us wait for its writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        require_regular(descriptor, path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def require_regular(descriptor: int, path: Path) -> None:
+    """Refuse an open file that is none on a disk.
+
+    Raises:
+        OSError: It is a folder, FIFO, socket or device.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def is_no_file(error: OSError) -> bool:
+    """Whether ``open_regular`` found nothing, or nothing regular, under a name."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
