@@ -12,20 +12,13 @@ from agent.context import Context, Options
 from agent.doctor.examination import examine
 from agent.files import Files
 from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse
-from support.system import PLUGIN_ID, Machine, Publisher
+from support.system import PLUGIN_ID, Machine, taken
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A host that left 0.3.0, which is rejected: 0.2.0 serves, and 0.1.0 is kept."""
-    folder = tmp_path_factory.mktemp("rebuild")
-    machine = Machine(folder / "host")
-    machine.configure(probation="0s")
-    publisher = Publisher(machine, folder / "publisher")
-    publisher.trusted_by(machine)
-    for version in ("0.1.0", "0.2.0", "0.4.0"):
-        publisher.release(version)
-        machine.run("pull", f"{PLUGIN_ID}:{version}")
+    machine = taken(tmp_path_factory.mktemp("rebuild"), "0.1.0", "0.2.0", "0.4.0").machine
     machine.run("rollback", PLUGIN_ID)
     machine.run("rollback", PLUGIN_ID, "--to", "0.1.0")
     return machine

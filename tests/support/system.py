@@ -302,6 +302,18 @@ class Publisher:
 # -- registries
 
 
+def taken(folder: Path, *versions: str) -> Publisher:
+    """A publisher, and a host that took these versions one after the other, without a trial."""
+    machine = Machine(folder / "host")
+    machine.configure(probation="0s")
+    publisher = Publisher(machine, folder / "publisher")
+    publisher.trusted_by(machine)
+    for version in versions:
+        publisher.release(version)
+        machine.run("pull", f"{PLUGIN_ID}:{version}")
+    return publisher
+
+
 @dataclass
 class CountedRegistry:
     """A docker-registry whose log tells every request.

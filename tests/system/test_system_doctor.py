@@ -16,7 +16,7 @@ import pytest
 
 from agent.doctor.bundle import redact
 from support.agent import NOW
-from support.system import PLUGIN_ID, STEM, Machine, Publisher
+from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
 
 SECRETS = {
     "setting": "s3cr3t-setting",
@@ -30,15 +30,7 @@ SECRETS = {
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     """A host where two versions went live, and 0.2.0 serves."""
-    folder = tmp_path_factory.mktemp("doctor")
-    machine = Machine(folder / "host")
-    machine.configure(probation="0s")
-    publisher = Publisher(machine, folder / "publisher")
-    publisher.trusted_by(machine)
-    for version in ("0.1.0", "0.2.0"):
-        publisher.release(version)
-        machine.run("pull", f"{PLUGIN_ID}:{version}")
-    return publisher
+    return taken(tmp_path_factory.mktemp("doctor"), "0.1.0", "0.2.0")
 
 
 @pytest.fixture

@@ -15,20 +15,13 @@ import pytest
 from agent.context import Context, Options
 from agent.doctor.examination import examine
 from agent.host import PluginHost
-from support.system import PLUGIN_ID, STEM, Machine, Publisher
+from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Publisher:
     """Who published two versions in the embedded registry of a host that took both."""
-    machine = Machine(tmp_path / "host")
-    machine.configure(probation="0s")
-    publisher = Publisher(machine, tmp_path / "publisher")
-    publisher.trusted_by(machine)
-    for version in ("0.1.0", "0.2.0"):
-        publisher.release(version)
-        machine.run("pull", f"{PLUGIN_ID}:{version}")
-    return publisher
+    return taken(tmp_path, "0.1.0", "0.2.0")
 
 
 @pytest.fixture
