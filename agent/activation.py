@@ -99,7 +99,7 @@ class Activation(Retirement):
         trial = self.ledger.trial(plugin_id)
         if trial is None:
             return None
-        judgement = self.judgement(trial)
+        judgement = self.verdict(trial)
         if judgement.verdict is Verdict.HEALTHY:
             self.commit(trial)
         elif judgement.verdict is Verdict.UNHEALTHY:
@@ -137,12 +137,21 @@ class Activation(Retirement):
         )
 
     def judgement(self, trial: Trial) -> Judgement:
-        """What the samples say of a trial; no effect."""
+        """What the samples say of a trial; no effect, and no trust store is needed."""
         new = self.ledger.samples(trial.plugin_id, trial.release)
         old = Samples()
         if trial.previous is not None:
             old = self.ledger.samples(trial.plugin_id, trial.previous)
         return judge(trial, new, old, self.clock())
+
+    def verdict(self, trial: Trial) -> Judgement:
+        """What ``judge`` acts on: a release that could not serve any more is never committed."""
+        judgement = self.judgement(trial)
+        if judgement.verdict is Verdict.HEALTHY:
+            problem = self.problem(self._generation(trial.plugin_id, trial.release))
+            if problem is not None:
+                return Judgement(Verdict.UNHEALTHY, f"it could not serve any more: {problem}")
+        return judgement
 
     def is_unfinished(self, plugin_id: str) -> bool:
         """Whether a crash, or an agent at work just now, left something for ``recover``."""

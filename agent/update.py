@@ -166,7 +166,7 @@ class Pipeline:
         trial = self._context.ledger.trial(plugin_id)
         if trial is None:
             return on_trial(plugin_id)
-        judgement = self._context.activation.judgement(trial)
+        judgement = self._context.activation.verdict(trial)
         if judgement.verdict is Verdict.TOO_EARLY:
             return on_trial(plugin_id)
         word = "commit it" if judgement.verdict is Verdict.HEALTHY else "go back"

@@ -19,6 +19,7 @@ from agent.errors import (
     NotFoundError,
     PolicyError,
     TrustError,
+    UsageError,
 )
 from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
@@ -28,6 +29,7 @@ from agent.served import Served
 from agent.settling import settle
 from agent.telemetry import Telemetry
 from sandbox.errors import BadModule, IncompatibleError, ManifestError, MissingExport
+from trust.errors import StoreError
 
 _LOG = logging.getLogger("stack_composer.host")
 _JUDGE_LOCK_S = 0.2
@@ -206,5 +208,5 @@ class Watch:
             return  # whoever holds the lock judges first
         except (LedgerError, PolicyError) as error:
             self._tell_stranger(error)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UsageError, StoreError) as error:
             _LOG.warning("cannot judge the trial of %s: %s", plugin_id, error)

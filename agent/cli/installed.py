@@ -307,4 +307,4 @@ def _print_plans(app: App, rows: list[dict[str, object]]) -> None:
 
 
 def _state(entry: Entry) -> str:
-    return "trial (due)" if entry.due else entry.state
+    return "trial (due)" if entry.due and entry.state == "trial" else entry.state

@@ -1,16 +1,21 @@
 """What makes an update wait: consent, a hold, a cooldown, a trial."""
 
+import contextlib
 import functools
 import time
+from pathlib import Path
 
 import pytest
 
 from agent import context as agent_context
-from agent.context import Context
+from agent.context import Context, Options
+from agent.host import PluginHost
 from agent.ledger import Ledger
 from agent.model import Samples
+from sandbox import GuestTrap
 from support.system import (
     PLUGIN_ID,
+    STEM,
     Machine,
     Publisher,
 )
@@ -162,6 +167,48 @@ def test_an_update_run_ends_a_trial_that_went_badly(
     assert (ran.row["outcome"], ran.row["step"]) == ("rolled_back", "rollback")
     assert "3 of 3 calls failed" in ran.err
     assert installed.version() == "0.1.0"
+
+
+@pytest.mark.parametrize("fault", ["key", "bytes"])
+def test_a_due_trial_of_what_cannot_serve_goes_back(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Its key was revoked, or its bytes broke: broken in ``list``, and never committed."""
+    other = Publisher(installed, publisher.folder / "other", "other")
+    other.trusted_by(installed)
+    other.release("0.2.0")
+    installed.run("update")
+    if fault == "key":
+        installed.run("trust", "revoke", other.key_id, "--reason", "laptop stolen")
+    else:
+        code = Path(installed.json("info", PLUGIN_ID).row["path"]) / f"{STEM}.wasm"
+        code.chmod(0o600)
+        code.write_bytes(b"\0asm")
+    hours_later(monkeypatch, 1)
+    assert installed.json("list").row["state"] == "broken"
+    assert "  broken  " in installed.run("list").out
+    reason = installed.json("check").row["reason"]
+    assert "trial due: would go back, it could not serve any more: " in reason
+    row = installed.json("update", expect=9).row
+    assert (row["outcome"], row["from"], row["to"]) == ("rolled_back", "0.2.0", "0.1.0")
+    assert installed.json("info", PLUGIN_ID).row["floor"] == "0.1.0"
+    events = [event["event"] for event in installed.json("history", PLUGIN_ID).document["events"]]
+    assert events[-2:] == ["activated", "rolled back"]
+
+
+def test_a_host_serves_on_where_a_due_trial_cannot_be_judged(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """A trust store that can't be read costs no call its result; nothing is committed by it."""
+    publisher.release("0.4.0")
+    installed.run("update")
+    context = Context(Options(home=installed.home), clock=functools.partial(_shifted, 3600))
+    with contextlib.closing(context), PluginHost(context=context) as host:
+        host.load_plugin(f"{STEM}.wasm")
+        (installed.home / "config" / "trusted_keys.toml").write_text("schema = 'none'")
+        with pytest.raises(GuestTrap):
+            host.call_plugin("run", ["Jane"])
+        assert context.ledger.trial(PLUGIN_ID) is not None
 
 
 def test_a_cooldown_ends(

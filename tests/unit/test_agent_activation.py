@@ -261,6 +261,23 @@ def test_a_failed_trial_ends_on_a_release_that_can_serve(
     assert serving(world) == serves
 
 
+def test_a_release_that_cannot_serve_is_not_committed(world: World) -> None:
+    """Its time is over and no call failed: it is rejected all the same, and the floor stays."""
+    world.install("0.1.0")
+    world.install("0.2.0", probation_s=600)
+    doubting = unbelieved(world, "0.2.0")
+    assert doubting.judge(PLUGIN_ID) is not None
+    assert serving(world) == "0.2.0", "not before it is due"
+    world.now += 600
+    judged = doubting.judge(PLUGIN_ID)
+    assert judged is not None
+    assert judged[1].verdict is Verdict.UNHEALTHY
+    assert (serving(world), floor(world)) == ("0.1.0", "0.1.0")
+    why = "it could not serve any more: its key was revoked"
+    assert world.ledger.rejections(PLUGIN_ID)[NEW.release].reason == why
+    assert kinds(world)[-1] == ("rolled back", "0.2.0", why)
+
+
 def test_a_failed_trial_does_not_end_on_a_rejected_release(world: World) -> None:
     """Nor on one that was never committed: neither was ever found good."""
     world.install("0.1.0")
