@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import registry
 from agent import __version__
@@ -24,6 +24,7 @@ from agent.auditor import Auditor, Judged
 from agent.config import Config, configured_paths, load_config, trust_store_path
 from agent.errors import AgentError, UsageError
 from agent.files import Files
+from agent.flags import laid_over
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.ownership import claim, stranger
@@ -31,6 +32,7 @@ from agent.places import Places, find_places
 from agent.reaching import bases, http_settings, optional_path
 from agent.reading import open_regular
 from agent.requirement import satisfies
+from agent.schema import HostSection
 from sandbox.manifest import PluginManifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -52,6 +54,12 @@ class Options:
     insecure: bool = False
     ca_file: Path | None = None
     offline: bool = False
+
+    def of_every_host(self) -> dict[str, Any]:
+        """What the flags say of every registry, by the key of ``[registry.hosts."…"]``."""
+        ca_file = None if self.ca_file is None else str(self.ca_file.absolute())
+        flags = {"plain_http": self.plain_http, "insecure": self.insecure, "ca_file": ca_file}
+        return {name: value for name, value in flags.items() if value}
 
 
 @dataclass(slots=True)
@@ -98,7 +106,12 @@ class Context:
             config=self.options.config,
             system=self.options.system,
         )
-        self.config = load_config(self.places, self.environ, spare_plugins=self.spare_plugins)
+        self.config = laid_over(
+            load_config(self.places, self.environ, spare_plugins=self.spare_plugins),
+            offline=self.options.offline,
+            base=self.options.registry,
+            every_host=self.options.of_every_host(),
+        )
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
         self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
 
@@ -223,8 +236,8 @@ class Context:
     # -- registries
 
     def bases(self) -> registry.Bases:
-        """Where plugins named by ID are looked for; ``--registry`` replaces the config's."""
-        return bases(self.config, self.options, self.places.home)
+        """Where plugins named by ID are looked for."""
+        return bases(self.config, self.places.home)
 
     def open_repository(self, location: registry.Location) -> registry.Repository:
         """Open a repository with the settings of its host.
@@ -234,7 +247,8 @@ class Context:
         """
         if isinstance(location, registry.LayoutLocation):
             return registry.open_repository(location, files=self.files)
-        settings = http_settings(location, self.config, self.options, self.places.home)
+        unnamed = HostSection(**self.options.of_every_host())
+        settings = http_settings(location, self.config, unnamed, self.places.home)
         return registry.open_repository(
             location, files=self.files, http=settings, connections=self._connections
         )

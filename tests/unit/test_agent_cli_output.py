@@ -460,12 +460,14 @@ def test_several_plugins_end_with_one_code(codes: list[int], end: int) -> None:
 def test_the_installation_knows_which_verb_acts(capsys: Capture, tmp_path: Path) -> None:
     """The log of decisions names the verb, a group's in two words."""
     home, plugin = ("--home", tmp_path), "org.example.hello"
-    run(capsys, *home, "grant", plugin, "network")
-    key = "cd" * 32
-    run(capsys, *home, "trust", "add", key, "--owner", "me", "--scope", plugin)
+    assert run(capsys, *home, "grant", plugin, "network")[0] == 0
+    key = tmp_path / "k.pem"
+    assert run(capsys, *home, "keygen", key)[0] == 0
+    scope = ("--owner", "me", "--scope", plugin)
+    assert run(capsys, *home, "trust", "add", f"{key}.pub", *scope)[0] == 0
     code, found = document(capsys, *home, "audit", "show")
     assert code == 0
-    assert "grant" in [line["by"] for line in found["lines"]]
+    assert [line["by"] for line in found["lines"]] == ["grant", "trust add"]
     assert document(capsys, *home, "audit", "verify")[1]["sound"] is True
 
 
@@ -548,6 +550,33 @@ def test_the_config_as_it_is_in_force(capsys: Capture, tmp_path: Path) -> None:
     assert (values["update.probation"], values["update.windows"]) == ("10m", [])
     _, out, _ = run(capsys, "--home", tmp_path, "config", "show", "--effective")
     assert re.search(r"(?m)^network\.offline +false +default$", out)
+
+
+def test_flags_are_part_of_what_is_in_force(capsys: Capture, tmp_path: Path) -> None:
+    """Each value that a flag sets names the flag; ``--registry`` leaves no namespace."""
+    path = tmp_path / "config" / "plugin-host.toml"
+    path.parent.mkdir()
+    path.write_text(
+        '[registry]\ndefault = "a.example"\nnamespaces = {"org.b" = "b.example"}\n'
+        '[registry.hosts."localhost:1"]\nclient_cert = "c.pem"\n'
+    )
+    show = ("--home", tmp_path, "config", "show", "--effective")
+    _, found = document(capsys, *show)
+    plain = {row["key"]: (row["value"], row["origin"]) for row in found["values"]}
+    assert plain["network.offline"] == (False, "default")
+    ca_file = tmp_path / "ca.pem"
+    flags = ("--offline", "--registry", "localhost:1/x", "--plain-http", "--insecure")
+    _, found = document(capsys, *show, *flags, "--ca-file", ca_file)
+    rows = {row["key"]: (row["value"], row["origin"]) for row in found["values"]}
+    host = 'registry.hosts."localhost:1"'
+    assert {key: row for key, row in rows.items() if key not in plain or plain[key] != row} == {
+        "network.offline": (True, "--offline"),
+        "registry.default": ("localhost:1/x", "--registry"),
+        f"{host}.plain_http": (True, "--plain-http"),
+        f"{host}.insecure": (True, "--insecure"),
+        f"{host}.ca_file": (str(ca_file), "--ca-file"),
+    }
+    assert set(plain) - set(rows) == {'registry.namespaces."org.b"'}
 
 
 def test_a_broken_config_is_named(capsys: Capture, tmp_path: Path) -> None:
@@ -645,16 +674,6 @@ def test_a_bug_stays_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["list"])
 
 
-def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C, whenever it comes."""
-
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("agent.cli.main.agent.main", interrupted)
-    assert main(["list"]) == 130
-
-
 # -- PATH or reference
 
 
@@ -664,8 +683,10 @@ def test_a_path_exists_and_looks_like_one(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "plugin").mkdir()
     (tmp_path / "p.toml").touch()
     yes = [".", "..", "./plugin", str(tmp_path), "p.toml"]
-    no = ["plugin", "./missing", "missing.toml", "org.example.hello", "localhost:5000/x"]
+    no = ["plugin", "missing.toml", "org.example.hello", "localhost:5000/x"]
     assert [text for text in (*yes, *no) if is_path(text)] == yes
+    with pytest.raises(UsageError, match=r"cannot find a plugin at \./missing"):
+        is_path("./missing")
 
 
 def test_the_manifest_of_a_path(tmp_path: Path) -> None:
