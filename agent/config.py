@@ -36,6 +36,7 @@ from agent.schema import (
     kinds,
     local_path,
 )
+from agent.spelling import toml_text
 
 _LOG = logging.getLogger("stack_composer.config")
 _MAX_CONFIG_BYTES = 1 << 20
@@ -192,7 +193,7 @@ class _Reading:
         for pattern, base in namespaces.items():
             key = f'registry.namespaces."{pattern}"'
             if not isinstance(base, str):
-                raise _bad(origin, key, repr(base), "text")
+                raise _bad(origin, key, toml_text(base), "text")
             self.namespaces[pattern] = base
             self.origins[key] = origin
         hosts = _table(table.pop("hosts", {}), origin, "registry.hosts")
@@ -221,7 +222,7 @@ class _Reading:
             try:
                 into[name] = kind.convert(value)
             except (TypeError, ValueError):
-                raise _bad(origin, key, repr(value), kind.allowed) from None
+                raise _bad(origin, key, toml_text(value), kind.allowed) from None
             self.origins[key] = origin
 
 
@@ -234,7 +235,7 @@ def _bad(origin: str, key: str, got: str, allowed: str) -> ConfigError:
 
 def _table(value: object, origin: str, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise _bad(origin, key, repr(value), "a table")
+        raise _bad(origin, key, toml_text(value), "a table")
     return value
 
 
@@ -275,8 +276,8 @@ def check_bases(config: Config, places: Places) -> None:
             registry.locate(_SAMPLE_ID, alone)
         except registry.ReferenceFormatError as error:
             raise ConfigError(
-                f"cannot use {config.origins.get(key, DEFAULT)}: {key} is {base!r}, expected "
-                f"HOST[:PORT][/PATH] or oci:DIR: {error.__cause__ or error}",
+                f"cannot use {config.origins.get(key, DEFAULT)}: {key} is {toml_text(base)}, "
+                f"expected HOST[:PORT][/PATH] or oci:DIR: {error.__cause__ or error}",
                 hint=f"change {key}",
             ) from error
 

@@ -10,6 +10,7 @@ from agent.config import Config, check_bases
 from agent.durations import format_duration
 from agent.grants import similar_word
 from agent.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
+from agent.spelling import toml_text
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
@@ -106,4 +107,4 @@ def _unsecret(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else toml_text(value)

@@ -1,5 +1,6 @@
 """``plugin-host.toml`` and the environment: every key, precedence, origins, and what is refused."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -238,7 +239,7 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
         ("limits = 3\n", "limits", "3", "a table"),
         ("[limits]\nfuel_units = 0\n", "limits.fuel_units", "0", "a whole number of at least 1"),
         ("[limits]\nmem_bytes = -1\n", "limits.mem_bytes", "-1", "at least 1"),
-        ("[limits]\nmem_bytes = true\n", "limits.mem_bytes", "True", "at least 1"),
+        ("[limits]\nmem_bytes = true\n", "limits.mem_bytes", "true", "at least 1"),
         ("[limits]\nmem_bytes = 1.5\n", "limits.mem_bytes", "1.5", "at least 1"),
         (
             "[limits]\nmem_bytes = 9223372036854775808\n",
@@ -247,21 +248,21 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
             "at least 1",
         ),
         ("[paths]\nuser_dir = 1\n", "paths.user_dir", "1", "text"),
-        ('[update]\nmode = "off"\n', "update.mode", "'off'", "auto | notify | manual"),
+        ('[update]\nmode = "off"\n', "update.mode", '"off"', "auto | notify | manual"),
         ("[update]\nmode = []\n", "update.mode", "[]", "auto | notify | manual"),
-        ('[update]\njitter = "5"\n', "update.jitter", "'5'", 'a duration like "90s"'),
+        ('[update]\njitter = "5"\n', "update.jitter", '"5"', 'a duration like "90s"'),
         ("[update]\njitter = 5\n", "update.jitter", "5", "a duration"),
         ("[update]\nkeep = 0\n", "update.keep", "0", "at least 1"),
-        ('[update]\nwindows = "Mon"\n', "update.windows", "'Mon'", "a list of times"),
+        ('[update]\nwindows = "Mon"\n', "update.windows", '"Mon"', "a list of times"),
         ("[update]\nwindows = [1]\n", "update.windows", "[1]", "a list of times"),
         ("[retrieval]\nk = 1\n", "retrieval.k", "an unknown key", "with a later version"),
         ("[llm]\nmodel = 'm'\n", "llm.model", "an unknown key", "with a later version"),
         ("[plan]\nx = 1\n", "plan.x", "an unknown key", "with a later version"),
         ("[trust]\nstore = 's'\n", "trust.store", "an unknown key", "with a later version"),
         ("trust = 1\n", "trust", "1", "a table"),
-        ('[capabilities]\ngrant = ["Root"]\n', "capabilities.grant", "['Root']", "a list of log, "),
+        ('[capabilities]\ngrant = ["Root"]\n', "capabilities.grant", '["Root"]', "a list of log, "),
         ("[network]\noffline = 1\n", "network.offline", "1", "true or false"),
-        ('[sandbox]\nisolation = "none"\n', "sandbox.isolation", "'none'", "process | inline"),
+        ('[sandbox]\nisolation = "none"\n', "sandbox.isolation", '"none"', "process | inline"),
         ("[registry]\nnamespaces = 1\n", "registry.namespaces", "1", "a table"),
         ("[registry.namespaces]\na = 1\n", 'registry.namespaces."a"', "1", "text"),
         ("[registry]\nhosts = []\n", "registry.hosts", "[]", "a table"),
@@ -278,21 +279,26 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
         ("[plugins.a]\nlimits = 1\n", 'plugins."a".limits', "1", "a table"),
         ("[plugins.a.limits]\nmem_bytes = 0\n", 'plugins."a".limits.mem_bytes', "0", "at least 1"),
         ("[plugins.a.limits]\ncpu = 1\n", 'plugins."a".limits.cpu', "an unknown key", "fuel_units"),
-        ('[plugins.a]\nconstraint = "new"\n', 'plugins."a".constraint', "'new'", '"^0.2"'),
-        ('[plugins.a]\nchannel = "a b"\n', 'plugins."a".channel', "'a b'", "a tag's name"),
-        ('[plugins.a]\nhold_until = "soon"\n', 'plugins."a".hold_until', "'soon'", "a date-time"),
+        ('[plugins.a]\nconstraint = "new"\n', 'plugins."a".constraint', '"new"', '"^0.2"'),
+        ('[plugins.a]\nchannel = "a b"\n', 'plugins."a".channel', '"a b"', "a tag's name"),
+        ('[plugins.a]\nhold_until = "soon"\n', 'plugins."a".hold_until', '"soon"', "a date-time"),
         (
             "[plugins.a]\nhold_until = 2027-01-31T08:00:00\n",
             'plugins."a".hold_until',
-            "datetime",
+            "2027-01-31T08:00:00",
             "a date-time like 2027-01-31T08:00:00Z",
         ),
         ("[plugins.a]\nsettings = 1\n", 'plugins."a".settings', "1", "a table of texts"),
-        ("[plugins.a.settings]\nx = []\n", 'plugins."a".settings', "{'x': []}", "a table of texts"),
+        (
+            "[plugins.a.settings]\nx = []\n",
+            'plugins."a".settings',
+            "{ x = [] }",
+            "a table of texts",
+        ),
         (
             '[plugins.a.settings]\n"a b" = 1\n',
             'plugins."a".settings',
-            "{'a b': 1}",
+            '{ "a b" = 1 }',
             "a table of texts",
         ),
     ],
@@ -365,7 +371,7 @@ def test_a_registry_base_that_is_none_is_named(tmp_path: Path, base: str) -> Non
         ("registry.default", f'[registry]\ndefault = "{base}"\n'),
         ('registry.namespaces."org.a"', f'[registry.namespaces]\n"org.a" = "{base}"\n'),
     ):
-        said = f"{origin}: {re.escape(key)} is {re.escape(repr(base))}, expected HOST"
+        said = f"{origin}: {re.escape(key)} is {re.escape(json.dumps(base))}, expected HOST"
         with pytest.raises(ConfigError, match=said) as caught:
             check_bases(load(tmp_path, text), places(tmp_path))
         assert caught.value.hint == f"change {key}"
@@ -392,11 +398,11 @@ def test_an_unknown_variable_is_an_error(tmp_path: Path, variable: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("STACK_COMPOSER_LIMITS__FUEL_UNITS", "many", "limits.fuel_units is 'many'"),
+        ("STACK_COMPOSER_LIMITS__FUEL_UNITS", "many", 'limits.fuel_units is "many"'),
         ("STACK_COMPOSER_LIMITS__FUEL_UNITS", "0", "limits.fuel_units is 0"),
-        ("STACK_COMPOSER_NETWORK__OFFLINE", "yes", "network.offline is 'yes'"),
-        ("STACK_COMPOSER_UPDATE__MODE", "never", "update.mode is 'never'"),
-        ("STACK_COMPOSER_UPDATE__WINDOWS", "[" * 5_000, "update.windows is '"),
+        ("STACK_COMPOSER_NETWORK__OFFLINE", "yes", 'network.offline is "yes"'),
+        ("STACK_COMPOSER_UPDATE__MODE", "never", 'update.mode is "never"'),
+        ("STACK_COMPOSER_UPDATE__WINDOWS", "[" * 5_000, 'update.windows is "'),
     ],
 )
 def test_a_bad_variable_is_named(tmp_path: Path, variable: str, text: str, message: str) -> None:
