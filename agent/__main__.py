@@ -8,12 +8,15 @@ def run() -> None:
     if sys.platform == "win32":
         sys.stderr.write("agent: cannot run on Windows: the agent needs Linux or macOS\n")
         raise SystemExit(2)
-    from agent.cli.main import main
-    from agent.cli.streams import drop_unwritten, harden
+    try:
+        from agent.cli.main import main
+        from agent.cli.streams import drop_unwritten, harden
 
-    harden()
-    code = main(sys.argv[1:])
-    drop_unwritten()
+        harden()
+        code = main(sys.argv[1:])
+        drop_unwritten()
+    except KeyboardInterrupt:  # also while the imports above take their time
+        code = 130
     raise SystemExit(code)
 
 

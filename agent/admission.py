@@ -144,10 +144,10 @@ def refusal(what: str, verdict: "trust.Verdict") -> TrustError:
     """The error for a verdict that is not accepted: its first bad finding."""
     bad = next((finding for finding in verdict.findings if not finding.ok), None)
     detail = f"{bad.rule}: {bad.detail}" if bad else "no finding"
-    return TrustError(
-        f"cannot trust {what}: {detail}",
-        hint="agent verify shows every finding; agent trust list shows whom you believe",
-    )
+    hint = "agent verify shows every finding; agent trust list shows whom you believe"
+    if bad is not None and bad.rule == "key-known":  # nobody is believed yet
+        hint = "agent trust add KEY --owner NAME --scope PATTERN"
+    return TrustError(f"cannot trust {what}: {detail}", hint=hint)
 
 
 def _setting(value: object) -> str:

@@ -1,5 +1,8 @@
 """What a reference names in its registry: the head of one release, looked at and not taken."""
 
+import contextlib
+from collections.abc import Iterator
+
 import registry
 from agent.candidate import Head, check_head, read_head
 from agent.context import Context
@@ -26,7 +29,7 @@ def find_head(context: Context, text: str) -> tuple[registry.Reference, Head]:
             ``check_head`` raise.
     """
     reference = registry.parse_reference(text, context.bases())
-    with context.open_repository(reference.location) as repository:
+    with open_looking(context, reference) as repository:
         offer = Offer(reference.tag, reference.version, reference.digest)
         if reference.tag is None and reference.digest is None:
             offer = _newest(context, repository)
@@ -37,6 +40,24 @@ def find_head(context: Context, text: str) -> tuple[registry.Reference, Head]:
         head = read_head(context, repository, artifact)
     check_head(reference.location, offer, head)
     return reference, head
+
+
+@contextlib.contextmanager
+def open_looking(context: Context, reference: registry.Reference) -> Iterator[registry.Repository]:
+    """Open the repository of a reference that somebody typed, for a look.
+
+    Raises:
+        NotFoundError: What is looked for is not there; says what to type instead.
+    """
+    try:
+        with context.open_repository(reference.location) as repository:
+            yield repository
+    except registry.NotFoundError as error:
+        named = reference.tag is not None or reference.digest is not None
+        hint = "agent config show --effective shows where plugins are looked for"
+        if named:
+            hint = f"agent tags {reference.location.text} shows what may be named"
+        raise NotFoundError(str(error), hint=hint) from error
 
 
 def _newest(context: Context, repository: registry.Repository) -> Offer:

@@ -188,8 +188,21 @@ def path_hint(verb_name: str, text: str) -> str | None:
 
 
 def is_path(text: str) -> bool:
-    """Whether an argument is a PATH and no reference: contains "/" or ends in .toml, or is "."."""
-    return text in (".", "..") or (("/" in text or text.endswith(".toml")) and Path(text).exists())
+    """Whether an argument is a PATH and no reference: contains "/" or ends in .toml, or is ".".
+
+    Raises:
+        UsageError: It can only be a path, and there is nothing there.
+    """
+    from agent.errors import UsageError
+
+    if text in (".", "..") or (("/" in text or text.endswith(".toml")) and Path(text).exists()):
+        return True
+    if text.startswith(("/", "./", "../", "~/")):
+        raise UsageError(
+            f"cannot find a plugin at {text}: there is no such file or folder",
+            hint="name the plugin's folder, its .toml, or a reference such as org.example.hello",
+        )
+    return False
 
 
 def manifest_at(text: str) -> Path:

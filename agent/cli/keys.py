@@ -58,6 +58,8 @@ def keygen_command(app: App, file: Path, *, dry_run: bool) -> None:
 
 def _would_create(app: App, *paths: Path) -> None:
     """``--dry-run``: no key is made, as one that is thrown away would have an id to mistake."""
+    if not paths[0].parent.is_dir():
+        raise _no_folder(paths[0])
     for path in paths:
         if os.path.lexists(path):
             raise _exists(path)
@@ -74,6 +76,8 @@ def _create(path: Path, data: bytes, *, mode: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
         raise _exists(path) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_folder(path) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -82,6 +86,12 @@ def _create(path: Path, data: bytes, *, mode: int) -> None:
     except BaseException:
         path.unlink()
         raise
+
+
+def _no_folder(path: Path) -> UsageError:
+    return UsageError(
+        f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}"
+    )
 
 
 def _exists(path: Path) -> UsageError:

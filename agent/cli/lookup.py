@@ -5,7 +5,7 @@ import click
 import registry
 from agent.cli.app import App, format_flag, verb
 from agent.cli.output import sizes
-from agent.heads import find_head
+from agent.heads import find_head, open_looking
 from agent.plan import version_offers
 
 
@@ -15,7 +15,7 @@ from agent.plan import version_offers
 def tags_command(app: App, plugin: str) -> None:
     """List a plugin's versions in its registry, highest first, and its other tags."""
     reference = registry.parse_reference(plugin, app.context.bases())
-    with app.context.open_repository(reference.location) as repository:
+    with open_looking(app.context, reference) as repository:
         tags = repository.tags()
     offers = version_offers(tags)
     versions = [str(offer.version) for offer in offers]

@@ -1,6 +1,7 @@
 """Parsing: the group of verbs, the global flags on either side, errors to exit codes."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit:
         return 0  # click's own: a completion is answered
     except click.ClickException as error:
+        app.out.as_json |= _asks_for_json(arguments)  # the parser gave up, perhaps before it
         app.out.error("usage", error.format_message(), _usage_hint(error))
         return error.exit_code
     except Exception as error:
@@ -120,6 +122,11 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         app.close()
     return app.exit_code
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    words = " ".join(itertools.takewhile(lambda word: word != "--", arguments)).split(" ")
+    return "--format=json" in words or ("--format", "json") in itertools.pairwise(words)
 
 
 def _usage_hint(error: click.ClickException) -> str | None:
