@@ -36,4 +36,4 @@ def test_a_ledger_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     ledger = machine.home / "state" / "state.db"
     ledger.mkdir(parents=True)
     ran = machine.run("history", PLUGIN_ID, expect=1)
-    assert ran.err == f"agent: cannot use {ledger}: Is a directory\n"
+    assert ran.err == f"agent: cannot use {ledger}: not a regular file\n"
