@@ -141,14 +141,16 @@ class Sandbox:
         self._functions.close()
 
     def _load(self, files: PluginFiles, manifest: PluginManifest, admission: Admission) -> Plugin:
-        name = f"{files.stem}.wasm"
+        name = f"{manifest.id} {manifest.version}"
         check_format(files.payload, name=name, max_module_bytes=self._max_module_bytes)
         if manifest.wasm_target == "wasm32-wasip2":
             raise BadModule(
                 f"cannot load {name}: it is a core module, and plugin.wasm_target says "
                 "wasm32-wasip2"
             )
-        artefact, shape = self._compile(files.payload, name)
+        digest = hashlib.sha256(files.payload).hexdigest()
+        kept = self._compiled_before(digest, files.payload, name)
+        artefact, shape = kept or self._compile(files.payload, name)
         functions = self._functions.link(shape, manifest.capabilities, name=name)
         check_imports(shape, functions, name=name)
         surroundings = _surroundings(manifest, admission, functions)
@@ -158,20 +160,25 @@ class Sandbox:
 
         plugin = Plugin(manifest, admission, shape, make_worker, self._runtime)
         plugin.warm()
+        if self._cache and kept is None:  # code that is refused leaves nothing behind
+            self._cache.store(digest, artefact)
         return plugin
 
-    def _compile(self, payload: bytes, name: str) -> tuple[bytes, Shape]:
-        digest = hashlib.sha256(payload).hexdigest()
+    def _compiled_before(
+        self, digest: str, payload: bytes, name: str
+    ) -> tuple[bytes, Shape] | None:
         artefact = self._cache.load(digest) if self._cache else None
         if artefact is not None:
             # sealed code that this wasmtime does not take after all is compiled again
             with contextlib.suppress(WasmtimeError):
                 refuse_vectors(payload, name=name)
                 return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
+        return None
+
+    @staticmethod
+    def _compile(payload: bytes, name: str) -> tuple[bytes, Shape]:
         artefact = compile_module(payload, name=name)
         refuse_vectors(payload, name=name)
-        if self._cache:
-            self._cache.store(digest, artefact)
         return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
 
 

@@ -156,6 +156,10 @@ class Machine:
         """The plugin tree to the last byte and mode, and what ``list`` says of it."""
         return {"list": self.json("list").out, **tree_at(self.plugins)}
 
+    def compiled(self) -> set[str]:
+        """The names of what was compiled, and kept."""
+        return {path.name for path in self.home.glob("cache/aot/*.aot")}
+
     def version(self, plugin_id: str = PLUGIN_ID) -> str | None:
         """The version of a plugin that serves."""
         rows = self.json("list").document["plugins"]

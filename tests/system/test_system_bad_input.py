@@ -388,10 +388,10 @@ CASES: dict[Callable[[Scene], str | None], tuple[int, tuple[str, ...]]] = {
     missing_tag: (3, (PLUGIN_ID, "0.2.0")),
     missing_repository: (3, ("org.example.nothing",)),
     unreachable_registry: (5, ("cannot reach 127.0.0.1:",)),
-    not_wasm: (6, ("hello-plugin.wasm", "WebAssembly")),
-    broken_wasm: (6, (STEM,)),
-    missing_export: (3, ("health",)),
-    unknown_import: (8, ("stack_composer_v1", "host_launch")),
+    not_wasm: (6, (f"{PLUGIN_ID} 0.2.0", "WebAssembly")),
+    broken_wasm: (6, (f"{PLUGIN_ID} 0.2.0", "not a valid module")),
+    missing_export: (3, (f"{PLUGIN_ID} 0.2.0", "health")),
+    unknown_import: (8, (f"{PLUGIN_ID} 0.2.0", "stack_composer_v1", "host_launch")),
     unknown_manifest_key: (6, (PLUGIN_ID, "plugin.autostart")),
     missing_manifest_key: (6, (PLUGIN_ID, "plugin.entry")),
     other_id: (6, (PLUGIN_ID, "org.example.other")),
@@ -427,7 +427,7 @@ def test_bad_input_changes_nothing(scene: Scene, make: Callable[[Scene], str | N
     code, names = CASES[make]
     machine = scene.machine
     reference = make(scene) or f"{PLUGIN_ID}:0.2.0"
-    before = machine.snapshot()
+    before, compiled = machine.snapshot(), machine.compiled()
     ran = machine.json("pull", reference, expect=None)
     assert (ran.code, ran.row["outcome"]) == (code, "failed" if code in (3, 5) else "refused"), ran
     assert ran.row["from"] == ("0.1.0" if ran.row["id"] == PLUGIN_ID else None)
@@ -436,6 +436,7 @@ def test_bad_input_changes_nothing(scene: Scene, make: Callable[[Scene], str | N
         assert name in ran.row["detail"]
     assert ran.err.startswith("agent: cannot ")
     assert machine.snapshot() == before
+    assert machine.compiled() == compiled
     assert machine.run("call", PLUGIN_ID, "run", "Jane").out == "Hello, Jane"
 
 
@@ -452,6 +453,7 @@ def test_a_refused_first_install_leaves_nothing(
     machine.run("pull", PLUGIN_ID, expect=CASES[make][0])
     left = [path.name for path in machine.plugins.rglob("*") if not path.is_dir()]
     assert left in ([], [".lock"])
+    assert machine.compiled() == set()
     assert machine.json("list").document["plugins"] == []
     machine.run("call", PLUGIN_ID, "run", "Jane", expect=3)
 

@@ -97,9 +97,7 @@ def test_what_a_registry_does_not_have_says_what_to_type(
         assert machine.run(*command[1:]).out == "0.1.0\n"
 
 
-def test_where_nobody_is_trusted_the_way_in_is_told(
-    machine: Machine, publisher: Publisher
-) -> None:
+def test_where_nobody_is_trusted_the_way_in_is_told(machine: Machine, publisher: Publisher) -> None:
     """No trust store: 7, and the command that makes one (contract §1)."""
     publisher.release("0.1.0")
     (machine.home / "config" / "trusted_keys.toml").unlink()
