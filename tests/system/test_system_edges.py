@@ -15,6 +15,7 @@ from support.system import (
     PROCESS_WAIT_S,
     SAMPLES,
     STEM,
+    CountedRegistry,
     Machine,
     Publisher,
     opened,
@@ -48,7 +49,10 @@ def break_layout(machine: Machine, plugin_id: str) -> None:
 
 
 def lose_network(machine: Machine, plugin_id: str) -> None:
-    """Have a plugin come from a server, on a host that may not ask any."""
+    """Have a plugin come from a server, on a host that may not ask any.
+
+    No server answers to that name: that nobody is asked is test_nobody_is_asked_offline.
+    """
     machine.configure(
         "[network]\noffline = true\n"
         f'[registry.namespaces]\n"{plugin_id}" = "registry.example.com/x"\n'
@@ -83,7 +87,8 @@ def test_check_and_update_end_alike(machine: Machine, publisher: Publisher) -> N
         machine.run(verb, expect=12)
     lose_network(machine, THIRD_ID)
     for verb in ("check", "outdated", "update"):
-        machine.run(verb, THIRD_ID, expect=5)
+        ran = machine.run(verb, THIRD_ID, expect=5)
+        assert verb == "outdated" or "offline" in ran.out + ran.err
         machine.run(verb, PLUGIN_ID, THIRD_ID, expect=12)
         machine.run(verb, *ids, expect=12)
 
@@ -221,6 +226,42 @@ def test_prune_names_only_what_was_installed(machine: Machine, publisher: Publis
     assert machine.snapshot() == before
 
 
+def test_a_dry_prune_removes_nothing(machine: Machine, publisher: Publisher) -> None:
+    """It names what a prune would remove: just that goes then, and nothing before."""
+    machine.configure(probation="0s")
+    for version in ("0.1.0", "0.2.0", "0.3.0", "0.4.0"):
+        publisher.release(version, sample="0.1.0")
+        machine.run("pull", PLUGIN_ID)
+    machine.configure(probation="0s", update="keep = 1\n")
+    before, compiled = machine.snapshot(), machine.compiled()
+    dry = machine.json("prune", "--dry-run")
+    assert [row["version"] for row in dry.document["removed"]] == ["0.2.0", "0.1.0"]
+    assert machine.run("prune", "--dry-run").out.count("would remove ") == 2
+    assert (machine.snapshot(), machine.compiled()) == (before, compiled)
+    assert machine.json("prune").out == dry.out
+    assert machine.snapshot() != before
+
+
+def test_nobody_is_asked_offline(
+    machine: Machine, publisher: Publisher, docker: CountedRegistry
+) -> None:
+    """``network.offline`` in the config, or ``--offline``: 5, and no request at all."""
+    machine.registry = f"{docker.host}/offline-{machine.home.parent.name}"
+    machine.configure()
+    publisher.release("0.1.0")
+    machine.run("pull", PLUGIN_ID)
+    publisher.release("0.2.0")
+    assert docker.requests()
+    for flag, text in ((["--offline"], ""), ([], "[network]\noffline = true\n")):
+        machine.configure(text)
+        for command in (["update"], ["check"], ["pull", PLUGIN_ID], ["tags", PLUGIN_ID]):
+            ran = machine.run(*command, *flag, expect=5)
+            assert "offline" in ran.out + ran.err
+    assert docker.requests() == []
+    machine.configure()
+    assert machine.json("update").row["to"] == "0.2.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed"),
     [(("verify",), "agent verify ./my-plugin"), (("call",), "agent call --dev ./my-plugin")],
@@ -269,6 +310,24 @@ def test_a_dry_keygen_makes_no_key(machine: Machine, tmp_path: Path) -> None:
     was = key.read_bytes()
     machine.run("keygen", key, "--dry-run", expect=2)
     assert key.read_bytes() == was
+
+
+def test_a_key_is_flushed_before_it_is_shown(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files, whole: nobody is given a public key whose private half a power cut takes."""
+    flushed = {}
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        fsync(descriptor)
+        flushed[path] = path.read_bytes()
+
+    monkeypatch.setattr("os.fsync", seen)
+    key, public = tmp_path / "k.pem", tmp_path / "k.pem.pub"
+    machine.run("keygen", key)
+    assert flushed == {key: key.read_bytes(), public: public.read_bytes()}
 
 
 def test_a_dry_sign_writes_no_signature(machine: Machine, publisher: Publisher) -> None:

@@ -178,11 +178,19 @@ def test_control_characters_are_escaped_wherever_they_are_shown(
         machine.run("inspect", PLUGIN_ID).out,
         machine.json("inspect", PLUGIN_ID).out,
         machine.run("pull", "a\x1b[31m/b", expect=2).err,
+        machine.run("deny", PLUGIN_ID, "red\x1b[31m", expect=2).err,
+        machine.run("deny", PLUGIN_ID, "red\u202eder", expect=2).err,
+        *(
+            machine.run(verb, "red\x1b[31m.x", expect=2).err
+            for verb in ("hold", "unhold", "disable", "enable", "remove", "doctor")
+        ),
     ]
     for text in shown:
         assert "\x1b" not in text
         assert "\x07" not in text
+        assert "\u202e" not in text
     assert "red" in shown[0]
+    assert all("red" in text for text in shown[4:])
     assert "owned" in shown[1]
 
 

@@ -227,6 +227,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         *("deny", "grants", "call", "prune", "completion", "config show", "config check"),
         *("trust add", "trust list", "trust show", "trust check", "trust revoke"),
         *("audit show", "audit verify"),
+        *("doctor", "hold", "unhold", "disable", "enable", "remove"),
     }
 
 
@@ -321,6 +322,10 @@ def test_an_unknown_verb_is_a_usage_error(capsys: Capture, verb: str, near: str 
         (["list", "--format", "xml"], "'xml' is not one of"),
         (["grant", "org.example.hello", "Root"], "got 'Root', expected one of log,"),
         (["trust", "nope"], "No such command 'nope'"),
+        (["hold"], "Missing argument 'ID'"),
+        (["hold", "org.example.hello", "--for", "0s"], "got '0s', expected at least 1s"),
+        (["disable", "org.example.hello", "org.example.other"], "unexpected extra argument"),
+        (["doctor", "org.example.hello"], "unexpected extra argument"),
     ],
 )
 def test_wrong_arguments_are_a_usage_error(
@@ -411,10 +416,17 @@ def test_nothing_installed_is_an_empty_list(capsys: Capture, tmp_path: Path, ver
 
 
 @pytest.mark.parametrize(
-    "verb", ["info", "check", "outdated", "history", "why", "grants", "prune", "rollback"]
+    "verb",
+    [
+        *("info", "check", "outdated", "history", "why", "grants", "prune", "rollback"),
+        *("hold", "unhold", "disable", "enable", "remove"),
+    ],
 )
 def test_what_is_not_installed_is_not_found(capsys: Capture, tmp_path: Path, verb: str) -> None:
-    """Exit 3, with the error as the document."""
+    """Exit 3, with the error as the document; dry, too, where there is a dry run."""
+    if verb in CHANGING:
+        dry = run(capsys, "--home", tmp_path, verb, "org.example.hello", "--dry-run")
+        assert dry == run(capsys, "--home", tmp_path, verb, "org.example.hello")
     code, found = document(capsys, "--home", tmp_path, verb, "org.example.hello")
     assert code == 3
     assert found["error"]["code"] == "not-found"
@@ -425,7 +437,7 @@ def test_what_is_not_installed_is_not_found(capsys: Capture, tmp_path: Path, ver
 BAD_IDS = ["hello", "Org.example", "org..hello", "../org.example", "org.example.", f"a.{'b' * 127}"]
 TAKES_AN_ID = [
     *("info", "check", "outdated", "history", "why", "update", "rollback", "prune", "grants"),
-    *("grant", "deny"),
+    *("grant", "deny", "hold", "unhold", "disable", "enable", "remove"),
 ]
 
 
@@ -615,7 +627,13 @@ def test_completion_scripts(capsys: Capture, shell: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "cword", "proposed"),
-    [("agent pu", "1", {"push", "pull"}), ("agent trust a", "2", {"add"}), ("agent q", "1", {""})],
+    [
+        ("agent pu", "1", {"push", "pull"}),
+        ("agent d", "1", {"deny", "disable", "doctor"}),
+        ("agent hold --f", "2", {"--for", "--format"}),
+        ("agent trust a", "2", {"add"}),
+        ("agent q", "1", {""}),
+    ],
 )
 def test_completion_proposes_verbs(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: str, cword: str, proposed: set[str]
