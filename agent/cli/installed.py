@@ -8,7 +8,7 @@ from agent.cli.app import App, format_flag, plugin_id_type, verb
 from agent.cli.dropins import foreseen_drop_ins
 from agent.cli.progress import pipeline
 from agent.durations import format_duration
-from agent.errors import NotFoundError, PolicyError
+from agent.errors import AgentError, NotFoundError, PolicyError
 from agent.holding import held_until
 from agent.inventory import Entry, Serving, entries, moment, serving
 from agent.model import Kind, Outcome, Stop
@@ -89,10 +89,14 @@ def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> Non
 @format_flag
 def outdated_command(app: App, plugins: tuple[str, ...]) -> None:
     """List the installed plugins for which a newer version is there, taken or not."""
-    rows = [_plan(*planned, newest_first=True) for planned in _plans(app, plugins)]
+    plans = _plans(app, plugins)
+    rows = [_plan(*planned, newest_first=True) for planned in plans]
     rows = [row for row in rows if row["candidate"] is not None]
     _print_plans(app, rows)
-    if not rows:
+    for one, outcome in plans:
+        if (error := _failed_look(outcome)) is not None:
+            app.out.message(f"{one.plugin_id}: {error.message}")
+    if not rows and not app.exit_code:
         app.out.message("nothing newer")
 
 
@@ -227,12 +231,18 @@ def _plans(
         with pipeline(app.out) as progress:
             work = Pipeline(app.context, app.telemetry, progress)
             outcome = work.update(plugin_id, named=False, dry_run=True)
-        # What would be refused is an answer; only a look that failed is a failure.
-        could_look = outcome.kind is not Kind.FAILED and outcome.step != "check"
-        codes.append(0 if could_look or outcome.error is None else outcome.error.exit_code)
+        error = _failed_look(outcome)
+        codes.append(error.exit_code if error is not None else 0)
         plans.append((found[plugin_id], outcome))
     app.end_with(codes)
     return plans
+
+
+def _failed_look(outcome: Outcome | None) -> AgentError | None:
+    """Why nothing is known of a plugin; that something would be refused is an answer."""
+    if outcome is None or (outcome.kind is not Kind.FAILED and outcome.step != "check"):
+        return None
+    return outcome.error
 
 
 def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[str, object]:
