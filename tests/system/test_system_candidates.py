@@ -146,6 +146,40 @@ def without_memory(machine: Machine) -> dict[str, str]:
     return {name: it for name, it in machine.snapshot().items() if not name.endswith("/.memory")}
 
 
+def test_a_channel_that_is_moved_back_is_left_alone(
+    machine: Machine, publisher: Publisher, docker: CountedRegistry
+) -> None:
+    """Not newer than what serves: passed over in silence, remembered, and no error."""
+    machine.configure(probation="0s")
+    old = publisher.plugin("0.1.0")
+    publisher.push(old, "--tag", "stable")
+    machine.run("pull", f"{PLUGIN_ID}:stable")
+    publisher.release("0.2.0", "--tag", "stable")
+    assert machine.json("update").row["to"] == "0.2.0"
+    publisher.push(old, "--tag", "stable")
+    for _ in range(2):
+        docker.requests()
+        row = machine.json("update", PLUGIN_ID).row
+        assert (row["outcome"], row["to"]) == ("current", "0.2.0")
+        assert "0.1.0 is not newer than 0.2.0" in row["detail"]
+    assert len(docker.requests()) == 1
+
+
+def test_nothing_is_fetched_of_a_module_that_is_too_large(
+    installed: Machine, publisher: Publisher, docker: CountedRegistry
+) -> None:
+    """Its descriptor says so: neither its code nor its manifest and signature are asked for."""
+    publisher.release("0.2.0")
+    installed.configure("[sandbox]\nmax_module_bytes = 100\n")
+    docker.requests()
+    ran = installed.json("update", expect=6)
+    assert "sandbox.max_module_bytes" in ran.err
+    assert [path for _, path in docker.requests()] == [
+        tags_of(installed),
+        f"/v2/{name_of(installed)}/manifests/0.2.0",
+    ]
+
+
 def test_a_release_that_traps_once_live_is_rolled_back_by_an_open_host(
     installed: Machine, publisher: Publisher
 ) -> None:

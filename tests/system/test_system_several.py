@@ -5,15 +5,21 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from agent import context as agent_context
+from agent import rollback
 from agent.cli import change
+from agent.context import Context
 from agent.files import Files
+from agent.ledger import Ledger
+from agent.model import Generation
+from agent.sealed import require_loadable
 from agent.staging import Stage
 from support.system import (
     PLUGIN_ID,
@@ -81,6 +87,61 @@ def test_a_plan_made_beside_another_release_is_given_up(
     row = installed.json("pull", f"{PLUGIN_ID}:0.2.0", expect=11).row
     assert row["outcome"] == "failed"
     assert installed.version() == "0.2.1"
+
+
+def test_the_rules_are_asked_again_under_the_lock(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held meanwhile: an update run that did not see it goes no further; 8 where it was named."""
+    publisher.release("0.2.0")
+    interposed(monkeypatch, lambda: installed.run("hold", PLUGIN_ID))
+    row = installed.json("update", PLUGIN_ID, expect=8).row
+    assert (row["outcome"], row["step"]) == ("refused", "plan")
+    assert installed.version() == "0.1.0"
+    installed.run("unhold", PLUGIN_ID)
+    assert installed.json("update").row["outcome"] == "trial"
+
+
+def test_what_a_crash_left_meanwhile_is_finished_under_the_lock(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent rejected what serves and died before its flip: it is left, the plan given up.
+
+    What was planned beside the rejected release must not go live over it.
+    """
+    for version in ("0.2.0", "0.2.1"):
+        publisher.release(version, sample="0.2.0")
+    installed.run("pull", f"{PLUGIN_ID}:0.2.0")
+
+    def reject_and_die() -> None:
+        with closing(Ledger(installed.home / "state" / "state.db")) as ledger:
+            new, old = ledger.generations(PLUGIN_ID)
+            ledger.turn_back(new, target=old.release, reason="it traps", at=time.time())
+
+    interposed(monkeypatch, reject_and_die)
+    row = installed.json("pull", f"{PLUGIN_ID}:0.2.1", expect=11).row
+    assert (row["outcome"], row["step"]) == ("failed", "plan")
+    assert installed.version() == "0.1.0"
+
+
+def test_a_rollback_planned_beside_another_release_is_given_up(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent takes a newer release while the target is verified: 11, and that one stays."""
+    for version in ("0.2.0", "0.2.1"):
+        publisher.release(version, sample="0.2.0")
+    installed.run("pull", f"{PLUGIN_ID}:0.2.0")
+
+    def take_meanwhile(context: Context, target: Generation) -> None:
+        monkeypatch.setattr(rollback, "require_loadable", require_loadable)
+        installed.run("pull", f"{PLUGIN_ID}:0.2.1")
+        require_loadable(context, target)
+
+    monkeypatch.setattr(rollback, "require_loadable", take_meanwhile)
+    ran = installed.run("rollback", PLUGIN_ID, expect=11)
+    assert "another agent changed it just now" in ran.err
+    assert installed.version() == "0.2.1"
+    assert installed.json("why", PLUGIN_ID).document["rejected"] == []
 
 
 def test_a_full_disk_costs_nothing_that_was_kept(
