@@ -90,13 +90,14 @@ class Activation(Retirement):
     def judge(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         """Judge the open trial by the recorded samples, and act on the verdict.
 
-        What a crash left is finished first: a release that never went live is not judged.
+        What a crash left is finished first: a release that never went live is not judged. One
+        that began while the clock was ahead begins anew: it would not end in time.
 
         Returns:
             The trial and the judgement; None where no trial is open.
         """
         self.recover_one(plugin_id)
-        trial = self.ledger.trial(plugin_id)
+        trial = self._timed_right(plugin_id)
         if trial is None:
             return None
         judgement = self.verdict(trial)
@@ -105,6 +106,14 @@ class Activation(Retirement):
         elif judgement.verdict is Verdict.UNHEALTHY:
             self.fail_trial(trial, reason=judgement.detail)
         return trial, judgement
+
+    def _timed_right(self, plugin_id: str) -> Trial | None:
+        """The open trial; durably begun now where it began in what is the future by now."""
+        trial, now = self.ledger.trial(plugin_id), self.clock()
+        if trial is None or now >= trial.started_at:
+            return trial
+        self.ledger.begin_trial_anew(trial, at=now)
+        return self.ledger.trial(plugin_id)
 
     def fail_trial(self, trial: Trial, *, reason: str) -> None:
         """The trial ended badly: reject its release and go back to a good one.

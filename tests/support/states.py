@@ -47,6 +47,8 @@ PASSING = ("clock", "drop-ins")
 """What the doctor may find that is no fault of the tree's."""
 DEATHS = st.one_of(st.none(), st.none(), st.integers(0, 15), st.integers(0, 60))
 """How many effects a process lives to see; None = all of them."""
+_PROBATION_S = 600
+"""As the machine's config says."""
 _REASONED = (Kind.REFUSED, Kind.FAILED, Kind.PENDING, Kind.ROLLED_BACK)
 
 
@@ -349,11 +351,26 @@ class Installation(RuleBasedStateMachine):
             assert after is not None
             assert set(after.rejected) == set(known.rejected)
             assert known.floor is None or (after.floor and not is_lower(after.floor, known.floor))
+        self.may_serve = True  # the operator's stop went with the ledger: a pull takes it again
 
     @rule(by_s=st.sampled_from([-86_400.0, -700.0, 30.0, 601.0, 86_400.0]))
     def jump(self, by_s: float) -> None:
         """The clock moves, either way."""
         self.now += by_s
+
+    @rule()
+    def time_goes_by(self) -> None:
+        """The clock is right from now on: a trial ends within its probation of the next look."""
+        self._update(named=False, dies=None)
+        before = self._trial_release()
+        self.now += _PROBATION_S
+        self._update(named=False, dies=None)
+        assert before is None or self._trial_release() != before
+
+    def _trial_release(self) -> str | None:
+        with self._looking() as context:
+            trial = context.ledger.trial(PLUGIN_ID)
+            return trial.release if trial else None
 
     # -- what holds
 

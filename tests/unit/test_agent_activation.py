@@ -117,6 +117,39 @@ def test_a_trial_is_judged_by_its_calls(
         assert rejected == {}
 
 
+def test_a_trial_that_began_while_the_clock_was_ahead_begins_anew(world: World) -> None:
+    """Set right by a year, it ends a probation after the first look, and not after a year."""
+    world.install("0.1.0")
+    world.now += 31_536_000
+    world.install("0.2.0", probation_s=600)
+    world.now = NOW + 5
+    judged = world.activation.judge(PLUGIN_ID)
+    assert judged is not None
+    assert judged[1].verdict is Verdict.TOO_EARLY
+    assert world.ledger.trial(PLUGIN_ID) == Trial(
+        PLUGIN_ID, NEW.release, OLD.release, NOW + 5, NOW + 605
+    )
+    world.now += 599
+    world.activation.judge(PLUGIN_ID)
+    assert floor(world) == "0.1.0"
+    world.now += 1
+    world.activation.judge(PLUGIN_ID)
+    assert (floor(world), world.ledger.trial(PLUGIN_ID)) == ("0.2.0", None)
+
+
+def test_a_clock_that_is_set_back_within_a_trial_changes_nothing(world: World) -> None:
+    """What began in the past goes on as it was."""
+    world.install("0.1.0")
+    world.install("0.2.0", probation_s=600)
+    world.now += 500
+    world.activation.judge(PLUGIN_ID)
+    world.now -= 500
+    world.activation.judge(PLUGIN_ID)
+    world.now += 600
+    world.activation.judge(PLUGIN_ID)
+    assert floor(world) == "0.2.0"
+
+
 def test_the_old_releases_calls_are_the_measure(world: World) -> None:
     """What the old one failed as well is no reason to go back to it."""
     world.install("0.1.0")
