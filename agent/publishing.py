@@ -1,5 +1,6 @@
 """The publisher's side: a plugin folder read, signed, checked, made into an artifact."""
 
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -14,7 +15,8 @@ from agent.context import Context
 from agent.errors import FormatError, TrustError
 from agent.files import Files
 from agent.subjects import subject_of
-from sandbox.discovery import PluginTexts, missing_module, read_texts
+from sandbox.discovery import PluginTexts, missing_module, read_set, read_texts
+from sandbox.errors import SandboxError
 from sandbox.manifest import PluginManifest
 
 if TYPE_CHECKING:
@@ -66,6 +68,20 @@ def read_folder(context: Context, manifest_path: Path) -> Folder:
     return Folder(
         manifest_path, texts, manifest, subject_of(manifest, texts.manifest, payload_sha256)
     )
+
+
+def why_no_host_takes_it(context: Context, folder: Folder) -> str | None:
+    """Why hosts like this one would refuse a folder's code; None where nothing speaks against it.
+
+    It is compiled and checked as in an install; nothing of it is run.
+    """
+    longest = context.config.sandbox.max_module_bytes
+    with contextlib.closing(context.open_sandbox(unsigned=True)) as sandbox:
+        try:
+            sandbox.load(read_set(folder.path, max_module_bytes=longest)).close()
+        except SandboxError as error:
+            return str(error)
+    return None
 
 
 def judge_folder(context: Context, folder: Folder) -> "trust.Verdict":

@@ -9,7 +9,15 @@ import registry
 from agent.cli.app import App, dry_run_flag, format_flag, manifest_at, verb
 from agent.cli.progress import transfer
 from agent.errors import TrustError
-from agent.publishing import Folder, build, read_folder, require_believed, sign_folder, signed_by
+from agent.publishing import (
+    Folder,
+    build,
+    read_folder,
+    require_believed,
+    sign_folder,
+    signed_by,
+    why_no_host_takes_it,
+)
 from registry.version_tags import parse_tag
 from sandbox.manifest import PluginManifest
 
@@ -48,7 +56,8 @@ def push_command(
 
     PATH is the plugin's folder or its .toml. Without --key the .sig must be valid under the
     trust store or --public. Pushing the same again changes nothing; a version never moves to
-    other bytes without --force.
+    other bytes without --force. Code that a host like this one would refuse is pushed with a
+    warning: other hosts may have what it lacks.
     """
     context = app.context
     folder = read_folder(context, manifest_at(path))
@@ -56,6 +65,10 @@ def push_command(
     reference = registry.parse_reference(to or manifest.id, context.bases())
     _refuse_other_names(manifest, reference, tags)
     signature = _signature(app, folder, key_file, public_file, dry_run=dry_run)
+    problem = why_no_host_takes_it(context, folder)
+    if problem is not None:
+        app.out.message(f"{manifest.id} {manifest.version}: a host like this one will refuse it")
+        app.out.message(f"  why: {problem}")
     built = build(folder, signature, context.environ)
     names = [manifest.version, *tags]
     if reference.tag is not None and reference.version is None:

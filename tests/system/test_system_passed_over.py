@@ -216,3 +216,17 @@ def test_an_output_passes_over_what_was_refused_before(
     fetch = ("pull", PLUGIN_ID, "--output", tmp_path / "fetched")
     machine.run(*fetch, expect=7)
     assert machine.json(*fetch).row["to"] == "0.1.0"
+
+
+@pytest.mark.parametrize("name", ["no entry", "no health", "broken wasm", "unknown import"])
+def test_its_publisher_is_warned(machine: Machine, publisher: Publisher, name: str) -> None:
+    """What a host would refuse is said at the push, which goes on: other hosts may take it."""
+    code, edit, *_ = BAD[name]
+    folder = publisher.plugin("0.1.0", code=code, edit=edit)
+    for more in (("--dry-run",), ()):
+        ran = machine.json("push", folder, "--key", publisher.key, *more)
+        assert "a host like this one will refuse it" in ran.err
+        assert "why: cannot load " in ran.err
+        assert ran.document["digest"]
+    good = publisher.plugin("0.2.0")
+    assert machine.run("push", good, "--key", publisher.key).err == ""
