@@ -1,28 +1,13 @@
-"""list, info, outdated, check, history, why: looking at what is installed, changing nothing."""
-
-from collections.abc import Sequence
+"""list, info, history, why: looking at what is installed, changing nothing."""
 
 import click
 
 from agent.cli.app import App, format_flag, plugin_id_type, verb
-from agent.cli.dropins import foreseen_drop_ins
-from agent.cli.progress import pipeline
 from agent.durations import format_duration
-from agent.errors import AgentError, NotFoundError, PolicyError
+from agent.errors import NotFoundError
 from agent.holding import held_until
-from agent.inventory import Entry, Serving, entries, moment, serving
-from agent.model import Kind, Outcome, Stop
-from agent.requirement import is_newer
-from agent.update import Pipeline
-
-_UPDATES = 100
-_ACTIONS = {
-    Kind.PLANNED: "update",
-    Kind.PENDING: "wait",
-    Kind.CURRENT: "none",
-    Kind.REFUSED: "skip",
-    Kind.FAILED: "skip",
-}
+from agent.inventory import Entry, entries, moment
+from agent.model import Stop
 
 
 @verb(name="list", examples="agent list\nagent list --format json")
@@ -69,35 +54,6 @@ def info_command(app: App, plugin_id: str) -> None:
         app.out.document(plugins=[row])
         return
     app.out.fields(row)
-
-
-@verb(name="check", examples="agent check\nagent check --exit-code || echo updates")
-@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
-@click.option("--exit-code", is_flag=True, help="End with 100 where there are updates.")
-@format_flag
-def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> None:
-    """Say what an update run would do for each plugin, and why."""
-    foreseen = foreseen_drop_ins(app, plugins or None)
-    rows = [_plan(*planned, newest_first=False) for planned in _plans(app, plugins, foreseen)]
-    _print_plans(app, _with_drop_ins(rows, foreseen))
-    if exit_code and not app.exit_code and any(row["action"] == "update" for row in rows):
-        app.exit_code = _UPDATES
-
-
-@verb(name="outdated", examples="agent outdated")
-@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
-@format_flag
-def outdated_command(app: App, plugins: tuple[str, ...]) -> None:
-    """List the installed plugins for which a newer version is there, taken or not."""
-    plans = _plans(app, plugins)
-    rows = [_plan(*planned, newest_first=True) for planned in plans]
-    rows = [row for row in rows if row["candidate"] is not None]
-    _print_plans(app, rows)
-    for one, outcome in plans:
-        if (error := _failed_look(outcome)) is not None:
-            app.out.message(f"{one.plugin_id}: {error.message}")
-    if not rows and not app.exit_code:
-        app.out.message("nothing newer")
 
 
 @verb(name="history", examples="agent history org.example.hello")
@@ -197,123 +153,14 @@ def why_command(app: App, plugin_id: str) -> None:
 def _entry(app: App, plugin_id: str) -> Entry:
     for entry in entries(app.context, (plugin_id,), warn=app.out.message):
         return entry
-    raise _not_installed(plugin_id)
+    raise not_installed(plugin_id)
 
 
-def _not_installed(plugin_id: str) -> NotFoundError:
+def not_installed(plugin_id: str) -> NotFoundError:
+    """The error for a plugin that is not there."""
     return NotFoundError(
         f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
     )
-
-
-def _plans(
-    app: App, plugins: Sequence[str], foreseen: Sequence[Outcome] = ()
-) -> list[tuple[Serving, Outcome | None]]:
-    """What an update run would do; None for the system's; failed look-ups set the exit code.
-
-    A drop-in that would be taken is what the run would do for its plugin.
-    """
-    found = {one.plugin_id: one for one in serving(app.context, warn=app.out.message)}
-    taken = {o.plugin_id: o for o in foreseen if o.kind is Kind.PLANNED}
-    for plugin_id in plugins:
-        if plugin_id not in found and plugin_id not in taken:
-            raise _not_installed(plugin_id)
-    plans: list[tuple[Serving, Outcome | None]] = []
-    codes = []
-    for plugin_id in plugins or sorted({*found, *taken}):
-        if plugin_id in taken:
-            new = Serving(plugin_id, None, (), is_system=False)
-            plans.append((found.get(plugin_id, new), taken[plugin_id]))
-            continue
-        if found[plugin_id].is_system:
-            plans.append((found[plugin_id], None))
-            continue
-        with pipeline(app.out) as progress:
-            work = Pipeline(app.context, app.telemetry, progress)
-            outcome = work.update(plugin_id, named=False, dry_run=True)
-        error = _failed_look(outcome)
-        codes.append(error.exit_code if error is not None else 0)
-        plans.append((found[plugin_id], outcome))
-    app.end_with(codes)
-    return plans
-
-
-def _failed_look(outcome: Outcome | None) -> AgentError | None:
-    """Why nothing is known of a plugin; that something would be refused is an answer."""
-    if outcome is None or (outcome.kind is not Kind.FAILED and outcome.step != "check"):
-        return None
-    return outcome.error
-
-
-def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[str, object]:
-    """The row of a plugin.
-
-    Args:
-        one: What serves.
-        outcome: What a run would come to; None = the system's, left alone.
-        newest_first: Name the newest version that is there, taken or not, before the one that
-            a run would take.
-    """
-    candidate: str | None = None
-    if outcome is not None:
-        is_other = outcome.kind is Kind.PLANNED or (
-            outcome.after and one.version and is_newer(outcome.after, one.version)
-        )
-        taken = outcome.after if is_other else None
-        newest = outcome.newest
-        candidate = newest or taken if newest_first else taken or newest
-    return {
-        "id": one.plugin_id,
-        "current": one.version,
-        "candidate": candidate,
-        "action": "system" if outcome is None else _action(outcome),
-        "reason": "never changed by a user's agent" if outcome is None else _reason(outcome),
-    }
-
-
-def _action(outcome: Outcome) -> str:
-    if isinstance(outcome.error, PolicyError) and outcome.error.reason == "disabled":
-        return "skip"  # no run will take anything
-    return _ACTIONS[outcome.kind]
-
-
-def _with_drop_ins(
-    rows: list[dict[str, object]], foreseen: Sequence[Outcome]
-) -> list[dict[str, object]]:
-    """Say which drop-ins lie there and would not be taken: beside their plugin's row, or alone."""
-    known = {row["id"]: row for row in rows}
-    for outcome in foreseen:
-        why = f"drop-in {outcome.after or 'of no version'}: {_reason(outcome)}"
-        row = known.get(outcome.plugin_id)
-        if outcome.kind is Kind.PLANNED:
-            continue
-        if row is not None:
-            row["reason"] = f"{row['reason']}; {why}"
-            continue
-        rows.append(
-            {
-                "id": outcome.plugin_id,
-                "current": None,
-                "candidate": outcome.after,
-                "action": _ACTIONS[outcome.kind],
-                "reason": why,
-            }
-        )
-    return rows
-
-
-def _reason(outcome: Outcome) -> str:
-    if isinstance(outcome.error, PolicyError):
-        return f"{outcome.error.reason}: {outcome.detail}"
-    return outcome.detail
-
-
-def _print_plans(app: App, rows: list[dict[str, object]]) -> None:
-    if app.out.as_json:
-        app.out.document(plugins=rows)
-        return
-    names = ("id", "current", "candidate", "action", "reason")
-    app.out.table([n.upper() for n in names], [[row[n] for n in names] for row in rows])
 
 
 def _state(entry: Entry) -> str:
