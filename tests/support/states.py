@@ -130,7 +130,9 @@ class Installation(RuleBasedStateMachine):
             Files().remove_tree(self.folder)
 
     def _bring_back(self) -> None:
-        """A disabled plugin is enabled; what can't serve any more makes room."""
+        """A disabled plugin is enabled; what can't serve any more makes room, and so do drop-ins."""
+        for part in self.put:
+            (self.home / "plugins" / f"{STEM}.{part}").unlink(missing_ok=True)
 
         def act(context: Context) -> Outcome | None:
             settle(context, Telemetry(""), PLUGIN_ID)
@@ -358,9 +360,16 @@ class Installation(RuleBasedStateMachine):
         """The clock moves, either way."""
         self.now += by_s
 
-    @rule()
-    def time_goes_by(self) -> None:
-        """The clock is right from now on: a trial ends within its probation of the next look."""
+    @rule(ahead_s=st.sampled_from([0.0, 86_400.0]))
+    def set_the_clock_right(self, ahead_s: float) -> None:
+        """A release was taken while the clock was ahead, perhaps; from now on it is right.
+
+        A trial ends within its probation of the next look.
+        """
+        self.publish("good", "lasting")
+        self.now += ahead_s
+        self._update(named=False, dies=None)
+        self.now -= ahead_s
         self._update(named=False, dies=None)
         before = self._trial_release()
         self.now += _PROBATION_S
