@@ -130,7 +130,7 @@ class Installation(RuleBasedStateMachine):
             Files().remove_tree(self.folder)
 
     def _bring_back(self) -> None:
-        """A disabled plugin is enabled; what can't serve any more makes room, and so do drop-ins."""
+        """A disabled plugin is enabled; drop-ins and what can't serve any more make room."""
         for part in self.put:
             (self.home / "plugins" / f"{STEM}.{part}").unlink(missing_ok=True)
 
