@@ -154,13 +154,21 @@ class Activation(Retirement):
         return judge(trial, new, old, self.clock())
 
     def verdict(self, trial: Trial) -> Judgement:
-        """What ``judge`` acts on: a release that could not serve any more is never committed."""
+        """What ``judge`` acts on: a release that could not serve any more is never committed.
+
+        Where nothing else could serve either, as when the trust store is gone for a moment, the
+        trial stays open: going back to nothing would outlast that.
+        """
         judgement = self.judgement(trial)
-        if judgement.verdict is Verdict.HEALTHY:
-            problem = self.problem(self._generation(trial.plugin_id, trial.release))
-            if problem is not None:
-                return Judgement(Verdict.UNHEALTHY, f"it could not serve any more: {problem}")
-        return judgement
+        if judgement.verdict is not Verdict.HEALTHY:
+            return judgement
+        problem = self.problem(self._generation(trial.plugin_id, trial.release))
+        if problem is None:
+            return judgement
+        why = f"it could not serve any more: {problem}"
+        if any(self.problem(target) is None for target in self._ways_back(trial)):
+            return Judgement(Verdict.UNHEALTHY, why)
+        return Judgement(Verdict.TOO_EARLY, f"{why}; nor could a release before it")
 
     def is_unfinished(self, plugin_id: str) -> bool:
         """Whether a crash, or an agent at work just now, left something for ``recover``."""

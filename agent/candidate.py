@@ -11,6 +11,7 @@ import registry
 from agent.admission import refusal
 from agent.context import Context
 from agent.errors import FormatError, PolicyError
+from agent.model import FirstSeen
 from agent.plan import Offer
 from agent.subjects import subject_of
 from sandbox.manifest import PluginManifest
@@ -154,7 +155,7 @@ def has_moved(context: Context, location: registry.Location, offer: Offer, diges
         PolicyError: It does, and no release that is kept here came by that one: whether this
             is the same release signed anew can't be said.
     """
-    first = _first_digest(context, location, offer)
+    first = _first_seen(context, location, offer).digest
     if first in (None, digest):
         return False
     if _first_release(context, location, offer) is None:
@@ -174,18 +175,19 @@ def refuse_other_release(
         raise _moved(context, location, offer, head.artifact.manifest.digest)
 
 
-def _first_digest(context: Context, location: registry.Location, offer: Offer) -> str | None:
-    return context.ledger.seen(location.text).get(str(offer.tag), (None, 0.0))[0]
+def _first_seen(context: Context, location: registry.Location, offer: Offer) -> FirstSeen:
+    return context.ledger.seen(location.text).get(str(offer.tag), FirstSeen(at=0))
 
 
 def _first_release(context: Context, location: registry.Location, offer: Offer) -> str | None:
-    first = _first_digest(context, location, offer)
+    """The release that a tag named first; told by what is kept here where it was not noted."""
+    first = _first_seen(context, location, offer)
     kept = context.ledger.generations(location.plugin_id)
-    return next((g.release for g in kept if g.digest == first), None)
+    return first.release or next((g.release for g in kept if g.digest == first.digest), None)
 
 
 def _moved(context: Context, location: registry.Location, offer: Offer, digest: str) -> PolicyError:
-    first = _first_digest(context, location, offer)
+    first = _first_seen(context, location, offer).digest
     return PolicyError(
         f"cannot use {location.text}:{offer.tag}: the tag was moved, got {digest}, "
         f"first seen {first}",

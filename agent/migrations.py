@@ -81,6 +81,7 @@ CREATE TABLE flat_sets (
     version TEXT, outcome TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
     detail TEXT NOT NULL, hint TEXT, at REAL NOT NULL
 ) STRICT;
+ALTER TABLE first_seen ADD COLUMN release TEXT;
 CREATE TABLE awaited (
     repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT, terms TEXT NOT NULL,
     version TEXT NOT NULL, release TEXT NOT NULL, detail TEXT NOT NULL, message TEXT NOT NULL,

@@ -168,6 +168,21 @@ class AuditHead:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstSeen:
+    """What a tag named when it was looked at first.
+
+    Attributes:
+        at: Seconds since the epoch.
+        digest: What a version's tag named when it was first believed; None before.
+        release: The release that it was, like ``digest``.
+    """
+
+    at: float
+    digest: str | None = None
+    release: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A candidate that trust, format or a rule refused.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from agent.errors import PolicyError
 from agent.flat_model import FlatNote
-from agent.model import AuditHead, Decision, Event, Hold, Kind, Outcome, Refusal, Samples
+from agent.model import AuditHead, Decision, Event, FirstSeen, Hold, Kind, Outcome, Refusal, Samples
 from agent.recollection import Recollection
 
 
@@ -88,36 +88,27 @@ class Observations(Recollection):
                     fresh,
                 )
 
-    def see_digest(self, repository: str, tag: str, digest: str, *, at: float) -> str:
-        """Note what a tag named at the first look.
+    def see_release(
+        self, repository: str, tag: str, digest: str, release: str, *, at: float
+    ) -> None:
+        """Note what a version's tag named when it was believed.
 
-        Returns:
-            The digest first seen there: another than the one given means it has moved.
+        The first look stays the first; the same release signed anew has another digest.
         """
-        with self.transaction():
-            self._run(
-                "INSERT INTO first_seen (repository, tag, digest, at) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET digest = coalesce(digest, excluded.digest)",
-                (repository, tag, digest, at),
-            )
-        return self.seen(repository)[tag][0] or digest
-
-    def see_moved(self, repository: str, tag: str, digest: str, *, at: float) -> str:
-        """Note that a tag names the same release by another manifest now: it was signed anew."""
         self._run(
-            "INSERT OR REPLACE INTO first_seen (repository, tag, digest, at) "
-            "VALUES (?, ?, ?, coalesce((SELECT at FROM first_seen "
-            "WHERE repository = ? AND tag = ?), ?))",
-            (repository, tag, digest, repository, tag, at),
+            "INSERT INTO first_seen (repository, tag, digest, release, at) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, "
+            "release = excluded.release WHERE digest IS NULL OR release IS NULL "
+            "OR release = excluded.release",
+            (repository, tag, digest, release, at),
         )
-        return digest
 
-    def seen(self, repository: str) -> dict[str, tuple[str | None, float]]:
-        """Tag → (digest if it was fetched, first look) of a repository."""
+    def seen(self, repository: str) -> dict[str, FirstSeen]:
+        """Tag → what it named at the first look, in a repository."""
         rows = self._run(
-            "SELECT tag, digest, at FROM first_seen WHERE repository = ?", (repository,)
+            "SELECT tag, at, digest, release FROM first_seen WHERE repository = ?", (repository,)
         )
-        return {row[0]: (row[1], row[2]) for row in rows}
+        return {tag: FirstSeen(*rest) for tag, *rest in rows}
 
     def remember_serial(self, store: str, serial: int) -> int:
         """The highest serial ever seen of a trust store, this one included."""

@@ -215,7 +215,7 @@ class Search:
             constraint=parse_requirement(section.constraint) if section.constraint else None,
             rejected={r.version: r.reason for r in rejected},
             refused=self._earlier.refusals(repository, wish),
-            first_seen={tag: at for tag, (_, at) in seen.items()},
+            first_seen={tag: first.at for tag, first in seen.items()},
             cooldown_s=context.config.update.cooldown if wish.unattended else 0,
             hold=hold_on(context, plugin_id) if wish.unattended else None,
             now=now,
@@ -246,6 +246,8 @@ class Search:
             candidate = judge_head(context, repository, offer, head)
         if pinned:
             # Only what is believed: a forged look must not bar the genuine bytes for ever.
-            see = context.ledger.see_moved if moved else context.ledger.see_digest
-            see(location.text, str(offer.tag), manifest.digest, at=context.clock())
+            context.ledger.see_release(
+                *(location.text, str(offer.tag), manifest.digest, candidate.release),
+                at=context.clock(),
+            )
         return candidate

@@ -165,3 +165,17 @@ def test_whole_flat_copies_mend_what_is_sealed(rotation: Rotation) -> None:
     shutil.copy(rotation.plugin / flat.name, flat)
     assert f"mended: {STEM}.wasm" in rotation.machine.json("update").err
     rotation.check_whole()
+
+
+def test_a_release_that_was_never_taken_may_be_signed_anew(
+    rotation: Rotation,
+) -> None:
+    """It was believed while it waited: what its tag named is known by the release."""
+    plugin = rotation.old.plugin("0.2.0", edit={'["log"]': '["log", "retrieval"]'})
+    for publisher in (rotation.old, rotation.new):
+        artifact = publisher.artifact(plugin)
+        push_by_hand(rotation.repository, artifact, tag="0.2.0")
+        rotation.machine.run("pull", PLUGIN_ID, expect=8)
+    rotation.machine.run("grant", PLUGIN_ID, "retrieval")
+    assert rotation.machine.json("update").row["to"] == "0.2.0"
+    assert rotation.machine.json("info", PLUGIN_ID).row["key_id"] == rotation.new.key_id

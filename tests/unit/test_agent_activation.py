@@ -311,6 +311,20 @@ def test_a_release_that_cannot_serve_is_not_committed(world: World) -> None:
     assert kinds(world)[-1] == ("rolled back", "0.2.0", why)
 
 
+def test_where_nothing_could_serve_the_trial_stays_open(world: World) -> None:
+    """The trust store is gone for a moment: nothing is taken away that would outlast that."""
+    world.install("0.1.0")
+    world.install("0.2.0", probation_s=600)
+    world.now += 600
+    judged = unbelieved(world, "0.1.0", "0.2.0").judge(PLUGIN_ID)
+    assert judged is not None
+    assert judged[1].verdict is Verdict.TOO_EARLY
+    assert (serving(world), floor(world)) == ("0.2.0", "0.1.0")
+    assert not world.ledger.rejections(PLUGIN_ID)
+    world.activation.judge(PLUGIN_ID)
+    assert floor(world) == "0.2.0"
+
+
 def test_a_failed_trial_does_not_end_on_a_rejected_release(world: World) -> None:
     """Nor on one that was never committed: neither was ever found good."""
     world.install("0.1.0")

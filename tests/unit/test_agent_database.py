@@ -10,7 +10,7 @@ import pytest
 from agent.errors import AgentError
 from agent.ledger import Ledger
 from agent.migrations import MIGRATIONS
-from agent.model import AuditHead, Event, Refusal
+from agent.model import AuditHead, Event, FirstSeen, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
 
 PATIENCE_S = 30
@@ -118,7 +118,7 @@ def test_version_1_is_brought_up_to_date_with_what_it_holds(tmp_path: Path) -> N
         assert ledger.remember_serial("/store", 40) == 41
         expected = Event(NOW, PLUGIN_ID, "activated", "0.1.0", one.release, "")
         assert list(ledger.history(PLUGIN_ID)) == [expected]
-        assert ledger._run("SELECT * FROM first_seen") == [(REPOSITORY, "0.1.0", "sha256:1", 5)]
+        assert ledger.seen(REPOSITORY) == {"0.1.0": FirstSeen(5, "sha256:1")}
         assert ledger._run("SELECT * FROM refused") == []
         assert ledger.audit_head() == AuditHead()
     finally:

@@ -14,6 +14,7 @@ from agent.ledger import Ledger
 from agent.model import (
     Decision,
     Event,
+    FirstSeen,
     Generation,
     Hold,
     Installed,
@@ -379,17 +380,22 @@ def test_the_first_look_is_kept(ledger: Ledger) -> None:
     ledger.see_tags(REPOSITORY, ["0.1.0"], at=1.0)
     ledger.see_tags(REPOSITORY, ["0.1.0", "0.2.0"], at=2.0)
     ledger.see_tags(REPOSITORY, ["0.1.0"], at=3.0)
-    assert ledger.seen(REPOSITORY) == {"0.1.0": (None, 1.0), "0.2.0": (None, 2.0)}
+    assert ledger.seen(REPOSITORY) == {"0.1.0": FirstSeen(1.0), "0.2.0": FirstSeen(2.0)}
     assert ledger.seen("other") == {}
 
 
-def test_a_tag_that_moved_is_found_out(ledger: Ledger) -> None:
-    """The digest of the first fetch is the answer for ever; the time is that of the first look."""
+def test_what_a_tag_named_first_is_remembered(ledger: Ledger) -> None:
+    """Another release there changes nothing; the same one signed anew changes the digest."""
     ledger.see_tags(REPOSITORY, ["0.1.0"], at=1.0)
-    assert ledger.see_digest(REPOSITORY, "0.1.0", "sha256:a", at=2.0) == "sha256:a"
-    assert ledger.see_digest(REPOSITORY, "0.1.0", "sha256:b", at=3.0) == "sha256:a"
-    assert ledger.see_digest(REPOSITORY, "0.2.0", "sha256:c", at=4.0) == "sha256:c"
-    assert ledger.seen(REPOSITORY) == {"0.1.0": ("sha256:a", 1.0), "0.2.0": ("sha256:c", 4.0)}
+    ledger.see_release(REPOSITORY, "0.1.0", "sha256:a", "one", at=2.0)
+    ledger.see_release(REPOSITORY, "0.1.0", "sha256:b", "two", at=3.0)
+    ledger.see_release(REPOSITORY, "0.2.0", "sha256:c", "three", at=4.0)
+    assert ledger.seen(REPOSITORY) == {
+        "0.1.0": FirstSeen(1.0, "sha256:a", "one"),
+        "0.2.0": FirstSeen(4.0, "sha256:c", "three"),
+    }
+    ledger.see_release(REPOSITORY, "0.1.0", "sha256:d", "one", at=5.0)
+    assert ledger.seen(REPOSITORY)["0.1.0"] == FirstSeen(1.0, "sha256:d", "one")
 
 
 def test_the_highest_serial_is_remembered(ledger: Ledger) -> None:
