@@ -1,17 +1,23 @@
 """Whether a set of files may run here, and with what: trust, grants and limits for the sandbox."""
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import TrustError, translated
 from agent.grants import granted, limits_for
 from agent.model import Generation
+from agent.reading import open_regular
 from agent.subjects import subject_of
-from sandbox.discovery import read_set, read_texts
+from sandbox.discovery import read_set
 
 if TYPE_CHECKING:
     import sandbox
     import trust
     from agent.context import Context
+
+_MAX_SMALL_BYTES = 64 * 1024
+"""More than a manifest or signature may have: one that is longer is another release."""
 
 
 def problem_of(context: "Context", generation: Generation) -> str | None:
@@ -47,27 +53,41 @@ def is_signed_well(context: "Context", generation: Generation) -> bool:
 
 def is_bare(context: "Context", generation: Generation) -> bool:
     """Whether a sealed release was signed over its code alone."""
+    if not any("bare" in key.accepts for key in context.trust_store().keys):
+        return False
     verdict = _judge_texts(context, generation)
     return verdict is not None and not verdict.accepted and verdict.needs_payload
 
 
 def _judge_texts(context: "Context", generation: Generation) -> "trust.Verdict | None":
-    """Judge a sealed release by its small files and its recorded hash; None: not even those."""
+    """Judge a sealed release by its small files and its recorded hash; None: not even those.
+
+    Nothing is parsed: where the release is what it should be, so are its id and version.
+    """
     import trust
 
     folder = context.tree.folder(generation)
     try:
-        texts = read_texts(folder / f"{generation.stem}.toml")
-        manifest = context.parse_manifest(texts.manifest, f"{generation.stem}.toml")
-    except Exception as error:
-        if translated(error) is None:
-            raise
+        manifest, signature = (
+            _read_small(folder / f"{generation.stem}.{part}") for part in ("toml", "sig")
+        )
+    except OSError:
         return None
-    subject = subject_of(manifest, texts.manifest, generation.payload_sha256)
+    subject = trust.Subject(
+        generation.plugin_id,
+        generation.version,
+        hashlib.sha256(manifest).hexdigest(),
+        generation.payload_sha256,
+    )
     if subject.release != generation.release:
         return None
-    evidence = trust.Evidence(texts.signature, repository=generation.repository)
+    evidence = trust.Evidence(signature, repository=generation.repository)
     return context.judge(subject, evidence, installed=True)
+
+
+def _read_small(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read(_MAX_SMALL_BYTES)
 
 
 def _judge_installed(

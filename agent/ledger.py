@@ -259,7 +259,7 @@ class Ledger(Observations):
     def forget(self, plugin_id: str) -> None:
         """A plugin is removed. Floor, rejections, denials and history outlive it."""
         with self.transaction():
-            for table in ("generations", "trials", "samples", "holds"):
+            for table in ("generations", "trials", "samples", "holds", "flat_sets"):
                 self._run(f"DELETE FROM {table} WHERE plugin_id = ?", (plugin_id,))  # noqa: S608 - literals above
             self._run("DELETE FROM grants WHERE plugin_id = ? AND granted", (plugin_id,))
             self._run(

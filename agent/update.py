@@ -185,9 +185,10 @@ class Pipeline:
     def _take(self, wish: Wish) -> Outcome:
         plugin_id = wish.reference.plugin_id
         context = self._context
-        refuse_strangers(context)
-        if not wish.dry_run and not wish.unattended:
-            self._settle(plugin_id)
+        if not wish.unattended:
+            refuse_strangers(context)
+            if not wish.dry_run:
+                self._settle(plugin_id)
         self._steps.now = "plan"
         refuse_if_disabled(context, plugin_id, "take")
         serving = context.activation.live(plugin_id)

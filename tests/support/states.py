@@ -459,7 +459,8 @@ class Installation(RuleBasedStateMachine):
 
     def _check_reason(self, outcome: Outcome) -> None:
         with self._looking() as context:
-            decision = context.ledger.decision(PLUGIN_ID)
+            # Files that say of no plugin whose they are go by their stem.
+            decision = context.ledger.decision(outcome.plugin_id)
         assert decision is not None
         assert (decision.outcome, decision.at) == (outcome.kind.value, self.now)
         assert decision.detail
