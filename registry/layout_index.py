@@ -20,16 +20,18 @@ class LayoutIndex:
 
     Attributes:
         document: As read.
-        entries: Its ``manifests``, in the order of the document.
+        kept: Its ``manifests`` as read, in the order of the document.
+        entries: The same, parsed.
     """
 
     document: dict[str, object]
+    kept: tuple[object, ...]
     entries: tuple[Descriptor, ...]
 
     @classmethod
     def empty(cls) -> "LayoutIndex":
         """Return the index of a new layout."""
-        return cls({"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}, entries=())
+        return cls({"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE}, kept=(), entries=())
 
     @classmethod
     def parse(cls, raw: bytes, what: str) -> "LayoutIndex":
@@ -51,7 +53,7 @@ class LayoutIndex:
             Descriptor.parse(entry, f"entry {number} of {what}")
             for number, entry in enumerate(manifests)
         )
-        return cls(document, entries)
+        return cls(document, tuple(manifests), entries)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,13 +104,10 @@ class LayoutIndex:
             entry["artifactType"] = manifest.artifact_type
         if name is not None:
             entry["annotations"] = {REF_NAME: name}
-        kept = self.document["manifests"]
-        if not isinstance(kept, list):  # pragma: no cover - parse() has seen to that
-            raise TypeError
-        listed = zip(kept, self.entries, strict=True)
+        listed = zip(self.kept, self.entries, strict=True)
         if name is None:
             # Listed under a name is listed: no second entry.
-            manifests = list(kept)
+            manifests = list(self.kept)
             if all(descriptor.digest != manifest.digest for descriptor in self.entries):
                 manifests.append(entry)
         else:

@@ -201,8 +201,7 @@ class Transport:
                     f"cannot follow {shown(source)}: it redirects to {shown(url)}, expected https"
                 )
                 raise RegistryError(message)
-        message = f"cannot get {shown(url)}: more than {_MAX_REDIRECTS} redirects"
-        raise NetworkError(message)
+        raise NetworkError(f"cannot get {shown(url)}: more than {_MAX_REDIRECTS} redirects")
 
     def _attempts(
         self, method: str, url: str, accept: str, body: Body | None
@@ -210,7 +209,9 @@ class Transport:
         settings = self._settings
         once = method not in _REPEATABLE or (body is not None and not isinstance(body.data, bytes))
         attempts = 1 if once else max(1, settings.attempts)
-        for attempt in range(1, attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             pause_s = settings.backoff_s * 2 ** (attempt - 1) * random.uniform(1, 2)  # noqa: S311 - jitter
             try:
                 response = self._send(method, url, accept, body)
@@ -226,7 +227,6 @@ class Transport:
                 time.sleep(min(pause_s, self._deadline.remaining_s()))
             except TimeoutError as error:
                 raise network_error(url, error) from error
-        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     def _send(
         self, method: str, url: str, accept: str, body: Body | None

@@ -30,6 +30,16 @@ LOGS = """(module
     (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 4))))"""
 
 
+def let_a_trial_fail(machine: Machine, publisher: Publisher) -> None:
+    """Take 0.2.0 on trial, and let every call of it fail; nobody has judged it yet."""
+    publisher.release("0.2.0")
+    machine.run("update")
+    with opened(machine) as context:
+        trial = context.ledger.trial(PLUGIN_ID)
+        assert trial is not None
+        context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
+
+
 def releases_of(machine: Machine) -> list[Path]:
     """The sealed folders of the plugin."""
     home = machine.plugins / ".store" / PLUGIN_ID
@@ -181,12 +191,7 @@ def test_a_failing_trial_is_judged_before_it_is_disabled(
     installed: Machine, publisher: Publisher
 ) -> None:
     """Its release is rejected; enabled, the one before serves."""
-    publisher.release("0.2.0")
-    installed.run("update")
-    with opened(installed) as context:
-        trial = context.ledger.trial(PLUGIN_ID)
-        assert trial is not None
-        context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
+    let_a_trial_fail(installed, publisher)
     row = installed.json("disable", PLUGIN_ID).row
     assert "without a verdict" not in row["detail"]
     assert installed.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
@@ -324,12 +329,7 @@ def test_a_failing_trial_is_rejected_though_nobody_can_be_believed(
     installed: Machine, publisher: Publisher
 ) -> None:
     """Without a trust store there is no way back; stopped, what failed does not come again."""
-    publisher.release("0.2.0")
-    installed.run("update")
-    with opened(installed) as context:
-        trial = context.ledger.trial(PLUGIN_ID)
-        assert trial is not None
-        context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
+    let_a_trial_fail(installed, publisher)
     store = installed.home / "config" / "trusted_keys.toml"
     text = store.read_bytes()
     _break_trust(installed)
