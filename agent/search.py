@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import registry
 from agent.admission import is_signed_well
+from agent.ahead import Ahead
 from agent.candidate import (
     Offered,
     check_head,
@@ -64,12 +65,16 @@ class Search:
         context: The installation.
         earlier: What earlier runs found out.
         steps: Where the search shows its place.
+        ahead: Has listed tags already; None = nobody has.
     """
 
-    def __init__(self, context: Context, earlier: Earlier, steps: Steps) -> None:
+    def __init__(
+        self, context: Context, earlier: Earlier, steps: Steps, ahead: Ahead | None
+    ) -> None:
         self._context = context
         self._earlier = earlier
         self._steps = steps
+        self._ahead = ahead
 
     def first_taken(
         self,
@@ -186,7 +191,8 @@ class Search:
 
     def _version_offers(self, repository: registry.Repository, wish: Wish) -> tuple[Offer, ...]:
         """All versions, highest first, by one listing of the tags."""
-        offers = version_offers(repository.tags())
+        tags = self._ahead.tags(repository) if self._ahead else repository.tags()
+        offers = version_offers(tags)
         if not offers:
             raise NotFoundError(
                 f"cannot find a version of {wish.reference.plugin_id} in "

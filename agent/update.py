@@ -13,12 +13,13 @@ from pathlib import Path
 
 import registry
 from agent.admission import is_bare
+from agent.ahead import Ahead
 from agent.candidate import MAX_README_BYTES, Offered
 from agent.context import Context
 from agent.earlier import Earlier
 from agent.errors import FormatError, NotFoundError
 from agent.inventory import is_whole
-from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Stop, Trial
+from agent.model import Generation, Kind, Outcome, PluginSet, Stop, Trial
 from agent.outcomes import (
     disabled,
     nothing_to_take,
@@ -27,13 +28,13 @@ from agent.outcomes import (
     reverted,
     with_passed_over,
 )
-from agent.plan import within
 from agent.probation import Judgement, Verdict
 from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Found, Search
 from agent.settling import has_to_settle, refuse_strangers, settle
+from agent.source import followed, foreseen
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
@@ -47,15 +48,20 @@ class Pipeline:
         context: The installation.
         telemetry: Where spans go.
         progress: How the caller shows what goes on.
+        ahead: Looks up what comes next in a run over many plugins.
     """
 
     def __init__(
-        self, context: Context, telemetry: Telemetry, progress: Progress | None = None
+        self,
+        context: Context,
+        telemetry: Telemetry,
+        progress: Progress | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._context = context
         self._steps = Steps(telemetry, progress or Progress.silent())
         self._earlier = Earlier(context)
-        self._search = Search(context, self._earlier, self._steps)
+        self._search = Search(context, self._earlier, self._steps, ahead)
         self._taking = Taking(context, self._steps)
 
     def pull(self, wish: Wish) -> Outcome:
@@ -142,8 +148,7 @@ class Pipeline:
         if not named and live is not None and is_bare(self._context, live):
             detail = "signed bare: it never updates by itself"
             return Outcome(plugin_id, Kind.CURRENT, "plan", detail, after=live.version)
-        channel = self._context.config.plugin(plugin_id).channel or installed.channel
-        reference = registry.Reference(self._source(installed), tag=channel)
+        reference = followed(self._context, installed)
         try:
             return self._take(Wish(reference, unattended=True, dry_run=dry_run))
         except registry.NotFoundError as error:
@@ -171,14 +176,6 @@ class Pipeline:
             return on_trial(plugin_id)
         word = "commit it" if judgement.verdict is Verdict.HEALTHY else "go back"
         return on_trial(plugin_id, f"trial due: would {word}, {judgement.detail}")
-
-    def _source(self, installed: Installed) -> registry.Location:
-        """Where a plugin updates from: a namespace rule's, else where it came from."""
-        context, plugin_id = self._context, installed.plugin_id
-        ruled = any(within(plugin_id, namespace) for namespace in context.config.namespaces)
-        if ruled or context.options.registry or installed.repository is None:
-            return registry.locate(plugin_id, context.bases())
-        return registry.parse_location(installed.repository, context.places.home)
 
     # -- the pipeline
 
@@ -276,6 +273,11 @@ class Pipeline:
             if artifact.readme is not None and artifact.readme.size_bytes <= MAX_README_BYTES:
                 readme = repository.read_blob(artifact.readme, max_bytes=MAX_README_BYTES)
         return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, readme)
+
+
+def look_ahead(context: Context) -> Ahead:
+    """Look up what comes next in a run over many plugins."""
+    return Ahead(context.open_repository, functools.partial(foreseen, context))
 
 
 def _require_wasm(payload: Path, candidate: Offered) -> None:

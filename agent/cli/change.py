@@ -21,7 +21,7 @@ from agent.probation import Judgement, Verdict
 from agent.pruning import prunable, prune
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
-from agent.update import Pipeline
+from agent.update import Pipeline, look_ahead
 from agent.wish import Wish
 
 _WAIT_LOOK_S = 0.2
@@ -99,17 +99,15 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
     else:
         taken = {o.plugin_id: o for o in take_drop_ins(app, plugins or None, have_rows=True)}
     ids = plugins or sorted({*own_ids(app.context), *taken})
-    outcomes = []
-    for plugin_id in ids:
-        if plugin_id in taken:
-            outcomes.append(taken[plugin_id])
-            continue
+    outcomes = dict(taken)
+    ahead = look_ahead(app.context)
+    for plugin_id in ahead.over(one for one in ids if one not in taken):
         with pipeline(app.out) as progress:
-            work = Pipeline(app.context, app.telemetry, progress)
-            outcomes.append(work.update(plugin_id, named=bool(plugins), dry_run=dry_run))
+            work = Pipeline(app.context, app.telemetry, progress, ahead)
+            outcomes[plugin_id] = work.update(plugin_id, named=bool(plugins), dry_run=dry_run)
     if not ids:
         app.out.message("no plugins are installed")
-    report(app, outcomes, named=bool(plugins))
+    report(app, [outcomes[plugin_id] for plugin_id in ids], named=bool(plugins))
 
 
 @verb(name="rollback", examples="agent rollback org.example.hello --to 0.1.0")

@@ -12,7 +12,7 @@ from agent.errors import AgentError, PolicyError
 from agent.inventory import Serving, serving
 from agent.model import Kind, Outcome
 from agent.requirement import is_newer
-from agent.update import Pipeline
+from agent.update import Pipeline, look_ahead
 
 _UPDATES = 100
 _ACTIONS = {
@@ -65,24 +65,25 @@ def _plans(
     for plugin_id in plugins:
         if plugin_id not in found and plugin_id not in taken:
             raise not_installed(plugin_id)
-    plans: list[tuple[Serving, Outcome | None]] = []
+    plans: dict[str, tuple[Serving, Outcome | None]] = {}
+    for plugin_id, outcome in taken.items():
+        new = Serving(plugin_id, None, (), is_system=False)
+        plans[plugin_id] = found.get(plugin_id, new), outcome
+    ids = plugins or sorted({*found, *taken})
     codes = []
-    for plugin_id in plugins or sorted({*found, *taken}):
-        if plugin_id in taken:
-            new = Serving(plugin_id, None, (), is_system=False)
-            plans.append((found.get(plugin_id, new), taken[plugin_id]))
-            continue
+    ahead = look_ahead(app.context)
+    for plugin_id in ahead.over(one for one in ids if one not in taken):
         if found[plugin_id].is_system:
-            plans.append((found[plugin_id], None))
+            plans[plugin_id] = found[plugin_id], None
             continue
         with pipeline(app.out) as progress:
-            work = Pipeline(app.context, app.telemetry, progress)
+            work = Pipeline(app.context, app.telemetry, progress, ahead)
             outcome = work.update(plugin_id, named=False, dry_run=True)
         error = _failed_look(outcome)
         codes.append(error.exit_code if error is not None else 0)
-        plans.append((found[plugin_id], outcome))
+        plans[plugin_id] = found[plugin_id], outcome
     app.end_with(codes)
-    return plans
+    return [plans[plugin_id] for plugin_id in ids]
 
 
 def _failed_look(outcome: Outcome | None) -> AgentError | None:

@@ -247,3 +247,39 @@ def test_offline_nothing_is_asked(installed: Machine, docker: CountedRegistry) -
     assert "offline" in ran.err
     assert docker.requests() == []
     assert installed.run("call", PLUGIN_ID, "run", "Jane", "--offline").out == "Hello, Jane"
+
+
+def test_many_are_looked_up_with_one_request_each(
+    installed: Machine, publisher: Publisher, docker: CountedRegistry
+) -> None:
+    """Ahead of their turn, and nobody in vain: not the disabled, the one on trial, a channel.
+
+    What one registry does not have fails alone, and the rows keep their order.
+    """
+    ids = [f"org.example.p{number}" for number in range(6)]
+    for number, plugin_id in enumerate(ids):
+        folder = publisher.plugin("0.1.0", plugin_id=plugin_id, stem=f"p{number}-plugin")
+        installed.run("push", folder, "--key", publisher.key, "--tag", "stable")
+        installed.run("pull", plugin_id)
+    installed.run("disable", ids[0])
+    publisher.release("0.2.0", plugin_id=ids[1], stem="p1-plugin")
+    installed.run("update", ids[1])
+    prefix = str(installed.registry).partition("/")[2]
+    shutil.rmtree(docker.storage / "docker/registry/v2/repositories" / prefix / ids[2])
+    installed.configure(f'[plugins."{ids[3]}"]\nchannel = "stable"\n')
+    docker.requests()
+    done = installed.json("update", expect=12)
+    rows = {row["id"]: row["outcome"] for row in done.document["plugins"]}
+    assert list(rows) == sorted([PLUGIN_ID, *ids])
+    assert rows == {
+        PLUGIN_ID: "current",
+        ids[0]: "pending",
+        ids[1]: "pending",
+        ids[2]: "failed",
+        ids[3]: "current",
+        ids[4]: "current",
+        ids[5]: "current",
+    }
+    asked = [path.partition("?")[0] for _, path in docker.requests()]
+    listed = [f"/v2/{prefix}/{one}/tags/list" for one in (PLUGIN_ID, ids[2], ids[4], ids[5])]
+    assert sorted(asked) == sorted([*listed, f"/v2/{prefix}/{ids[3]}/manifests/stable"])

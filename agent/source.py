@@ -1,0 +1,47 @@
+"""Where an installed plugin updates from."""
+
+import registry
+from agent.admission import is_bare
+from agent.context import Context
+from agent.errors import translated
+from agent.model import Installed
+from agent.plan import within
+
+
+def followed(context: Context, installed: Installed) -> registry.Reference:
+    """What an update run asks for: the versions or the channel of a repository.
+
+    A namespace rule names the repository, else the plugin's past does.
+
+    Raises:
+        registry.ReferenceError: The rule, or what was remembered, names none.
+    """
+    plugin_id = installed.plugin_id
+    channel = context.config.plugin(plugin_id).channel or installed.channel
+    ruled = any(within(plugin_id, namespace) for namespace in context.config.namespaces)
+    if ruled or context.options.registry or installed.repository is None:
+        return registry.Reference(registry.locate(plugin_id, context.bases()), tag=channel)
+    location = registry.parse_location(installed.repository, context.places.home)
+    return registry.Reference(location, tag=channel)
+
+
+def foreseen(context: Context, plugin_id: str) -> registry.Location | None:
+    """The registry's repository whose tags an update run is going to list, as things stand.
+
+    None where it asks nothing or something else, or is going to fail before.
+    """
+    ledger = context.ledger
+    try:
+        installed = ledger.installed(plugin_id)
+        if installed is None or installed.stop is not None or ledger.trial(plugin_id) is not None:
+            return None
+        live = context.activation.live(plugin_id)
+        if live is None or is_bare(context, live):
+            return None
+        reference = followed(context, installed)
+    except Exception as error:
+        if translated(error) is None:
+            raise
+        return None
+    is_listed = reference.tag is None and isinstance(reference.location, registry.HttpLocation)
+    return reference.location if is_listed else None
