@@ -59,10 +59,11 @@ class PluginHost:
     ) -> None:
         self._context = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
-        self._sandbox = self._context.open_sandbox(on_log=on_log or log_record, stands_in=stands_in)
         self._telemetry = Telemetry(
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
+        take = self._telemetry.logging(on_log or log_record)
+        self._sandbox = self._context.open_sandbox(on_log=take, stands_in=stands_in)
         self._watch = Watch(self._context, self._telemetry)
         self._loader = Loader(self._context, self._sandbox, self._watch, self._telemetry)
         self._served: dict[str, Served] = {}
@@ -145,7 +146,8 @@ class PluginHost:
         name = Path(text).name
         stem = name.removesuffix(".toml") if name.endswith(".toml") else name.removesuffix(".wasm")
         if "/" in text:
-            return self._serve_files(Path(text).parent / f"{stem}.toml").plugin_id
+            manifest = Path(text).parent / f"{stem}.toml"
+            return self._serve_bytes(self._loader.read(manifest)).plugin_id
         self._watch.adopt(stem=stem)
         # A ledger that was lost and made anew knows no stems; the tree does.
         owner = self._context.ledger.stem_owner(stem) or self._context.tree.serving_stem(stem)
@@ -158,7 +160,7 @@ class PluginHost:
                 f"or {self._context.system_folder}",
                 hint="agent list",
             )
-        return self._serve_files(manifest).plugin_id
+        return self._serve_bytes(self._loader.read(manifest)).plugin_id
 
     def load_installed(self, plugin_id: str) -> str:
         """Load an installed plugin by its id: the user's, else the system's.
@@ -216,9 +218,6 @@ class PluginHost:
         if self._context.tree.current(plugin_id) is None and not self._watch.is_disabled(plugin_id):
             self._serve_bytes(files)
 
-    def _serve_files(self, manifest: Path) -> Served:
-        return self._serve_bytes(self._loader.read(manifest))
-
     def _serve_bytes(self, files: PluginFiles) -> Served:
         if files.folder == self._context.system_folder:
             # By whatever name it is asked for: the system's copy of what the user disabled.
@@ -234,6 +233,10 @@ class PluginHost:
         return served
 
     # -- calling
+
+    def logs(self, plugin: str) -> "tuple[LogRecord, ...]":
+        """What a plugin logged lately, oldest first: a thousand records at most."""
+        return self._sandbox.logs(plugin)
 
     def call_plugin(
         self,

@@ -1,11 +1,12 @@
-"""Spans of contract §9 through the OpenTelemetry SDK: off unless an endpoint is set, then free.
+"""Spans and log records (contract §9) through the OpenTelemetry SDK: free unless it is on.
 
-Off means that nothing of OpenTelemetry is imported and a span costs one attribute look-up.
+Off, where no endpoint is set, means that nothing of OpenTelemetry is imported and a span costs
+one attribute look-up.
 """
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 Value = str | int | float | bool
 _EXPORT_TIMEOUT_S = 2
 """Retries included: a collector that is down must not hold up a command."""
+_NAME = "stack-composer-agent"
+_SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 """The plugins' levels as Python's, trace first."""
 
@@ -34,35 +37,40 @@ _NO_SPAN = _NoSpan()
 
 
 class Telemetry:
-    """A source of spans.
+    """A source of spans and of log records.
 
     Args:
         endpoint: The OTLP/HTTP base, such as ``http://127.0.0.1:4318``; empty = off.
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._provider: Any = None
+        self._providers: tuple[Any, ...] = ()
         self._tracer: Any = None
+        self._logger: Any = None
         if endpoint:
-            self._start(endpoint)
+            self._start(endpoint.rstrip("/"))
 
     def _start(self, endpoint: str) -> None:
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         from agent import __version__
 
-        resource = Resource.create(
-            {"service.name": "stack-composer-agent", "service.version": __version__}
-        )
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(
-            endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("stack-composer-agent", __version__)
+        resource = Resource.create({"service.name": _NAME, "service.version": __version__})
+        traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+        spans = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
+        traces.add_span_processor(BatchSpanProcessor(spans))
+        logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        records = OTLPLogExporter(endpoint=f"{endpoint}/v1/logs", timeout=_EXPORT_TIMEOUT_S)
+        logs.add_log_record_processor(BatchLogRecordProcessor(records))
+        self._providers = (traces, logs)
+        self._tracer = traces.get_tracer(_NAME, __version__)
+        self._logger = logs.get_logger(_NAME, __version__)
 
     @contextlib.contextmanager
     def _recorded(self, name: str, attributes: Mapping[str, Value]) -> Iterator[Span]:
@@ -81,6 +89,31 @@ class Telemetry:
         dotted = {key.replace("_", ".", 1): value for key, value in attributes.items()}
         return self._recorded(name, dotted)
 
+    def logging(self, take: "Callable[[LogRecord], None]") -> "Callable[[LogRecord], None]":
+        """A taker of plugins' log records that sends them too, in the trace they belong to.
+
+        Args:
+            take: Takes each record; it alone where nothing listens.
+        """
+        if self._logger is None:
+            return take
+        from opentelemetry._logs import SeverityNumber
+
+        severities = tuple(SeverityNumber[name] for name in _SEVERITIES)
+
+        def send(record: "LogRecord") -> None:
+            take(record)
+            if self._logger is not None:
+                self._logger.emit(
+                    timestamp=int(record.at_s * 1e9),
+                    severity_number=severities[record.level],
+                    severity_text=_SEVERITIES[record.level],
+                    body=record.message,
+                    attributes={"plugin.id": record.plugin_id, "log.iostream": record.source},
+                )
+
+        return send
+
     @property
     def is_on(self) -> bool:
         """Whether anything listens."""
@@ -88,10 +121,10 @@ class Telemetry:
 
     def close(self) -> None:
         """Send what is left; waits a few seconds at most."""
-        if self._provider is not None:
-            self._provider.force_flush(timeout_millis=3_000)
-            self._provider.shutdown()
-            self._provider = self._tracer = None
+        for provider in self._providers:
+            provider.force_flush(timeout_millis=3_000)
+            provider.shutdown()
+        self._providers, self._tracer, self._logger = (), None, None
 
 
 def endpoint_of(configured: str, environ: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """What plugins say: records with their control characters escaped, bounded per call."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TRACE, DEBUG, INFO, WARN, ERROR = range(5)
 """The levels of ``host_log``; a record's level is clamped to them."""
@@ -18,12 +19,14 @@ class LogRecord:
         level: 0 trace, 1 debug, 2 info, 3 warn, 4 error.
         message: One line; what a terminal could act on is escaped.
         source: ``host_log``, ``stdout`` or ``stderr``; ``sandbox`` for a note of our own.
+        at_s: When, in seconds since the epoch.
     """
 
     plugin_id: str
     level: int
     message: str
     source: str
+    at_s: float = field(default_factory=time.time, compare=False)
 
 
 def escape_text(text: str) -> str:
@@ -45,13 +48,13 @@ class CallLog:
     Args:
         plugin_id: For the records.
         budget_bytes: What the call may log; one record says when the rest is dropped.
-        emit: Takes each record; None drops them.
+        emit: Takes each record.
     """
 
     __slots__ = ("_emit", "_left_bytes", "_lines", "_plugin_id")
 
     def __init__(
-        self, plugin_id: str, budget_bytes: int, emit: Callable[[LogRecord], None] | None
+        self, plugin_id: str, budget_bytes: int, emit: Callable[[LogRecord], None]
     ) -> None:
         self._plugin_id = plugin_id
         self._left_bytes = budget_bytes
@@ -60,7 +63,7 @@ class CallLog:
 
     def record(self, level: int, message: bytes, source: str) -> None:
         """Log one message, cut at ``LONGEST_RECORD_BYTES``."""
-        if self._emit is None or self._left_bytes <= 0:
+        if self._left_bytes <= 0:
             return
         message = message[:LONGEST_RECORD_BYTES]
         # an empty line costs too, or they would be free
@@ -74,7 +77,7 @@ class CallLog:
 
     def write(self, source: str, data: bytes) -> None:
         """Take bytes of a stream; every whole line becomes a record."""
-        if self._emit is None or self._left_bytes <= 0:
+        if self._left_bytes <= 0:
             return
         line = self._lines.setdefault(source, bytearray())
         # what the budget cannot hold is not kept either

@@ -4,6 +4,7 @@ An exception that is raised while native code is on the stack can take the proce
 """
 
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -42,7 +43,8 @@ class OffMain:
                 ended.set()
 
         try:
-            future = self._open().submit(work)
+            # what the caller is in, such as a span, holds for callbacks of the call too
+            future = self._open().submit(contextvars.copy_context().run, work)
             wait([future])
         except BaseException:
             stopped = False

@@ -34,7 +34,7 @@ class Runtime:
 
     watchdog: Watchdog
     off_main: OffMain
-    on_log: Callable[[LogRecord], None] | None
+    on_log: Callable[[LogRecord], None]
 
 
 class Plugin:

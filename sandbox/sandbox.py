@@ -19,6 +19,7 @@ from sandbox.hostfuncs import border
 from sandbox.hostfuncs.custom import HostFunction
 from sandbox.hostfuncs.table import FunctionTable
 from sandbox.log import LogRecord
+from sandbox.logs import PluginLogs
 from sandbox.manifest import PluginManifest
 from sandbox.module import check_format, check_imports, compile_module, refuse_vectors, shape_of
 from sandbox.offmain import OffMain
@@ -41,7 +42,7 @@ class Sandbox:
         cache_dir: Where compiled code is kept, in a folder of its own; None = nowhere.
         files: Writes the cache.
         max_module_bytes: The largest payload that is compiled.
-        on_log: Takes the plugins' log records, on the thread of the call.
+        on_log: Takes the plugins' log records, on the thread of the call; see ``logs``.
         stands_in: Other applications' host functions can be imported and are unavailable;
             else a plugin that imports them is refused.
     """
@@ -61,7 +62,8 @@ class Sandbox:
         self._parse = parse
         self._cache = AotCache(cache_dir / "aot", files, binding()) if cache_dir else None
         self._max_module_bytes = max_module_bytes
-        self._runtime = Runtime(Watchdog(), OffMain(), on_log)
+        self._logs = PluginLogs(on_log)
+        self._runtime = Runtime(Watchdog(), OffMain(), self._logs.take)
         self._functions = FunctionTable(stands_in=stands_in)
         self._lock = threading.Lock()
         self._plugins: weakref.WeakSet[Plugin] = weakref.WeakSet()
@@ -119,6 +121,10 @@ class Sandbox:
             self._plugins.add(plugin)
         self._functions.complete()
         return plugin
+
+    def logs(self, plugin_id: str) -> tuple[LogRecord, ...]:
+        """What a plugin said lately, oldest first, whichever release of it; bounded."""
+        return self._logs.lately(plugin_id)
 
     def prune(self, keep: Collection[str]) -> None:
         """Remove compiled code from the cache, but for these payloads' (SHA-256 in hex).

@@ -2,77 +2,22 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent import __version__
 from agent.steps import Progress, Steps
-from agent.telemetry import Telemetry, endpoint_of
-
-
-class Receiver(HTTPServer):
-    """Keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.paths: list[str] = []
-        self.requests: list[ExportTraceServiceRequest] = []
-
-    @property
-    def endpoint(self) -> str:
-        """Its base address."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def spans(self) -> dict[str, Span]:
-        """What arrived, by name."""
-        return {
-            span.name: span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        }
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Reads one export."""
-
-    def do_POST(self) -> None:
-        """Keep it and say yes."""
-        assert isinstance(self.server, Receiver)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.paths.append(self.path)
-        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+from agent.telemetry import Telemetry, endpoint_of, log_record
+from sandbox import LogRecord
+from support.otlp import Receiver, attributes, receiving
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A collector on loopback."""
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def attributes(span: Span) -> dict[str, object]:
-    """The facts of a span."""
-    return {
-        fact.key: getattr(fact.value, str(fact.value.WhichOneof("value")))
-        for fact in span.attributes
-    }
 
 
 OFF = """
@@ -107,7 +52,7 @@ def test_spans_arrive_with_their_parents(receiver: Receiver) -> None:
     assert not telemetry.is_on
     spans = receiver.spans()
     assert set(spans) == {"agent.update", "agent.fetch"}
-    assert set(receiver.paths) == {"/v1/traces"}
+    assert receiver.paths == {"/v1/traces"}
     update, fetch = spans["agent.update"], spans["agent.fetch"]
     assert fetch.parent_span_id == update.span_id
     assert fetch.trace_id == update.trace_id
@@ -116,7 +61,7 @@ def test_spans_arrive_with_their_parents(receiver: Receiver) -> None:
     assert attributes(fetch)["plugin.fuel_used"] == 7
     resource = {
         fact.key: fact.value.string_value
-        for fact in receiver.requests[0].resource_spans[0].resource.attributes
+        for fact in receiver.traces()[0].resource_spans[0].resource.attributes
     }
     assert resource["service.name"] == "stack-composer-agent"
     assert resource["service.version"] == __version__
@@ -180,7 +125,31 @@ def test_closing_twice_is_closing_once(receiver: Receiver) -> None:
     with telemetry.span("b"):
         pass
     assert set(receiver.spans()) == {"a"}
-    assert len(receiver.requests) == 1
+    assert len(receiver.posted) == 1
+
+
+def test_what_plugins_log_arrives_in_its_trace(receiver: Receiver) -> None:
+    """Level, time, plugin and stream; whoever took the records before still gets them."""
+    telemetry = Telemetry(receiver.endpoint)
+    taken: list[LogRecord] = []
+    take = telemetry.logging(taken.append)
+    said = LogRecord("org.example.hello", 3, "careful", "host_log", at_s=1.5)
+    with telemetry.span("plugin.call"):
+        take(said)
+    telemetry.close()
+    take(said)
+    (record,) = receiver.records()
+    span = receiver.spans()["plugin.call"]
+    assert taken == [said, said]
+    assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
+    assert (record.severity_text, record.severity_number) == ("WARN", 13)
+    assert (record.body.string_value, record.time_unix_nano) == ("careful", 1_500_000_000)
+    assert attributes(record) == {"plugin.id": "org.example.hello", "log.iostream": "host_log"}
+
+
+def test_off_the_taker_of_log_records_stays_as_it_is() -> None:
+    """Nothing is put before it."""
+    assert Telemetry("").logging(log_record) is log_record
 
 
 def test_the_config_wins_over_the_standard_variable() -> None:
