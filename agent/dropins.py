@@ -69,14 +69,15 @@ class DropIns:
             stem: Only the set of this stem; None = all.
 
         Returns:
-            What was taken, or refused for the first time.
+            What was taken, or refused for the first time; nothing where the tree is not this
+            ledger's, which takes its copies for somebody else's.
 
         Raises:
             BusyError: Another process held the tree.
             OSError, sqlite3.Error: The disk or the ledger failed.
         """
         outcomes = []
-        for flat in self._flats.changed():
+        for flat in self._changed():
             if stem not in (None, flat.stem) or self._note(flat) is not None:
                 continue
             with self._context.tree.lock(timeout_s=self._lock_timeout_s):
@@ -88,7 +89,7 @@ class DropIns:
     def foresee(self, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
         """What ``adopt`` would do, what it refused before included; nothing is done."""
         outcomes = []
-        for flat in self._flats.changed():
+        for flat in self._changed():
             note = self._note(flat)
             if note is not None and (ids is None or note.plugin_id in ids):
                 outcomes.append(_outcome_of(note))
@@ -103,6 +104,9 @@ class DropIns:
                 outcome = run(self._context, self._steps, plugin_id, work, decides=False)
                 outcomes.append(outcome)
         return tuple(outcomes)
+
+    def _changed(self) -> tuple[FlatSet, ...]:
+        return () if self._context.stranger() is not None else self._flats.changed()
 
     # -- one set
 

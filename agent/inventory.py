@@ -10,6 +10,7 @@ from agent.admission import problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
 from agent.model import Generation, Installed, Stop
+from agent.settling import refuse_strangers
 from agent.subjects import subject_of
 from agent.system_sets import Warn, is_in_system, system_sets
 from sandbox.discovery import PluginFiles, read_set
@@ -25,7 +26,9 @@ class Serving:
     """Which version of a plugin serves, as its folder says; none of its code was read.
 
     Attributes:
-        version: None where nothing serves yet.
+        version: None where nothing serves yet. Where the ledger does not know what serves, its
+            folder says it.
+        capabilities: None known where the ledger does not know what serves.
     """
 
     plugin_id: str
@@ -93,7 +96,12 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
         one.plugin_id: Serving(one.plugin_id, one.version, one.capabilities, is_system=False)
         for one in _own(context, None, warn)
     }
-    hidden = {*own, *disabled_ids(context)}
+    disabled = disabled_ids(context)
+    for name in own_ids(context):
+        if name not in own and name not in disabled:
+            version = str(context.tree.current(name)).rpartition("-")[0]
+            own[name] = Serving(name, version, (), is_system=False)
+    hidden = {*own, *disabled}
     system = [
         Serving(plugin_id, manifest.version, manifest.capabilities, is_system=True)
         for plugin_id, (_, manifest) in system_sets(context, warn).items()
@@ -142,9 +150,11 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
         word: The verb, for the error.
 
     Raises:
+        LedgerError, PolicyError: This state's ledger does not know the tree.
         PolicyError: Only the system's folder has it.
         NotFoundError: It is not installed.
     """
+    refuse_strangers(context)
     installed = context.ledger.installed(plugin_id)
     serves = context.tree.current(plugin_id) is not None
     if installed is not None and (serves or installed.good or installed.stop):

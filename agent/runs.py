@@ -25,6 +25,7 @@ def run(
         plugin_id: The plugin.
         work: What is done.
         decides: Whether the outcome is written down: to the audit log, and for ``agent why``.
+            That a ledger does not know the tree is not written into that ledger's books.
 
     Returns:
         What the work came to; ``refused`` or ``failed`` with the error where it raised one.
@@ -52,7 +53,7 @@ def run(
         if outcome.digest is not None:
             span.set_attribute("oci.manifest.digest", outcome.digest)
     outcome = replace(outcome, before=live.version if live else None)
-    if decides:
+    if decides and (outcome.error is None or context.stranger() is None):
         context.audit.outcome(outcome)
         context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
     return outcome

@@ -6,7 +6,7 @@ import click
 
 from agent.cli.app import App, format_flag, plugin_id_type, verb
 from agent.cli.dropins import foreseen_drop_ins
-from agent.cli.installed import not_installed
+from agent.cli.installed import not_installed, tell_stranger
 from agent.cli.progress import pipeline
 from agent.errors import AgentError, PolicyError
 from agent.inventory import Serving, serving
@@ -60,11 +60,12 @@ def _plans(
 
     A drop-in that would be taken is what the run would do for its plugin.
     """
+    tell_stranger(app)
     found = {one.plugin_id: one for one in serving(app.context, warn=app.out.message)}
     taken = {o.plugin_id: o for o in foreseen if o.kind is Kind.PLANNED}
     for plugin_id in plugins:
         if plugin_id not in found and plugin_id not in taken:
-            raise not_installed(plugin_id)
+            raise not_installed(app.context, plugin_id)
     plans: dict[str, tuple[Serving, Outcome | None]] = {}
     for plugin_id, outcome in taken.items():
         new = Serving(plugin_id, None, (), is_system=False)

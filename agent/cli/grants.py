@@ -11,11 +11,13 @@ from agent.cli.app import (
     plugin_id_type,
     verb,
 )
-from agent.errors import NotFoundError, UsageError
+from agent.cli.installed import not_known
+from agent.errors import UsageError
 from agent.grants import granted, similar_word
 from agent.inventory import serving
 from agent.model import Event
 from agent.schema import CAPABILITIES
+from agent.settling import refuse_strangers
 
 
 @verb(name="grant", examples="agent grant org.example.hello fs_read")
@@ -53,7 +55,9 @@ def grants_command(app: App, plugin_id: str) -> None:
     live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
     decisions = context.ledger.decisions(plugin_id)
     if live is None and not decisions:
-        raise NotFoundError(f"cannot find {plugin_id}: it is not installed", hint="agent list")
+        raise not_known(
+            context, f"cannot find {plugin_id}: it is not installed", hint="agent list"
+        )
     requested = set(live.capabilities) if live else set()
     ceiling = ceiling_of(context, live) if live is not None else None
     given = granted(context.config, plugin_id, decisions, ceiling)
@@ -77,6 +81,7 @@ def grants_command(app: App, plugin_id: str) -> None:
 
 def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bool) -> None:
     context, word = app.context, "grant" if yes else "deny"
+    refuse_strangers(context)
     _question(app, plugin_id, capability, word)
     if not dry_run:
         now, outcome = context.clock(), "granted" if yes else "denied"

@@ -3,8 +3,9 @@
 import click
 
 from agent.cli.app import App, format_flag, plugin_id_type, verb
+from agent.context import Context
 from agent.durations import format_duration
-from agent.errors import NotFoundError
+from agent.errors import AgentError, NotFoundError
 from agent.holding import held_until
 from agent.inventory import Entry, entries, moment
 from agent.model import Stop
@@ -23,7 +24,7 @@ def list_command(app: App) -> None:
         note = f" (shadows {entry.shadowed})" if entry.shadowed else ""
         rows.append((entry.plugin_id, entry.version, _state(entry), f"{entry.source}{note}"))
     app.out.table(("ID", "VERSION", "STATE", "SOURCE"), rows)
-    if not found:
+    if not tell_stranger(app) and not found:
         app.out.message("no plugins are installed")
         app.out.message("  try: agent pull ID")
 
@@ -63,7 +64,7 @@ def history_command(app: App, plugin_id: str) -> None:
     """Print what happened to a plugin, oldest first."""
     events = app.context.ledger.history(plugin_id)
     if not events:
-        raise NotFoundError(f"cannot find a history of {plugin_id}", hint="agent list")
+        raise not_known(app.context, f"cannot find a history of {plugin_id}", hint="agent list")
     if app.out.as_json:
         app.out.document(
             events=[
@@ -95,10 +96,8 @@ def why_command(app: App, plugin_id: str) -> None:
     context, ledger = app.context, app.context.ledger
     decision, installed = ledger.decision(plugin_id), ledger.installed(plugin_id)
     if decision is None and installed is None:
-        raise NotFoundError(
-            f"cannot say anything about {plugin_id}: it was never installed",
-            hint=f"agent pull {plugin_id}",
-        )
+        message = f"cannot say anything about {plugin_id}: it was never installed"
+        raise not_known(context, message, hint=f"agent pull {plugin_id}")
     live, trial = context.activation.live(plugin_id), ledger.trial(plugin_id)
     is_disabled = installed is not None and installed.stop is Stop.DISABLED
     section = context.config.plugin(plugin_id)
@@ -153,14 +152,27 @@ def why_command(app: App, plugin_id: str) -> None:
 def _entry(app: App, plugin_id: str) -> Entry:
     for entry in entries(app.context, (plugin_id,), warn=app.out.message):
         return entry
-    raise not_installed(plugin_id)
+    raise not_installed(app.context, plugin_id)
 
 
-def not_installed(plugin_id: str) -> NotFoundError:
-    """The error for a plugin that is not there."""
-    return NotFoundError(
-        f"cannot find {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
-    )
+def tell_stranger(app: App) -> bool:
+    """Say why this state may not change the plugin tree, if that is so: it may know nothing."""
+    problem = app.context.stranger()
+    if problem is not None:
+        app.out.message(problem.message)
+        app.out.message(f"  try: {problem.hint}")
+    return problem is not None
+
+
+def not_installed(context: Context, plugin_id: str) -> AgentError:
+    """The error for a plugin that is not there; see ``not_known``."""
+    message = f"cannot find {plugin_id}: it is not installed"
+    return not_known(context, message, hint=f"agent pull {plugin_id}")
+
+
+def not_known(context: Context, message: str, *, hint: str) -> AgentError:
+    """The error where the ledger does not know a plugin: it may not be the one that did."""
+    return context.stranger() or NotFoundError(message, hint=hint)
 
 
 def _state(entry: Entry) -> str:

@@ -98,7 +98,70 @@ def test_reading_verbs_say_what_they_can(offline: Machine) -> None:
     lose(offline)
     ran = offline.run("list")
     assert f"{PLUGIN_ID} serves 0.2.0-" in ran.err
-    assert "agent doctor" in ran.err
+    assert "is lost or was replaced" in ran.err
+    assert "agent doctor --fix" in ran.err
+    assert "no plugins are installed" not in ran.err
+
+
+FORESEEING = [("check",), ("check", PLUGIN_ID), ("outdated",), ("update", "--dry-run")]
+
+
+@pytest.mark.parametrize("arguments", FORESEEING, ids=" ".join)
+def test_what_a_run_would_do_without_its_ledger_is_nothing(
+    offline: Machine, arguments: tuple[str, ...]
+) -> None:
+    """As ``update`` says (1), with the hint; our own copies are never taken for a drop-in."""
+    lose(offline)
+    ran = offline.json(*arguments, expect=1)
+    assert "is lost or was replaced" in ran.err
+    assert "put there as files" not in ran.out
+    if arguments[0] == "check":
+        assert (ran.row["current"], ran.row["candidate"]) == ("0.2.0", None)
+        assert ran.row["action"] == "skip"
+        assert "agent doctor --fix" in ran.err
+
+
+DECIDING = [
+    ("grant", PLUGIN_ID, "fs_read"),
+    ("deny", PLUGIN_ID, "fs_read"),
+    ("deny", PLUGIN_ID, "fs_read", "--dry-run"),
+    ("hold", PLUGIN_ID, "--dry-run"),
+    ("disable", PLUGIN_ID, "--dry-run"),
+    ("disable", "--all"),
+    ("enable", PLUGIN_ID),
+    ("remove", PLUGIN_ID, "--dry-run"),
+    ("info", PLUGIN_ID),
+    ("why", PLUGIN_ID),
+    ("history", PLUGIN_ID),
+    ("grants", PLUGIN_ID),
+]
+
+
+@pytest.mark.parametrize("arguments", DECIDING, ids=" ".join)
+def test_without_its_ledger_nothing_is_decided_or_denied_to_be_there(
+    offline: Machine, arguments: tuple[str, ...]
+) -> None:
+    """A new ledger takes no operator's word, and does not say that the plugin is not there."""
+    lose(offline)
+    ran = offline.run(*arguments, expect=1)
+    assert "is lost or was replaced" in ran.err
+    assert "agent doctor --fix" in ran.err
+    with contextlib.closing(sqlite3.connect(state(offline))) as db:
+        assert db.execute("SELECT count(*) FROM grants").fetchone() == (0,)
+
+
+def test_a_ledger_that_is_put_back_goes_on_with_its_log(offline: Machine) -> None:
+    """What was refused meanwhile was written into no book: the log ends as the ledger says."""
+    away = offline.home / "away"
+    shutil.copytree(offline.home / "state", away)
+    lose(offline)
+    for arguments in (("update",), ("pull", PLUGIN_ID), ("grant", PLUGIN_ID, "network")):
+        offline.run(*arguments, expect=1)
+    lose(offline)
+    for path in away.glob("state.db*"):
+        shutil.copy(path, offline.home / "state")
+    offline.run("audit", "verify")
+    offline.run("doctor")
 
 
 def test_a_lost_ledger_is_made_anew_from_the_sealed_releases(offline: Machine) -> None:
@@ -304,6 +367,9 @@ def test_a_tree_is_changed_by_one_state_only(offline: Machine, tmp_path: Path) -
     """The second is told whose the tree is, and changes nothing; the first goes on."""
     with second_state(offline, tmp_path / "second") as other:
         before = offline.snapshot()
+        for arguments in (*FORESEEING, *DECIDING):
+            told = other.run(*arguments, expect=8)
+            assert f"it belongs to the state in {offline.home / 'state'}" in told.err
         ran = other.run("pull", PLUGIN_ID, "--registry", f"oci:{offline.home}/registry", expect=8)
         assert f"it belongs to the state in {offline.home / 'state'}" in ran.err
         assert offline.snapshot() == before
