@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import registry
-from agent.admission import is_bare
+from agent.admission import is_bare, is_signed_well
 from agent.ahead import Ahead
 from agent.candidate import MAX_README_BYTES, Offered
 from agent.context import Context
@@ -136,26 +136,31 @@ class Pipeline:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
             )
-        if not named and dry_run and ledger.trial(plugin_id) is not None:
-            return self._foreseen(plugin_id)
+        due = None if named or not dry_run else self._foreseen(plugin_id)
+        if due is not None:
+            return due
         is_settled = dry_run or not (named or has_to_settle(self._context, plugin_id))
         judged = None if is_settled else self._settle(plugin_id)
         if judged is not None and judged[1].verdict is Verdict.UNHEALTHY and not named:
             return reverted(plugin_id, self._context.activation.live(plugin_id), judged[1])
-        if not named and ledger.trial(plugin_id) is not None:
-            return on_trial(plugin_id)
         live = self._context.activation.live(plugin_id)
+        is_waiting = not named and ledger.trial(plugin_id) is not None
+        # A trial never keeps away what puts right a release that hosts refuse.
+        if is_waiting and live is not None and is_signed_well(self._context, live):
+            return on_trial(plugin_id)
         if not named and live is not None and is_bare(self._context, live):
             detail = "signed bare: it never updates by itself"
             return Outcome(plugin_id, Kind.CURRENT, "plan", detail, after=live.version)
         reference = followed(self._context, installed)
         try:
-            return self._take(Wish(reference, unattended=True, dry_run=dry_run))
+            outcome = self._take(Wish(reference, unattended=True, dry_run=dry_run))
         except registry.NotFoundError as error:
             if installed.repository is not None or self._steps.now != "check":
                 raise
             detail = f"it came as files, and no registry has it: {error}"
-            return Outcome(plugin_id, Kind.CURRENT, "check", detail)
+            outcome = Outcome(plugin_id, Kind.CURRENT, "check", detail)
+        is_left = outcome.kind is Kind.CURRENT and outcome.step != "activate"
+        return on_trial(plugin_id) if is_waiting and is_left else outcome
 
     def _stopped(self, plugin_id: str, *, dry_run: bool) -> Outcome | None:
         """What an operator's word leaves to do: the end of a removal; of a disabled one nothing."""
@@ -166,14 +171,14 @@ class Pipeline:
             self._settle(plugin_id)
         return disabled(plugin_id) if installed.stop is Stop.DISABLED else None
 
-    def _foreseen(self, plugin_id: str) -> Outcome:
-        """What a run would do about an open trial; nothing is done."""
+    def _foreseen(self, plugin_id: str) -> Outcome | None:
+        """How a run would judge an open trial; None where it would not. Nothing is done."""
         trial = self._context.ledger.trial(plugin_id)
         if trial is None:
-            return on_trial(plugin_id)
+            return None
         judgement = self._context.activation.verdict(trial)
         if judgement.verdict is Verdict.TOO_EARLY:
-            return on_trial(plugin_id)
+            return None
         word = "commit it" if judgement.verdict is Verdict.HEALTHY else "go back"
         return on_trial(plugin_id, f"trial due: would {word}, {judgement.detail}")
 
@@ -239,9 +244,11 @@ class Pipeline:
         sealed = context.tree.folder(serving) / f"{serving.stem}.wasm"
         is_broken = not wish.unattended and not is_whole(context, serving)
         if wish.dry_run:
-            detail = "would be mended" if is_broken else "this release is installed"
-            kind = Kind.PLANNED if is_broken else Kind.CURRENT
-            return outcome_of(candidate, kind, "plan", detail)
+            planned = "would be mended" if is_broken else None
+            if candidate.key_id != serving.key_id:
+                planned = "its signature would be replaced"
+            kind = Kind.PLANNED if planned else Kind.CURRENT
+            return outcome_of(candidate, kind, "plan", planned or "this release is installed")
         with incoming(context) as folder:
             plugin = PluginSet(serving.stem, sealed, candidate.signature, candidate.manifest_bytes)
             if is_broken:

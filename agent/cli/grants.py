@@ -55,9 +55,7 @@ def grants_command(app: App, plugin_id: str) -> None:
     live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
     decisions = context.ledger.decisions(plugin_id)
     if live is None and not decisions:
-        raise not_known(
-            context, f"cannot find {plugin_id}: it is not installed", hint="agent list"
-        )
+        raise not_known(context, f"cannot find {plugin_id}: it is not installed", hint="agent list")
     requested = set(live.capabilities) if live else set()
     ceiling = ceiling_of(context, live) if live is not None else None
     given = granted(context.config, plugin_id, decisions, ceiling)

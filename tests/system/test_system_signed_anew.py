@@ -1,5 +1,6 @@
 """The same release once more: signed by another key, or its broken bytes made whole."""
 
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -99,6 +100,56 @@ def test_what_a_revoked_key_signed_comes_back_under_the_new_one(
         rotation.check_rotated(row["detail"])
         host.load_installed(PLUGIN_ID)
         assert host.call("run", ["Jane"], plugin=PLUGIN_ID).value
+
+
+class TestOnTrial:
+    """0.2.0 is on trial, and the key that signed it was revoked: hosts refuse it."""
+
+    @pytest.fixture
+    def trial(self, rotation: Rotation) -> Rotation:
+        """The old key signed both releases."""
+        rotation.plugin = rotation.old.plugin("0.2.0")
+        push_by_hand(rotation.repository, rotation.old.artifact(rotation.plugin), tag="0.2.0")
+        assert rotation.machine.json("update").row["outcome"] == "trial"
+        rotation.machine.run("trust", "revoke", rotation.old.key_id, "--reason", "lost")
+        assert rotation.machine.json("list").row["state"] == "broken"
+        return rotation
+
+    def test_it_is_signed_anew_by_an_update_run(self, trial: Rotation) -> None:
+        """The trial keeps nobody from what puts it right, and goes on; ``check`` foresees it."""
+        machine = trial.machine
+        push_by_hand(trial.repository, trial.new.artifact(trial.plugin), tag="0.2.0")
+        planned = machine.json("check").row
+        assert planned["action"] == "update"
+        assert "its signature would be replaced" in planned["reason"]
+        ends_at = machine.json("info", PLUGIN_ID).row["trial_ends_at"]
+        row = machine.json("update").row
+        assert row["detail"].startswith("signature replaced")
+        info = machine.json("info", PLUGIN_ID).row
+        assert (info["state"], info["trial_ends_at"]) == ("trial", ends_at)
+        # Believed, it is left alone again.
+        row = machine.json("update").row
+        assert (row["outcome"], row["step"]) == ("pending", "trial")
+
+    def test_a_newer_release_takes_its_place(self, trial: Rotation) -> None:
+        """One that is believed, by an update run that names nothing."""
+        machine = trial.machine
+        newer = trial.new.plugin("0.4.0")
+        push_by_hand(trial.repository, trial.new.artifact(newer), tag="0.4.0")
+        assert machine.json("check").row["candidate"] == "0.4.0"
+        row = machine.json("update").row
+        assert (row["to"], row["outcome"]) == ("0.4.0", "trial")
+
+    def test_without_anything_better_the_trial_waits_on(self, trial: Rotation) -> None:
+        """The registry does not have the release any more: it ends as any other does."""
+        index = Path(trial.offers.removeprefix("oci:")) / PLUGIN_ID / "index.json"
+        document = json.loads(index.read_bytes())
+        document["manifests"] = document["manifests"][:1]
+        index.write_text(json.dumps(document), encoding="utf-8")
+        assert trial.repository.tags() == ("0.1.0",)
+        row = trial.machine.json("update").row
+        assert (row["outcome"], row["step"]) == ("pending", "trial")
+        assert trial.machine.json("check").row["reason"].startswith("trial: ")
 
 
 def test_a_signature_replaced_by_hand_is_sealed_anew(rotation: Rotation, tmp_path: Path) -> None:
