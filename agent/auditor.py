@@ -128,6 +128,11 @@ class Auditor:
             self.log.append(entry)
             self._ledger.forget_audited_refusals(generation.plugin_id)
 
+    def stray(self, outcome: str, reason: str, *, plugin: str) -> None:
+        """Write what becomes of something in a plugin's folder that is no release; never raise."""
+        with self._told_once(required=False):
+            self.log.append(self._entry(outcome, reason, plugin=plugin))
+
     def outcome(self, outcome: Outcome) -> None:
         """Write how a run ended, where nothing went live: staged, refused, failed.
 

@@ -210,18 +210,14 @@ class Tree(TreeReader):
         Returns:
             The names that were removed.
         """
-        home = self._home(plugin_id)
-        if not home.is_dir():
-            return ()
-        kept = keep | {self.current(plugin_id), CURRENT, MEMORY}
-        gone = sorted(entry.name for entry in home.iterdir() if entry.name not in kept)
+        gone = self.beside(plugin_id, keep)
         for name in gone:
-            path = home / name
+            path = self._home(plugin_id) / name
             if path.is_dir() and not path.is_symlink():
                 self._files.remove_tree(path)
             else:
                 self._files.remove(path)
-        return tuple(gone)
+        return gone
 
     def remove(self, plugin_id: str) -> None:
         """Remove the generations of a plugin that does not serve, durably; its memory stays."""

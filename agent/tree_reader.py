@@ -104,6 +104,11 @@ class TreeReader:
             if _FOLDER.fullmatch(name) and (home / name).is_dir() and not (home / name).is_symlink()
         )
 
+    def beside(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
+        """The names in a plugin's folder that are neither kept, nor serve, nor are its notes."""
+        kept = keep | {self.current(plugin_id), CURRENT, MEMORY}
+        return tuple(name for name in self.entries(plugin_id) if name not in kept)
+
     def read_memory(self, plugin_id: str) -> bytes | None:
         """What is remembered of a plugin beside the ledger; None where nothing is."""
         return _read_note(self._home(plugin_id) / MEMORY)

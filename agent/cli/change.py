@@ -15,10 +15,10 @@ from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
 from agent.errors import BusyError, NotFoundError
 from agent.inventory import own_ids
-from agent.model import Generation, Kind, Outcome
+from agent.model import Kind, Outcome
 from agent.outcomes import reverted
 from agent.probation import Judgement, Verdict
-from agent.pruning import prunable, prune
+from agent.pruning import Pruned, prunable, prunable_ids, prune
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline, look_ahead
@@ -135,14 +135,14 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     refuse_strangers(context)
     if not dry_run:
         take_drop_ins(app, plugins or None)
-    known = context.ledger.plugin_ids()
+    known = prunable_ids(context)
     for plugin_id in plugins:
         if plugin_id not in known:
             raise NotFoundError(
                 f"cannot prune {plugin_id}: it was never installed", hint="agent list"
             )
     ids = plugins or known
-    gone: list[Generation] = []
+    gone: list[Pruned] = []
     if dry_run:
         for plugin_id in ids:
             gone += prunable(context, plugin_id)
@@ -152,13 +152,17 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
             for plugin_id in ids:
                 gone += prune(context, plugin_id)
         context.prune_compiled()
-    rows = [{"id": g.plugin_id, "version": g.version, "release": g.release} for g in gone]
     if app.out.as_json:
+        rows = [
+            {"id": one.plugin_id, "version": one.version, "release": one.release, "name": one.name}
+            for one in gone
+        ]
         app.out.document(removed=rows)
         return
-    for generation in gone:
+    for one in gone:
         word = "would remove" if dry_run else "removed"
-        app.out.line(f"{word} {generation.plugin_id} {generation.version}")
+        what = one.version or f"{one.name}, which the ledger does not know"
+        app.out.line(f"{word} {one.plugin_id} {what}")
     if not gone:
         app.out.message("nothing to remove")
 

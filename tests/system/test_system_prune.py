@@ -1,0 +1,85 @@
+"""``agent prune``: what it removes it lists, before and after, and writes down."""
+
+from pathlib import Path
+
+import pytest
+
+from support.system import PLUGIN_ID, Machine, taken
+
+UNKNOWN = "0.0.9-0123456789ab"
+TORN = ".staging-0.4.0-0123456789ab"
+LOST = "org.example.lost"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Machine:
+    """0.2.0 serves; an old release, and folders that no ledger knows, lie beside it."""
+    machine = taken(tmp_path, "0.1.0", "0.2.0").machine
+    machine.configure(probation="0s", update="keep = 1")
+    for name in (UNKNOWN, TORN):
+        (store(machine) / PLUGIN_ID / name).mkdir()
+    (store(machine) / LOST / UNKNOWN).mkdir(parents=True)
+    return machine
+
+
+def store(machine: Machine) -> Path:
+    """Where the sealed releases lie."""
+    return machine.plugins / ".store"
+
+
+def removed(machine: Machine, *arguments: str) -> list[tuple[str, str, str | None]]:
+    """What ``prune`` says it removed: plugin, name, version."""
+    rows = machine.json("prune", *arguments).document["removed"]
+    return [(row["id"], row["name"], row["version"]) for row in rows]
+
+
+def audited(machine: Machine) -> list[tuple[str, str]]:
+    """Which plugin and why, of every line that something was pruned."""
+    lines = machine.json("audit", "show").document["lines"]
+    return [(line["plugin"], line["reason"]) for line in lines if line["outcome"] == "pruned"]
+
+
+def test_everything_that_goes_is_listed_and_written_down(host: Machine) -> None:
+    """A dry run says the same and changes nothing; what serves and what is kept stays."""
+    before = host.snapshot()
+    unknown = [(PLUGIN_ID, TORN), (PLUGIN_ID, UNKNOWN), (LOST, UNKNOWN)]
+    planned = removed(host, "--dry-run")
+    assert planned == [(plugin, name, None) for plugin, name in unknown]
+    lines = host.run("prune", "--dry-run").out.splitlines()
+    assert lines[0] == f"would remove {PLUGIN_ID} {TORN}, which the ledger does not know"
+    assert host.snapshot() == before
+    assert audited(host) == []
+    assert removed(host) == planned
+    assert audited(host) == [
+        (plugin, f"{name}: the ledger does not know it") for plugin, name in unknown
+    ]
+    assert host.version() == "0.2.0"
+    assert removed(host) == []
+    assert host.run("prune").err == "nothing to remove\n"
+    host.run("rollback", PLUGIN_ID)
+
+
+def test_a_plugin_that_no_ledger_knows_can_be_named(host: Machine) -> None:
+    """As the doctor says: ``agent prune ID``; another that was never there is 3."""
+    assert removed(host, LOST) == [(LOST, UNKNOWN, None)]
+    host.run("prune", "org.example.never", expect=3)
+    assert removed(host, PLUGIN_ID) == [(PLUGIN_ID, TORN, None), (PLUGIN_ID, UNKNOWN, None)]
+
+
+def test_what_a_ledger_could_take_up_again_is_left(host: Machine) -> None:
+    """Nothing of it serves and no row speaks of it, but its memory lies there: a person decides."""
+    (store(host) / LOST / ".memory").write_text("{}")
+    host.run("prune", LOST, expect=3)
+    assert LOST not in {plugin for plugin, _, _ in removed(host)}
+    assert (store(host) / LOST / UNKNOWN).is_dir()
+
+
+def test_a_name_that_is_no_text_is_listed_all_the_same(host: Machine) -> None:
+    """Bytes that are no UTF-8, and control characters, are escaped wherever they are shown."""
+    home = bytes(store(host) / PLUGIN_ID)
+    Path((home + b"/\xff\x1b[2J").decode(errors="surrogateescape")).mkdir()
+    ran = host.run("prune")
+    assert "\x1b" not in ran.out
+    assert len(audited(host)) == ran.out.count("removed ") == 4
+    assert "\x1b" not in host.run("audit", "show").out
+    host.run("audit", "verify")
