@@ -1,13 +1,22 @@
 """Disabling and enabling by hand: the operator's emergency stop, and the way back."""
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import AgentError, BusyError, RollbackError, TrustError, translated
-from agent.inventory import own_ids, require_own
+from agent.errors import (
+    AgentError,
+    BusyError,
+    NotFoundError,
+    RollbackError,
+    TrustError,
+    translated,
+)
+from agent.inventory import is_whole, own_ids, require_own
 from agent.model import Decision, Generation, Kind, Outcome, Stop
 from agent.probation import Verdict
 from agent.sealed import require_loadable
 from agent.settling import settle
 from agent.telemetry import Telemetry
+
+NOTHING_GOOD = "no good release of it is kept"
 
 
 def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: bool) -> Outcome:
@@ -86,7 +95,8 @@ def enable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
 
     Returns:
         What was done; ``refused`` (7) where the release is no longer believed, ``failed`` (10)
-        where it can't be run any more: it stays disabled.
+        where it can't be run any more: it stays disabled. Where no good release is kept it is
+        enabled, so that one may be pulled, with an error (3): nothing serves.
 
     Raises:
         NotFoundError: It is not installed.
@@ -110,8 +120,8 @@ def enable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
             cause = translated(error)
             if cause is None:
                 raise
-            return noted(context, _not_enabled(plugin_id, good, cause), dry_run=dry_run)
-    detail = "nothing of it was ever good" if good is None else "serving"
+            return noted(context, _not_enabled(context, good, cause), dry_run=dry_run)
+    detail = NOTHING_GOOD if good is None else "serving"
     if not dry_run:
         with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
             activation.recover_one(plugin_id)
@@ -131,6 +141,7 @@ def enable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
         after=good.version if good else None,
         release=good.release if good else None,
         digest=good.digest if good else None,
+        error=None if good else _nothing_serves(plugin_id),
     )
     return noted(context, outcome, dry_run=dry_run)
 
@@ -158,7 +169,7 @@ def noted(context: Context, outcome: Outcome, *, dry_run: bool) -> Outcome:
     """The outcome, as the decision that ``agent why`` tells; a refusal is audited, too."""
     if not dry_run:
         cause = outcome.error
-        if cause is not None:
+        if cause is not None and outcome.kind in (Kind.REFUSED, Kind.FAILED):
             context.audit.refused(outcome.plugin_id, outcome.after, cause, kind=outcome.kind)
         context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
     return outcome
@@ -180,13 +191,22 @@ def _keep_the_verdict(context: Context, plugin_id: str) -> None:
         ledger.reject(plugin_id, failed.release, version, reason=why, at=context.clock())
 
 
-def _not_enabled(plugin_id: str, good: Generation, cause: AgentError) -> Outcome:
+def _not_enabled(context: Context, good: Generation, cause: AgentError) -> Outcome:
+    plugin_id = good.plugin_id
     message = f"cannot enable {plugin_id}: {cause.message}; it stays disabled"
-    error: AgentError = RollbackError(message, hint=f"agent remove {plugin_id}")
+    hint = f"agent remove {plugin_id}"
+    if not is_whole(context, good):
+        hint = f"agent doctor --fix forgets it, then agent enable {plugin_id}; or {hint}"
+    error: AgentError = RollbackError(message, hint=hint)
     if isinstance(cause, TrustError):
         error = TrustError(message, hint=cause.hint)
     kind = Kind.REFUSED if error.is_rule else Kind.FAILED
     return Outcome(plugin_id, kind, "enable", message, after=good.version, error=error)
+
+
+def _nothing_serves(plugin_id: str) -> NotFoundError:
+    message = f"cannot serve {plugin_id}: {NOTHING_GOOD}"
+    return NotFoundError(message, hint=f"agent pull {plugin_id}")
 
 
 def _failed(plugin_id: str, step: str, cause: AgentError) -> Outcome:
@@ -209,4 +229,6 @@ def _row(
 
 
 def _brings_back(good: Generation | None) -> str:
-    return f"agent enable brings back {good.version}" if good else "nothing of it was ever good"
+    if good is not None:
+        return f"agent enable brings back {good.version}"
+    return f"{NOTHING_GOOD}: agent enable, then agent pull, brings one"

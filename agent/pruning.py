@@ -41,9 +41,7 @@ def prunable_ids(context: Context) -> tuple[str, ...]:
 
 def prunable(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
     """What ``prune`` would remove: old generations, then what the ledger does not know."""
-    gone, unknown = _goes(context, plugin_id)
-    known = (Pruned(plugin_id, g.folder_name, g.version, g.release) for g in gone)
-    return (*known, *(Pruned(plugin_id, name) for name in unknown))
+    return _rows(plugin_id, *_goes(context, plugin_id))
 
 
 def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
@@ -53,8 +51,8 @@ def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
         What was removed. The tree goes first: a row without a folder is pruned again later,
         a folder without a row would be nobody's.
     """
-    found = prunable(context, plugin_id)
     gone, unknown = _goes(context, plugin_id)
+    found = _rows(plugin_id, gone, unknown)
     for generation in gone:
         context.audit.release("pruned", generation, "not kept any longer", required=False)
     for name in unknown:
@@ -65,6 +63,13 @@ def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
         context.ledger.forget_generation(plugin_id, generation.release)
     remember(context.ledger, context.tree, plugin_id)
     return found
+
+
+def _rows(
+    plugin_id: str, gone: tuple[Generation, ...], unknown: tuple[str, ...]
+) -> tuple[Pruned, ...]:
+    known = (Pruned(plugin_id, g.folder_name, g.version, g.release) for g in gone)
+    return (*known, *(Pruned(plugin_id, name) for name in unknown))
 
 
 def _goes(context: Context, plugin_id: str) -> tuple[tuple[Generation, ...], tuple[str, ...]]:

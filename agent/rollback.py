@@ -2,6 +2,7 @@
 
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, NotFoundError, RollbackError, translated
+from agent.inventory import is_whole
 from agent.model import Decision, Generation, Kind, Outcome
 from agent.rules import refuse_if_disabled
 from agent.sealed import require_loadable
@@ -160,7 +161,12 @@ def _require_loadable(context: Context, target: Generation) -> None:
         cause = translated(error)
         if cause is None:
             raise
+        hint = cause.hint or f"agent history {target.plugin_id}"
+        if not is_whole(context, target):
+            hint = (
+                f"agent pull {target.plugin_id}:{target.version} --allow-downgrade fetches it "
+                "anew; or agent doctor --fix, which forgets it"
+            )
         raise RollbackError(
-            f"cannot roll back {target.plugin_id} to {target.version}: {cause.message}",
-            hint=cause.hint or f"agent history {target.plugin_id}",
+            f"cannot roll back {target.plugin_id} to {target.version}: {cause.message}", hint=hint
         ) from error

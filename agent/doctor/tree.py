@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from agent.admission import problem_of
 from agent.context import Context
+from agent.disabling import NOTHING_GOOD
 from agent.doctor.finding import Finding
-from agent.inventory import is_whole
+from agent.inventory import disabled_ids, is_whole
 from agent.model import Generation
 from agent.rebuild import rebuild_one
 from agent.remembering import recall, remember
@@ -192,14 +193,26 @@ def _leave(context: Context, broken: Generation) -> Sequence[str]:
         and problem_of(context, g) is None
     ]
     target = max(ways, key=lambda g: g.committed_at or 0, default=None)
+    was_disabled = plugin_id in disabled_ids(context)
     ledger.serve_instead(plugin_id, target.release if target else None)
     context.activation.recover_one(plugin_id)
     ledger.forget_generation(plugin_id, broken.release)
     remember(ledger, context.tree, plugin_id)
-    return (f"{plugin_id}: {target.version if target else 'nothing'} serves now",)
+    pull, enable = f"agent pull {plugin_id}", f"agent enable {plugin_id}"
+    if target is None:
+        told = f"{NOTHING_GOOD}: {enable}, then {pull}"
+        return (f"{plugin_id}: {told if was_disabled else f'nothing serves now: {pull}'}",)
+    told = f"is what {enable} brings back" if was_disabled else "serves now"
+    return (f"{plugin_id}: {target.version} {told}",)
 
 
 def _forget(context: Context, generation: Generation) -> Sequence[str]:
+    plugin_id = generation.plugin_id
+    installed = context.ledger.installed(plugin_id)
+    is_good = installed is not None and installed.good == generation.release
+    if is_good and plugin_id in disabled_ids(context):
+        # It is what enabling would bring back.
+        return _leave(context, generation)
     context.ledger.forget_generation(generation.plugin_id, generation.release)
     remember(context.ledger, context.tree, generation.plugin_id)
     return ()

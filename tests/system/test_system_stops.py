@@ -286,8 +286,8 @@ def _break_config(machine: Machine) -> None:
     machine.configure(f'[plugins."{PLUGIN_ID}"]\nconstraint = "no such thing"\nwhat = 1\n')
 
 
-def _break_bytes(machine: Machine) -> None:
-    for path in (machine.plugins / ".store" / PLUGIN_ID).glob("*/*.wasm"):
+def _break_bytes(machine: Machine, version: str = "*") -> None:
+    for path in (machine.plugins / ".store" / PLUGIN_ID).glob(f"{version}-*/*.wasm"):
         path.unlink()
 
 
@@ -410,10 +410,63 @@ def test_what_can_not_be_run_any_more_stays_disabled(installed: Machine) -> None
     before = installed.snapshot()
     ran = installed.json("enable", PLUGIN_ID, expect=10)
     assert ran.row["outcome"] == "failed"
+    assert f"agent doctor --fix forgets it, then agent enable {PLUGIN_ID}" in ran.err
     assert f"agent remove {PLUGIN_ID}" in ran.err
+    assert "trust" not in ran.err
     assert installed.snapshot() == before
     installed.run("remove", PLUGIN_ID)
     assert installed.json("pull", PLUGIN_ID).row["outcome"] == "committed"
+
+
+def test_the_doctor_finds_what_else_enabling_brings_back(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """The release that was good is broken: a kept one that was committed comes in its place."""
+    publisher.release("0.2.0")
+    installed.configure(probation="0s")
+    installed.run("update")
+    installed.run("disable", PLUGIN_ID)
+    _break_bytes(installed, "0.2.0")
+    (told,) = _mended(installed, "releases")
+    assert told == f"{PLUGIN_ID}: 0.1.0 is what agent enable {PLUGIN_ID} brings back"
+    detail = installed.json("disable", PLUGIN_ID).row["detail"]
+    assert detail == "already disabled; agent enable brings back 0.1.0"
+    assert installed.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
+    assert installed.version() == "0.1.0"
+
+
+def test_where_nothing_good_is_left_the_way_in_is_told(installed: Machine) -> None:
+    """By the doctor, by ``disable`` and by ``enable``, which ends with 3: nothing serves."""
+    installed.run("disable", PLUGIN_ID)
+    _break_bytes(installed)
+    (told,) = _mended(installed, "releases")
+    assert told.endswith(f": agent enable {PLUGIN_ID}, then agent pull {PLUGIN_ID}")
+    detail = installed.json("disable", PLUGIN_ID).row["detail"]
+    assert "no good release of it is kept" in detail
+    ran = installed.json("enable", PLUGIN_ID, expect=3)
+    assert (ran.row["outcome"], ran.row["to"]) == ("committed", None)
+    assert f"try: agent pull {PLUGIN_ID}" in ran.err
+    lines = installed.json("audit", "show").document["lines"]
+    assert "not-found" not in {line["outcome"] for line in lines[-3:]}
+    assert installed.json("pull", PLUGIN_ID).row["outcome"] == "committed"
+
+
+def test_the_doctor_says_how_a_plugin_comes_back_of_which_nothing_serves(
+    installed: Machine,
+) -> None:
+    """What served is broken, and there is no way back: its hint is said again after mending."""
+    _break_bytes(installed)
+    (told,) = _mended(installed, "serving")
+    assert told == f"{PLUGIN_ID}: nothing serves now: agent pull {PLUGIN_ID}"
+    assert installed.json("pull", PLUGIN_ID).row["outcome"] == "committed"
+
+
+def _mended(machine: Machine, check: str) -> list[str]:
+    """What the doctor says once it has mended what a check found."""
+    found = machine.json("doctor", "--fix", expect=None).document["findings"]
+    (told,) = (row["told"] for row in found if row["check"] == check and row.get("mended"))
+    assert isinstance(told, list)
+    return told
 
 
 def test_other_bytes_under_the_same_name_stay_disabled(
@@ -446,10 +499,10 @@ def test_a_plugin_that_was_never_good_is_enabled_to_be_pulled(
         assert installed.json(verb).document["plugins"] == []
     shutil.rmtree(installed.home / "system")
     installed.run("pull", PLUGIN_ID, expect=8)
-    assert installed.json("enable", PLUGIN_ID, "--dry-run").row["outcome"] == "planned"
-    row = installed.json("enable", PLUGIN_ID).row
+    assert installed.json("enable", PLUGIN_ID, "--dry-run", expect=3).row["outcome"] == "planned"
+    row = installed.json("enable", PLUGIN_ID, expect=3).row
     assert (row["outcome"], row["to"]) == ("committed", None)
-    assert row["detail"] == "enabled: nothing of it was ever good"
+    assert row["detail"] == "enabled: no good release of it is kept"
     assert installed.json("pull", PLUGIN_ID).row["outcome"] == "committed"
 
 

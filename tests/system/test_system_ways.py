@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from support.system import (
     PLUGIN_ID,
     STEM,
@@ -62,6 +64,28 @@ def test_a_rollback_to_what_is_no_longer_trusted_fails(
     assert ran.row["outcome"] == "failed"
     assert "revoked" in ran.err
     assert machine.snapshot() == before
+
+
+@pytest.mark.parametrize("part", ["wasm", "toml"])
+def test_a_rollback_to_broken_bytes_says_so(
+    installed: Machine, publisher: Publisher, part: str
+) -> None:
+    """Not whom to trust, but what broke, and how it is fetched anew: 10, what serves stays."""
+    publisher.release("0.2.0")
+    installed.configure(probation="0s")
+    installed.run("update")
+    (old,) = (installed.plugins / ".store" / PLUGIN_ID).glob("0.1.0-*")
+    broken = old / f"{STEM}.{part}"
+    broken.chmod(0o644)
+    broken.write_bytes(broken.read_bytes() + b"\n")
+    before = installed.snapshot()
+    ran = installed.json("rollback", PLUGIN_ID, expect=10)
+    assert f"the files in {old} were changed" in ran.err
+    assert "trust" not in ran.err
+    assert f"agent pull {PLUGIN_ID}:0.1.0 --allow-downgrade" in ran.err
+    assert installed.snapshot() == before
+    assert installed.json("pull", f"{PLUGIN_ID}:0.1.0", "--allow-downgrade").row["to"] == "0.1.0"
+    assert installed.json("list").row["state"] == "active"
 
 
 def test_dry_runs_change_nothing(installed: Machine, publisher: Publisher) -> None:
