@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.audit import AuditLog, Entry
-from agent.errors import AgentError, PolicyError
+from agent.errors import AgentError, PolicyError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.model import Generation, Kind, Outcome
@@ -240,7 +240,7 @@ class Auditor:
                 raise
             if not self._told_unwritable:
                 self._told_unwritable = True
-                _LOG.warning("cannot write the audit log: %s; going on without", error)
+                _LOG.warning("cannot write the audit log: %s; going on without", in_words(error))
 
 
 def _user_name(uid: int) -> str | None:

@@ -13,6 +13,8 @@ from agent.migrations import MIGRATIONS
 
 _PATIENCE_S = 30
 _LOOK_AGAIN_S = 0.005
+_OF_THE_DISK = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+"""Faults that SQLite tells without a path."""
 
 
 class Database:
@@ -172,6 +174,8 @@ def _telling(path: Path) -> Iterator[None]:
         is_cut = code == sqlite3.SQLITE_IOERR_SHORT_READ
         if is_cut or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _damaged(path, error) from error
+        if code & 0xFF in _OF_THE_DISK and str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
         raise
 
 

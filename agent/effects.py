@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.errors import AgentError
+from agent.errors import AgentError, in_words
 from agent.flat_files import flat_set
 from agent.flat_model import FlatNote
 from agent.generations import Tree
@@ -87,7 +87,8 @@ class Effects:
             self.tree.project(generation)
         except OSError as error:
             where = self.tree.flat_files(generation.stem)[0].with_suffix(".*")
-            _LOG.warning("cannot refresh %s: %s; the next run tries again", where, error)
+            why = in_words(error)
+            _LOG.warning("cannot refresh %s: %s; the next run tries again", where, why)
             return
         copies = flat_set(self.tree.root, generation.stem)
         note = FlatNote(generation.stem, generation.plugin_id, copies.stamp, self.clock())

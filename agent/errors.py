@@ -5,8 +5,12 @@ command line, the outcomes and the host speak of causes in one vocabulary.
 """
 
 import errno
+import os
 import sqlite3
+from pathlib import Path
 from typing import ClassVar
+
+_TEMPORARY = (".tmp-", ".staging-", ".lock")
 
 
 class AgentError(Exception):
@@ -177,21 +181,44 @@ def translated(error: Exception) -> AgentError | None:
     if isinstance(error, DamagedError):
         return LedgerError(str(error), hint="agent doctor --fix")
     if isinstance(error, sqlite3.Error):
-        return AgentError(f"cannot use the ledger: {error}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return AgentError(f"cannot use the ledger: {error}", hint=_LEDGER_HINTS.get(code))
     return None
 
 
+def in_words(error: Exception) -> str:
+    """What an error says to people: as it is told where it ends a command."""
+    cause = translated(error)
+    return str(error) if cause is None else cause.message
+
+
+_FULL = "free some space (agent prune removes old releases), then run the command again"
+_READ_ONLY = (
+    "make it writable (a disk that failed is mounted read only), or name another folder "
+    "(agent config show --effective); agent doctor looks at all of them"
+)
+_LEDGER_HINTS = {sqlite3.SQLITE_FULL: _FULL, sqlite3.SQLITE_READONLY: _READ_ONLY}
+
+
 def _from_system(error: OSError) -> AgentError:
-    where = f" {error.filename}" if error.filename else ""
     what = error.strerror or str(error)
     hint = None
     if error.errno == errno.ENOSPC:
-        hint = "free some space (agent prune removes old releases), then run the command again"
+        hint = _FULL
+    elif error.errno == errno.EROFS:
+        hint = _READ_ONLY
     elif isinstance(error, PermissionError):
         hint = "run it as the user whose file that is; sudo agent --system for the machine's own"
+    # Of a link or a renamed file the second is the one that was to be made.
+    name = error.filename2 or error.filename
+    if not name:
+        return AgentError(f"cannot use a file: {what}", hint=hint)
+    path = Path(os.fsdecode(name))
+    if error.errno == errno.EROFS or path.name.startswith(_TEMPORARY):
+        return AgentError(f"cannot write to {path.parent}: {what}", hint=hint)
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"cannot find{where}: {what}")
-    return AgentError(f"cannot use{where or ' a file'}: {what}", hint=hint)
+        return NotFoundError(f"cannot find {path}: {what}")
+    return AgentError(f"cannot use {path}: {what}", hint=hint)
 
 
 def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:

@@ -51,7 +51,7 @@ class Files:
         descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
         path = Path(name)
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with _naming(path), os.fdopen(descriptor, "w+b") as file:
                 os.fchmod(descriptor, mode)
                 yield file, path
         finally:
@@ -90,8 +90,9 @@ class Files:
             before_bytes = os.fstat(descriptor).st_size
             try:
                 left = memoryview(line)
-                while left:
-                    left = left[os.write(descriptor, left) :]
+                with _naming(path):
+                    while left:
+                        left = left[os.write(descriptor, left) :]
                 self.sync_file(path)
                 if not before_bytes:
                     self.sync_folder(path.parent)
@@ -120,7 +121,8 @@ class Files:
         """Flush a file's bytes to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            with _naming(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -175,3 +177,14 @@ class Files:
             yield
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file a fault of the disk is about: a write and a flush do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

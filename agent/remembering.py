@@ -2,7 +2,7 @@
 
 import logging
 
-from agent.errors import LedgerError
+from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.memory import Memory, decode
@@ -35,7 +35,7 @@ def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
         _LOG.warning(
             "cannot write the floor of %s beside the ledger: %s; the next run tries again",
             plugin_id,
-            error,
+            in_words(error),
         )
     if known.is_older_than(written):
         raise LedgerError(

@@ -1,5 +1,6 @@
 """One run for one plugin: whatever goes wrong becomes its outcome, and what decided is kept."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -55,5 +56,10 @@ def run(
     outcome = replace(outcome, before=live.version if live else None)
     if decides and (outcome.error is None or context.stranger() is None):
         context.audit.outcome(outcome)
-        context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+        try:
+            context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+        except sqlite3.Error:
+            # What failed is told, and that it can't be written down has most likely one cause.
+            if outcome.error is None:
+                raise
     return outcome

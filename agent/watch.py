@@ -20,6 +20,7 @@ from agent.errors import (
     PolicyError,
     TrustError,
     UsageError,
+    in_words,
 )
 from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
@@ -135,7 +136,8 @@ class Watch:
         except (sqlite3.Error, OSError) as error:
             if not self._told_unwritable:
                 self._told_unwritable = True
-                _LOG.warning("cannot record calls: %s; plugins are served all the same", error)
+                why = in_words(error)
+                _LOG.warning("cannot record calls: %s; plugins are served all the same", why)
 
     def unloadable(self, served: Served, error: Exception) -> None:
         """A release that went live cannot be loaded here: the old one serves on."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.dropins import DropIns
+from agent.errors import PolicyError
 from agent.flat_files import same_bytes
 from agent.model import Generation, Kind
 from agent.telemetry import Telemetry
@@ -46,6 +47,16 @@ def check_drop_ins(context: Context) -> Iterator[Finding]:
                 ok=True,
                 detail=f"{outcome.plugin_id}: {outcome.after} was put there as files, and waits",
                 fix="agent update takes it",
+            )
+            continue
+        if isinstance(outcome.error, PolicyError) and outcome.error.reason == "disabled":
+            yield Finding(
+                "drop-ins",
+                ok=True,
+                detail=f"{outcome.plugin_id}: {outcome.after} was put there as files, and waits: "
+                "the plugin is disabled",
+                fix=f"move the files elsewhere, agent enable {outcome.plugin_id} (its copies come "
+                "in their place), put them back, agent update",
             )
             continue
         serves = f"; {live.version} serves, and other programs read those files" if live else ""

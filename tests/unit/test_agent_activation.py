@@ -361,7 +361,9 @@ def test_flat_copies_that_cannot_be_written_only_wait(
     assert live.version == "0.2.0"
     assert kinds(world)[-1][0] == "activated"
     (warning,) = caplog.messages
-    assert warning.startswith(f"cannot refresh {world.tree.root / STEM}.*: [Errno 28] No space")
+    wasm = world.tree.root / f"{STEM}.wasm"
+    why = f"cannot use {wasm}: No space left on device"
+    assert warning.startswith(f"cannot refresh {wasm.with_suffix(".*")}: {why}")
     assert world.activation.is_unfinished(PLUGIN_ID)
     world.activation.recover()
     assert serving(world) == "0.2.0"

@@ -1,8 +1,10 @@
 """Every cause becomes one of the agent's errors, with the exit code of contract §7."""
 
+import contextlib
 import errno
 import inspect
 import sqlite3
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -18,9 +20,11 @@ from agent.errors import (
     NotFoundError,
     PolicyError,
     TrustError,
+    in_words,
     of_code,
     translated,
 )
+from agent.ledger import Ledger
 
 # The codes of contract §7, "Exit codes".
 CODES: dict[type[Exception], tuple[int, str]] = {
@@ -188,6 +192,30 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
             "cannot use /x: Denied",
             "sudo agent --system",
         ),
+        (
+            OSError(errno.EROFS, "Read-only", "/x/.lock"),
+            1,
+            "cannot write to /x: Read-only",
+            "agent doctor",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only", "1-a", None, "/x/current"),
+            1,
+            "cannot write to /x: Read-only",
+            "make it writable",
+        ),
+        (
+            PermissionError(errno.EACCES, "Denied", "/x/.tmp-a1b2"),
+            1,
+            "cannot write to /x: Denied",
+            "as the user",
+        ),
+        (
+            OSError(errno.EIO, "I/O error", "/x/.staging-1", None, "/x/1"),
+            1,
+            "cannot use /x/1: I/O error",
+            None,
+        ),
         (OSError("strange"), 1, "cannot use a file: strange", None),
         (sqlite3.OperationalError("disk full"), 1, "cannot use the ledger: disk full", None),
     ],
@@ -200,6 +228,36 @@ def test_the_systems_errors(
     assert cause is not None
     assert (cause.exit_code, cause.message) == (exit_code, message)
     assert (cause.hint is None) if hint is None else (hint in str(cause.hint))
+
+
+@pytest.mark.parametrize(
+    ("bound", "what", "hint"),
+    [
+        ("query_only=ON", "attempt to write a readonly database", "make it writable"),
+        ("max_page_count=1", "database or disk is full", "free some space"),
+    ],
+)
+def test_a_ledger_that_can_not_be_written_is_named(
+    tmp_path: Path, bound: str, what: str, hint: str
+) -> None:
+    """SQLite says neither which file it is, nor what to do."""
+    path = tmp_path / "state.db"
+    with contextlib.closing(Ledger(path)) as ledger:
+        ledger._run(f"PRAGMA {bound}")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            ledger.see_tags("oci:/x", [str(number) * 100 for number in range(999)], at=1.0)
+    cause = translated(caught.value)
+    assert cause is not None
+    assert cause.message == f"cannot use the ledger: {path}: {what}"
+    assert hint in str(cause.hint)
+
+
+def test_what_is_logged_is_said_as_it_would_be_told() -> None:
+    """No errno and no temporary name; a bug's text stays as it is."""
+    assert (
+        in_words(OSError(errno.EROFS, "Read-only", "/x/.lock")) == "cannot write to /x: Read-only"
+    )
+    assert in_words(ValueError("x")) == "x"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x")])

@@ -1,6 +1,7 @@
 """The one place that changes the disk: old or new, exact modes, locks between processes."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -44,6 +45,23 @@ def test_modes_are_exact_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (mode(tmp_path / "a"), mode(tmp_path / "b")) == (0o444, 0o644)
+
+
+def test_a_write_that_fails_names_where(tmp_path: Path) -> None:
+    """The system says it of an open file without a name: a full disk must be found."""
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, bounds[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as replaced:
+            FILES.write_atomic(tmp_path / "a", bytes(5000))
+        with pytest.raises(OSError, match="File too large") as appended:
+            FILES.append_line(tmp_path / "b", bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+    assert Path(replaced.value.filename).parent == tmp_path
+    assert appended.value.filename == str(tmp_path / "b")
+    assert names(tmp_path) == ["b"]
+    assert (tmp_path / "b").read_bytes() == b""
 
 
 def test_a_temporary_file_goes_unless_it_was_published(tmp_path: Path) -> None:
