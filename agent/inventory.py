@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.admission import problem_of, refusal
+from agent.admission import is_bare, problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
 from agent.model import Generation, Installed, Stop
@@ -48,6 +48,8 @@ class Entry:
         source: The repository it came from; "system" in the system's folder.
         shadowed: The system's copy of the same id, which the user's hides.
         problem: Why it is broken: its bytes changed, or it is no longer believed.
+        binding: What its signature covers: ``v1``, or ``bare``: the code alone; None where it
+            is not believed.
     """
 
     plugin_id: str
@@ -62,6 +64,7 @@ class Entry:
     shadowed: Path | None = None
     due: bool = False
     problem: str | None = None
+    binding: str | None = None
 
     def row(self) -> dict[str, object]:
         """The JSON row."""
@@ -75,6 +78,7 @@ class Entry:
             "source": self.source,
             "capabilities": list(self.capabilities),
             "key_id": self.key_id,
+            "binding": self.binding,
         }
         if self.shadowed is not None:
             row["shadows"] = str(self.shadowed)
@@ -234,6 +238,7 @@ def _entry(
         shadowed,
         due,
         problem,
+        None if problem else "bare" if is_bare(context, live) else "v1",
     )
 
 
@@ -286,4 +291,5 @@ def _system_entry(
         tuple(manifest.capabilities),
         verdict.key_id,
         problem=problem,
+        binding=verdict.binding if verdict.accepted else None,
     )

@@ -130,3 +130,14 @@ class Stage:
                 context.tree.unseal(generation)
                 context.ledger.forget_generation(generation.plugin_id, generation.release)
             remember(context.ledger, context.tree, generation.plugin_id)
+        self._forget_compiled()
+
+    def _forget_compiled(self) -> None:
+        """No sealed release has this code any more, unless another one has the same."""
+        ledger, payload = self._context.ledger, self._generation.payload_sha256
+        sealed = {g.payload_sha256 for i in ledger.plugin_ids() for g in ledger.generations(i)}
+        if payload in sealed:
+            return
+        # What can't be removed now is removed by the next prune.
+        with contextlib.suppress(OSError), contextlib.closing(self._open_sandbox()) as sandbox:
+            sandbox.forget(payload)

@@ -86,6 +86,15 @@ class AotCache:
             if path.name.partition("-")[0] not in keep:
                 self._files.remove(path)
 
+    def remove(self, payload_sha256: str) -> None:
+        """Remove the entries of a payload, of any wasmtime.
+
+        Raises:
+            OSError: One can't be removed.
+        """
+        for path in self._folder.glob(f"{payload_sha256}-*.aot"):
+            self._files.remove(path)
+
     def _entry(self, payload_sha256: str) -> Path:
         return self._folder / f"{payload_sha256}-{self._binding.hex()[:16]}.aot"
 

@@ -135,6 +135,15 @@ class Sandbox:
         if self._cache:
             self._cache.prune(keep)
 
+    def forget(self, payload_sha256: str) -> None:
+        """Remove the compiled code of a payload from the cache.
+
+        Raises:
+            OSError: An entry can't be removed.
+        """
+        if self._cache:
+            self._cache.remove(payload_sha256)
+
     def close(self) -> None:
         """Close every plugin; calls that run are left to end, by their deadlines at the latest."""
         self._closed = True

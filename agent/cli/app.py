@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MIXED = 12
 _MAX_ID_CHARS = 128
+_PATH_STARTS = ("/", "./", "../", "~/")
 
 
 class App:
@@ -197,12 +198,29 @@ def is_path(text: str) -> bool:
 
     if text in (".", "..") or (("/" in text or text.endswith(".toml")) and Path(text).exists()):
         return True
-    if text.startswith(("/", "./", "../", "~/")):
+    if text.startswith(_PATH_STARTS):
         raise UsageError(
             f"cannot find a plugin at {text}: there is no such file or folder",
             hint="name the plugin's folder, its .toml, or a reference such as org.example.hello",
         )
     return False
+
+
+def require_no_path(verb_name: str, text: str) -> None:
+    """Stop at what can only be a path where a reference is wanted.
+
+    Raises:
+        UsageError: Says so, and whether anything is there.
+    """
+    from agent.errors import UsageError
+
+    if text in (".", "..") or text.startswith(_PATH_STARTS):
+        found = "it is a path" if Path(text).exists() else "there is no such path"
+        raise UsageError(
+            f"cannot use {text}: {found}, and agent {verb_name} takes a reference, such as "
+            "org.example.hello or oci:DIR/org.example.hello",
+            hint="agent push PATH pushes a folder of your own; agent verify PATH checks it",
+        )
 
 
 def manifest_at(text: str) -> Path:

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 import registry
-from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
+from agent.cli.app import (
+    App,
+    dry_run_flag,
+    format_flag,
+    plugin_id_type,
+    require_no_path,
+    verb,
+)
 from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
 from agent.cli.rows import report
@@ -59,6 +66,7 @@ def pull_command(
     REF is an ID (newest version), ID:VERSION, ID:CHANNEL, ID@sha256:…, HOST/PATH/ID or
     oci:DIR/ID. A release that replaces another is on trial until its probation ends.
     """
+    require_no_path("pull", reference_text)
     reference = registry.parse_reference(reference_text, app.context.bases())
     if output is None and not dry_run:
         take_drop_ins(app, (reference.location.plugin_id,))

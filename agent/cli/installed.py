@@ -22,6 +22,7 @@ def list_command(app: App) -> None:
     rows = []
     for entry in found:
         note = f" (shadows {entry.shadowed})" if entry.shadowed else ""
+        note += " (binding: bare)" if entry.binding == "bare" else ""
         rows.append((entry.plugin_id, entry.version, _state(entry), f"{entry.source}{note}"))
     app.out.table(("ID", "VERSION", "STATE", "SOURCE"), rows)
     if not tell_stranger(app) and not found:

@@ -16,6 +16,7 @@ from agent.cli.app import (
     verb,
 )
 from agent.errors import UsageError
+from agent.files import Files
 from agent.heads import find_head
 from agent.publishing import judge_folder, read_folder, sign_folder
 
@@ -71,7 +72,7 @@ def _would_create(app: App, *paths: Path) -> None:
 
 
 def _create(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file that must not exist yet; all of it, or there is none."""
+    """Write a file that must not exist yet, durably; all of it, or there is none."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
@@ -83,6 +84,7 @@ def _create(path: Path, data: bytes, *, mode: int) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
+        Files().sync_folder(path.parent)
     except BaseException:
         path.unlink()
         raise

@@ -3,7 +3,7 @@
 import click
 
 import registry
-from agent.cli.app import App, format_flag, verb
+from agent.cli.app import App, format_flag, require_no_path, verb
 from agent.cli.output import sizes
 from agent.heads import find_head, open_looking
 from agent.plan import version_offers
@@ -14,6 +14,7 @@ from agent.plan import version_offers
 @format_flag
 def tags_command(app: App, plugin: str) -> None:
     """List a plugin's versions in its registry, highest first, and its other tags."""
+    require_no_path("tags", plugin)
     reference = registry.parse_reference(plugin, app.context.bases())
     with open_looking(app.context, reference) as repository:
         tags = repository.tags()
@@ -34,6 +35,7 @@ def tags_command(app: App, plugin: str) -> None:
 @format_flag
 def resolve_command(app: App, reference_text: str) -> None:
     """Print the digest and the release that a reference names; no version = the newest."""
+    require_no_path("resolve", reference_text)
     reference, head = find_head(app.context, reference_text)
     digest = head.artifact.manifest.digest
     release = head.subject.release
@@ -51,6 +53,7 @@ def resolve_command(app: App, reference_text: str) -> None:
 @format_flag
 def inspect_command(app: App, reference_text: str) -> None:
     """Print what an artifact says of itself. Nothing of it is believed by that: see verify."""
+    require_no_path("inspect", reference_text)
     reference, head = find_head(app.context, reference_text)
     manifest, meta, oci = head.manifest, head.manifest.meta, head.artifact.manifest
     row: dict[str, object] = {

@@ -122,7 +122,11 @@ def test_an_unchanged_check_is_one_request_for_each_plugin(
 def test_a_release_that_fails_its_probe_is_rejected_and_not_tried_again(
     installed: Machine, publisher: Publisher, docker: CountedRegistry
 ) -> None:
-    """0.3.0's health function says no: exit 9, nothing changed; the next run leaves it alone."""
+    """0.3.0's health function says no: exit 9, nothing changed; the next run leaves it alone.
+
+    Its compiled code goes with it.
+    """
+    compiled = installed.compiled()
     publisher.release("0.3.0")
     before = without_memory(installed)
     row = installed.json("update", expect=9).row
@@ -139,6 +143,17 @@ def test_a_release_that_fails_its_probe_is_rejected_and_not_tried_again(
     assert rejected["version"] == "0.3.0"
     installed.run("pull", f"{PLUGIN_ID}:0.3.0", expect=9)
     assert without_memory(installed) == before
+    assert installed.compiled() == compiled
+
+
+def test_the_code_of_a_kept_release_stays_compiled(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """Another release of the same code fails its probe: what serves is not compiled anew."""
+    compiled = installed.compiled()
+    publisher.release("0.3.0", sample="0.1.0", edit={'func = "health"': 'func = "run"'})
+    assert installed.json("update", expect=9).row["step"] == "probe"
+    assert installed.compiled() == compiled != set()
 
 
 def without_memory(machine: Machine) -> dict[str, str]:

@@ -274,10 +274,16 @@ def test_a_bare_drop_in_is_taken_and_never_updates_by_itself(
     put_bare(machine, bare.plugin("0.1.0", plugin_id="org.bare.hello", stem=OTHER_STEM), bare.key)
     row = machine.json("update").row
     assert (row["id"], row["outcome"]) == ("org.bare.hello", "committed")
+    assert machine.json("list").row["binding"] == "bare"
+    assert "(binding: bare)" in machine.run("list").out
+    assert "binding        bare" in machine.run("info", "org.bare.hello").out
     bare.release("0.2.0", plugin_id="org.bare.hello", stem=OTHER_STEM)
     assert machine.json("update").row["outcome"] == "current"
     assert "bare" in machine.json("check").row["reason"]
     assert machine.json("update", "org.bare.hello").row["to"] == "0.2.0"
+    assert machine.json("list").row["binding"] == "v1"
+    machine.run("trust", "revoke", bare.key_id, "--reason", "lost")
+    assert machine.json("list").row["binding"] is None
 
 
 @pytest.mark.parametrize("ceiling", [(), ("--max-capability", "log")], ids=["none", "log"])

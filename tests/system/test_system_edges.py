@@ -1,5 +1,6 @@
 """Edges of the verbs, on the embedded registry: exit codes, dry runs, and what they leave."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.files import Files
 from support.system import (
     PLUGIN_ID,
     PROCESS_WAIT_S,
@@ -283,6 +285,41 @@ def test_a_folders_bare_name_is_no_reference(
     machine.run(*typed.split()[1:], *(["run", "x"] if "call" in arguments else []))
 
 
+@pytest.mark.parametrize("verb", ["pull", "tags", "resolve", "inspect"])
+def test_a_path_is_no_reference(
+    machine: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Exit 2 says so, whether anything is there, and which verbs take paths."""
+    monkeypatch.chdir(publisher.plugin("0.1.0"))
+    for text, found in {"./nothere": "there is no such path", ".": "it is a path"}.items():
+        error = machine.json(verb, text, expect=2).document["error"]
+        assert error["message"].startswith(
+            f"cannot use {text}: {found}, and agent {verb} takes a reference"
+        )
+        assert "agent push PATH" in error["hint"]
+        assert "host" not in error["message"]
+
+
+def test_a_new_key_is_durable(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the folder too, before its id is printed; where that fails there is none."""
+    folder, faults = tmp_path / "keys", [OSError(errno.EIO, "Input/output error")]
+    folder.mkdir()
+    synced: list[tuple[Path, list[str]]] = []
+
+    def sync(_files: Files, path: Path) -> None:
+        synced.append((path, sorted(entry.name for entry in path.iterdir())))
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(Files, "sync_folder", sync)
+    machine.run("keygen", folder / "k", expect=1)
+    assert list(folder.iterdir()) == []
+    machine.run("keygen", folder / "k")
+    assert synced[1:] == [(folder, ["k"]), (folder, ["k", "k.pub"])]
+
+
 def test_a_key_file_that_is_not_there_is_named(machine: Machine, tmp_path: Path) -> None:
     """A path is no hex text: exit 2 names the file."""
     for name in (tmp_path / "missing", "missing.pem"):
@@ -322,7 +359,8 @@ def test_a_key_is_flushed_before_it_is_shown(
     def seen(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         fsync(descriptor)
-        flushed[path] = path.read_bytes()
+        if path.is_file():
+            flushed[path] = path.read_bytes()
 
     monkeypatch.setattr("os.fsync", seen)
     key, public = tmp_path / "k.pem", tmp_path / "k.pem.pub"

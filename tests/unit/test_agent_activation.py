@@ -363,7 +363,7 @@ def test_flat_copies_that_cannot_be_written_only_wait(
     (warning,) = caplog.messages
     wasm = world.tree.root / f"{STEM}.wasm"
     why = f"cannot use {wasm}: No space left on device"
-    assert warning.startswith(f"cannot refresh {wasm.with_suffix(".*")}: {why}")
+    assert warning.startswith(f"cannot refresh {wasm.with_suffix('.*')}: {why}")
     assert world.activation.is_unfinished(PLUGIN_ID)
     world.activation.recover()
     assert serving(world) == "0.2.0"

@@ -118,6 +118,17 @@ def test_prune_keeps_what_it_is_told(tmp_path: Path) -> None:
     assert box.load(DIGEST) == b"code"
 
 
+def test_a_payload_is_forgotten_alone(tmp_path: Path) -> None:
+    """Whatever engine it was compiled for; one that is not there is no error."""
+    box = cache(tmp_path)
+    box.remove(DIGEST)
+    for one in (box, cache(tmp_path, b"c" * 32)):
+        one.store(DIGEST, b"code")
+    box.store("1" * 64, b"code")
+    box.remove(DIGEST)
+    assert entry_of(tmp_path).name.startswith("1" * 64)
+
+
 def test_a_plugin_runs_from_the_cache(tmp_path: Path) -> None:
     """The second load takes the entry as it is; a damaged one is compiled again."""
     files = plugin_files(ECHO)
