@@ -11,7 +11,7 @@ import registry
 from agent.admission import refusal
 from agent.context import Context
 from agent.errors import FormatError, PolicyError
-from agent.model import FirstSeen
+from agent.model import FirstSeen, Generation
 from agent.plan import Offer
 from agent.subjects import subject_of
 from sandbox.manifest import PluginManifest
@@ -49,6 +49,21 @@ class Candidate:
     def stem(self) -> str:
         """What its files are called."""
         return self.manifest.stem
+
+    def generation(self, *, installed_at: float) -> Generation:
+        """What it is in the plugin tree once it is sealed; not committed."""
+        return Generation(
+            plugin_id=self.manifest.id,
+            version=self.manifest.version,
+            release=self.release,
+            stem=self.stem,
+            payload_sha256=self.payload_sha256,
+            key_id=self.key_id,
+            capabilities=tuple(self.manifest.capabilities),
+            digest=self.digest,
+            repository=self.repository,
+            installed_at=installed_at,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.admission import refusal
+from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
 from agent.memory import Committed, Memory
@@ -178,19 +179,19 @@ def _read(
     verdict = context.judge(subject, evidence, installed=True)
     if not verdict.accepted or verdict.key_id is None:
         raise refusal(f"{manifest.id} {manifest.version}", verdict)
-    return Generation(
-        plugin_id=plugin_id,
-        version=manifest.version,
+    believed = Candidate(
+        manifest=manifest,
+        manifest_bytes=files.manifest,
+        signature=files.signature or b"",
         release=subject.release,
-        stem=files.stem,
         payload_sha256=subject.payload_sha256,
         key_id=verdict.key_id,
-        capabilities=tuple(manifest.capabilities),
         digest=origin.digest if origin else None,
         repository=repository,
-        installed_at=origin.installed_at if origin else folder.stat().st_mtime,
-        committed_at=past.committed_at if past else None,
     )
+    sealed_at = origin.installed_at if origin else folder.stat().st_mtime
+    generation = believed.generation(installed_at=sealed_at)
+    return replace(generation, committed_at=past.committed_at if past else None)
 
 
 def _good(

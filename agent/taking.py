@@ -78,20 +78,8 @@ class Taking:
         return outcome
 
     def _stage(self, candidate: Candidate, plugin: PluginSet) -> Stage:
-        manifest, context = candidate.manifest, self._context
-        generation = Generation(
-            plugin_id=manifest.id,
-            version=manifest.version,
-            release=candidate.release,
-            stem=manifest.stem,
-            payload_sha256=candidate.payload_sha256,
-            key_id=candidate.key_id,
-            capabilities=tuple(manifest.capabilities),
-            digest=candidate.digest,
-            repository=candidate.repository,
-            installed_at=context.clock(),
-        )
-        return Stage(context, generation, plugin, self._steps)
+        generation = candidate.generation(installed_at=self._context.clock())
+        return Stage(self._context, generation, plugin, self._steps)
 
     def _install(
         self,

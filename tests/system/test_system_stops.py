@@ -40,6 +40,14 @@ def let_a_trial_fail(machine: Machine, publisher: Publisher) -> None:
         context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
 
 
+def disable_an_update(machine: Machine, publisher: Publisher) -> None:
+    """0.2.0 is good, beside 0.1.0, and disabled."""
+    publisher.release("0.2.0")
+    machine.configure(probation="0s")
+    machine.run("update")
+    machine.run("disable", PLUGIN_ID)
+
+
 def releases_of(machine: Machine) -> list[Path]:
     """The sealed folders of the plugin."""
     home = machine.plugins / ".store" / PLUGIN_ID
@@ -422,10 +430,7 @@ def test_the_doctor_finds_what_else_enabling_brings_back(
     installed: Machine, publisher: Publisher
 ) -> None:
     """The release that was good is broken: a kept one that was committed comes in its place."""
-    publisher.release("0.2.0")
-    installed.configure(probation="0s")
-    installed.run("update")
-    installed.run("disable", PLUGIN_ID)
+    disable_an_update(installed, publisher)
     _break_bytes(installed, "0.2.0")
     (told,) = _mended(installed, "releases")
     assert told == f"{PLUGIN_ID}: 0.1.0 is what agent enable {PLUGIN_ID} brings back"
@@ -473,10 +478,7 @@ def test_other_bytes_under_the_same_name_stay_disabled(
     installed: Machine, publisher: Publisher
 ) -> None:
     """Another genuine release in the folder of the one that was good: 10."""
-    publisher.release("0.2.0")
-    installed.configure(probation="0s")
-    installed.run("update")
-    installed.run("disable", PLUGIN_ID)
+    disable_an_update(installed, publisher)
     with opened(installed) as context:
         new, old = context.ledger.generations(PLUGIN_ID)
         place, genuine = context.tree.folder(new), context.tree.folder(old)

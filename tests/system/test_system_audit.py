@@ -16,36 +16,10 @@ from support.system import PLUGIN_ID, STEM, Machine, Publisher
 Line = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the developer's own settings and credentials out."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    for name in list(os.environ):
-        if name.startswith(("STACK_COMPOSER_", "OTEL_")) or name == "SOURCE_DATE_EPOCH":
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A host with the embedded registry."""
+    """A host with the embedded registry: nothing here is about the network."""
     return Machine(tmp_path / "host")
-
-
-@pytest.fixture
-def publisher(machine: Machine, tmp_path: Path) -> Publisher:
-    """A publisher whom the host believes."""
-    someone = Publisher(machine, tmp_path / "publisher")
-    someone.trusted_by(machine)
-    return someone
-
-
-@pytest.fixture
-def installed(machine: Machine, publisher: Publisher) -> Machine:
-    """A host with 0.1.0 installed."""
-    publisher.release("0.1.0")
-    machine.run("pull", PLUGIN_ID)
-    return machine
 
 
 def segment(machine: Machine) -> Path:
