@@ -197,7 +197,11 @@ _READ_ONLY = (
     "make it writable (a disk that failed is mounted read only), or name another folder "
     "(agent config show --effective); agent doctor looks at all of them"
 )
-_LEDGER_HINTS = {sqlite3.SQLITE_FULL: _FULL, sqlite3.SQLITE_READONLY: _READ_ONLY}
+_LEDGER_HINTS = {
+    sqlite3.SQLITE_FULL: _FULL,
+    # A ledger is opened to be read alone where its disk is full, too.
+    sqlite3.SQLITE_READONLY: "agent doctor says why: its folder may not be written, or is full",
+}
 
 
 def _from_system(error: OSError) -> AgentError:
@@ -214,8 +218,11 @@ def _from_system(error: OSError) -> AgentError:
     if not name:
         return AgentError(f"cannot use a file: {what}", hint=hint)
     path = Path(os.fsdecode(name))
-    if error.errno == errno.EROFS or path.name.startswith(_TEMPORARY):
-        return AgentError(f"cannot write to {path.parent}: {what}", hint=hint)
+    folder = path.parent if error.errno == errno.EROFS else path
+    while folder.name.startswith(_TEMPORARY):
+        folder = folder.parent
+    if folder != path:
+        return AgentError(f"cannot write to {folder}: {what}", hint=hint)
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"cannot find {path}: {what}")
     return AgentError(f"cannot use {path}: {what}", hint=hint)

@@ -123,5 +123,5 @@ def incoming(context: Context) -> Iterator[Path]:
     """A folder for what arrives; gone at the end, inert if a crash leaves it."""
     base = context.places.cache / "incoming"
     context.files.make_folder(base, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=base) as folder:
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=base) as folder:
         yield Path(folder)

@@ -85,7 +85,8 @@ class Watch:
         except (sqlite3.Error, OSError, AgentError) as error:
             if not self._told_unadoptable:
                 self._told_unadoptable = True
-                _LOG.warning("cannot look for drop-ins: %s; what is there serves", error)
+                why = in_words(error)
+                _LOG.warning("cannot look for drop-ins: %s; what is there serves", why)
 
     def terms(self, plugin_id: str) -> object:
         """What a load depends on beside its name: the trust store, the seal and the grants."""
@@ -211,4 +212,4 @@ class Watch:
         except (LedgerError, PolicyError) as error:
             self._tell_stranger(error)
         except (sqlite3.Error, OSError, UsageError, StoreError) as error:
-            _LOG.warning("cannot judge the trial of %s: %s", plugin_id, error)
+            _LOG.warning("cannot judge the trial of %s: %s", plugin_id, in_words(error))

@@ -74,6 +74,19 @@ def test_what_a_ledger_could_take_up_again_is_left(host: Machine) -> None:
     assert (store(host) / LOST / UNKNOWN).is_dir()
 
 
+def test_a_log_that_can_not_be_written_keeps_no_room_from_being_freed(
+    host: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is what it is called for: it goes on, and says once that nothing is noted."""
+    (segment,) = (host.home / "state" / "audit").glob("*.jsonl")
+    segment.rename(segment.with_name("kept"))
+    segment.symlink_to("kept")
+    assert len(removed(host)) == 3
+    (told,) = (m for m in caplog.messages if "cannot write the audit log" in m)
+    assert str(segment) in told
+    assert "Errno" not in told
+
+
 def test_a_name_that_is_no_text_is_listed_all_the_same(host: Machine) -> None:
     """Bytes that are no UTF-8, and control characters, are escaped wherever they are shown."""
     home = bytes(store(host) / PLUGIN_ID)

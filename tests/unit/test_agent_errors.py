@@ -211,6 +211,12 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
             "as the user",
         ),
         (
+            OSError(errno.ENOSPC, "No space left", "/x/.tmp-a1b2/.tmp-c3d4"),
+            1,
+            "cannot write to /x: No space left",
+            "agent prune",
+        ),
+        (
             OSError(errno.EIO, "I/O error", "/x/.staging-1", None, "/x/1"),
             1,
             "cannot use /x/1: I/O error",
@@ -233,7 +239,7 @@ def test_the_systems_errors(
 @pytest.mark.parametrize(
     ("bound", "what", "hint"),
     [
-        ("query_only=ON", "attempt to write a readonly database", "make it writable"),
+        ("query_only=ON", "attempt to write a readonly database", "agent doctor"),
         ("max_page_count=1", "database or disk is full", "free some space"),
     ],
 )
