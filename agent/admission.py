@@ -8,6 +8,7 @@ from agent.errors import TrustError, translated
 from agent.grants import granted, limits_for
 from agent.model import Generation
 from agent.reading import open_regular
+from agent.remembering import decisions_on
 from agent.subjects import subject_of
 from sandbox.discovery import read_set
 
@@ -120,7 +121,7 @@ def granted_to(context: "Context", generation: Generation) -> tuple[str, ...] | 
         if translated(error) is None:
             raise
         return None
-    decisions = context.ledger.decisions(generation.plugin_id)
+    decisions = decisions_on(context.ledger, context.tree, generation.plugin_id)
     given = granted(context.config, generation.plugin_id, decisions, ceiling)
     return tuple(sorted(given & {"log", *generation.capabilities}))
 
@@ -149,7 +150,7 @@ def admit(
             raise refusal(f"{manifest.id} {manifest.version}", verdict)
         ceiling = verdict.max_capabilities
     section = context.config.plugin(manifest.id)
-    decisions = context.ledger.decisions(manifest.id)
+    decisions = decisions_on(context.ledger, context.tree, manifest.id)
     data_dir = context.data_dir(manifest.id)
     return sandbox.Admission(
         granted=granted(context.config, manifest.id, decisions, ceiling),

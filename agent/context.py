@@ -4,11 +4,10 @@ The command line and ``PluginHost`` each hold one. Everything opens on first use
 command pays for what it needs.
 """
 
-import contextlib
 import datetime as dt
 import functools
 import os
-import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +29,6 @@ from agent.ledger import Ledger
 from agent.ownership import claim, stranger
 from agent.places import Places, find_places
 from agent.reaching import bases, http_settings, optional_path
-from agent.reading import open_regular
 from agent.requirement import satisfies
 from agent.schema import HostSection
 from sandbox.manifest import PluginManifest, parse_manifest
@@ -90,6 +88,8 @@ class Context:
     system_folder: Path = field(init=False)
     tree: Tree = field(init=False)
     _ledger: Ledger | None = field(init=False, default=None)
+    _replaced: Ledger | None = field(init=False, default=None)
+    _opening: threading.Lock = field(init=False, default_factory=threading.Lock)
     _is_checked: bool = field(init=False, default=False)
     _connections: registry.KeptConnections = field(
         init=False, default_factory=registry.KeptConnections
@@ -118,24 +118,31 @@ class Context:
     def close(self) -> None:
         """Close the ledger, if it was opened, and connections that are kept."""
         self._connections.close()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = self._audit = None
+        for ledger in filter(None, (self._ledger, self._replaced)):
+            ledger.close()
+        self._ledger = self._replaced = self._audit = None
 
     @property
     def ledger(self) -> Ledger:
         """The ledger, created where it is missing."""
-        if self._ledger is None:
-            self.files.make_folder(self.places.state, mode=0o700)
-            path = self.ledger_path
-            try:
-                self._ledger = Ledger(path)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
-                    with open_regular(path):
-                        pass  # says which file, and why: SQLite says neither
-                raise
-        return self._ledger
+        with self._opening:
+            if self._ledger is None:
+                self.files.make_folder(self.places.state, mode=0o700)
+                self._ledger = Ledger(self.ledger_path)
+            return self._ledger
+
+    def let_go_of_replaced(self) -> bool:
+        """Go by the ledger's new file from now on, where it was replaced; whether it was."""
+        with self._opening:
+            if self._ledger is None or not self._ledger.is_replaced:
+                return False
+            # Closed later: another thread may be reading it just now.
+            self._replaced, replaced = self._ledger, self._replaced
+            self._ledger = self._audit = self._trusted = None
+            self._is_checked = False
+        if replaced is not None:
+            replaced.close()
+        return True
 
     @property
     def ledger_path(self) -> Path:
@@ -291,10 +298,3 @@ class Context:
         """What a plugin sees under ``/plugin/data`` with ``fs_read``."""
         chosen = optional_path(self.config.plugin(plugin_id).data_dir, self.places.home)
         return chosen or self.places.data / plugin_id
-
-    def prune_compiled(self) -> None:
-        """Drop compiled code of payloads that no sealed release has."""
-        ledger = self.ledger
-        keep = {g.payload_sha256 for i in ledger.plugin_ids() for g in ledger.generations(i)}
-        with contextlib.closing(self.open_sandbox()) as sandbox:
-            sandbox.prune(keep)

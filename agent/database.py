@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.errors import AgentError, DamagedError
 from agent.migrations import MIGRATIONS
+from agent.reading import open_regular
 
 _PATIENCE_S = 30
 _LOOK_AGAIN_S = 0.005
@@ -35,8 +36,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._turn = threading.RLock()
         self._path = path
-        self._db = _connect(path)
         with _telling(path):
+            self._db = _connect(path)
             self._prepare(path)
 
     def _prepare(self, path: Path) -> None:
@@ -65,6 +66,11 @@ class Database:
     def is_in_place(self) -> bool:
         """Whether its file still lies where it was opened: nobody removed or replaced it."""
         return self._file == _file_at(self._path)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file lies there now; where none does, what is known still counts."""
+        return _file_at(self._path) not in (None, self._file)
 
     def check(self) -> None:
         """Read all of the file, and see whether it is whole.
@@ -171,6 +177,9 @@ def _telling(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            with open_regular(path):
+                pass  # says which file, and why: SQLite says neither
         is_cut = code == sqlite3.SQLITE_IOERR_SHORT_READ
         if is_cut or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _damaged(path, error) from error

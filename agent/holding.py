@@ -4,6 +4,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.inventory import moment, require_own
 from agent.model import Event, Hold, Kind, Outcome
 from agent.plan import held, longest_hold
+from agent.remembering import remembering
 
 FOREVER = "forever"
 
@@ -47,6 +48,7 @@ def hold(context: Context, plugin_id: str, *, for_s: int | None, dry_run: bool) 
     # Under the tree's lock: no update that was planned before goes live after this returns.
     with (
         context.tree.lock(timeout_s=LOCK_TIMEOUT_S),
+        remembering(context.ledger, context.tree, plugin_id),
         context.audit.deciding("held", _until(wanted), plugin=plugin_id),
         context.ledger.transaction(),
     ):
@@ -77,6 +79,7 @@ def unhold(context: Context, plugin_id: str, *, dry_run: bool) -> Outcome:
     was = f"was held {_until(commanded)}"
     with (
         context.tree.lock(timeout_s=LOCK_TIMEOUT_S),
+        remembering(context.ledger, context.tree, plugin_id),
         context.audit.deciding("unheld", was, plugin=plugin_id),
         context.ledger.transaction(),
     ):

@@ -1,17 +1,19 @@
 """What the tree remembers of a plugin in case the ledger is lost (pure).
 
 ``.store/ID/.memory`` is a small JSON file: the floor, the rejected and the committed releases,
-where updates come from. The ledger is what counts; this is its second place. Each has a number
-that rises with every change, so that the older one of the two is known.
+where updates come from, and what an operator decided: stops, holds, grants and denials. The
+ledger is what counts; this is its second place. Each has a number that rises with every change,
+so that the older one of the two is known.
 """
 
 import json
-import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agent.model import Rejection
+from agent.model import Rejection, Stop
 from agent.requirement import parse_version
+from sandbox.grammar import CAPABILITY
 
 SCHEMA = 1
 
@@ -35,6 +37,27 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What ``agent hold`` recorded.
+
+    Attributes:
+        until: Seconds since the epoch, like ``at``; None = until somebody takes it back.
+    """
+
+    until: float | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What ``agent grant`` or ``agent deny`` said of a capability."""
+
+    capability: str
+    granted: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one plugin.
 
@@ -44,6 +67,8 @@ class Memory:
         floor: The highest committed version.
         repository: Where updates come from.
         channel: The tag that is followed instead of versions, if any.
+        good: The committed release that serves outside a trial, or would if it were enabled.
+        stop: Set while it is disabled, or until all of it is removed.
     """
 
     ledger: str
@@ -51,16 +76,33 @@ class Memory:
     floor: str | None
     repository: str | None
     channel: str | None
+    good: str | None = None
+    stop: Stop | None = None
+    hold: Held | None = None
+    decisions: tuple[Decided, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     committed: tuple[Committed, ...] = ()
 
-    def is_older_than(self, other: "Memory | None") -> bool:
-        """Whether another one, of this ledger or of a lost one, knows more."""
-        return other is not None and (other.ledger != self.ledger or other.number > self.number)
+    @property
+    def is_of_installed(self) -> bool:
+        """Whether the plugin was ever installed; else somebody only decided something of it."""
+        return any((self.floor, self.repository, self.channel, self.good, self.stop))
 
     def encode(self) -> bytes:
         """The file's bytes."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1).encode() + b"\n"
+
+
+def narrowed(older: Iterable[Decided], newer: Iterable[Decided]) -> tuple[Decided, ...]:
+    """What holds of two accounts of grants and denials: denied is what either of them denies.
+
+    Granted is what both grant. So an older copy of either widens nothing.
+    """
+    older, newer = tuple(older), tuple(newer)
+    denied = {one.capability: one for one in (*older, *newer) if not one.granted}
+    granted = {one.capability: one for one in newer if one.granted}
+    both = {one.capability: one for one in older if one.granted and one.capability in granted}
+    return tuple(sorted({**both, **denied}.values(), key=lambda one: one.capability))
 
 
 def decode(data: bytes) -> Memory | None:
@@ -71,16 +113,27 @@ def decode(data: bytes) -> Memory | None:
             parse_version(fields["floor"])
         if not isinstance(fields, dict) or fields.pop("schema") != SCHEMA:
             return None
-        rejected = tuple(Rejection(**_typed(Rejection, row)) for row in fields.pop("rejected"))
-        committed = tuple(Committed(**_typed(Committed, row)) for row in fields.pop("committed"))
-        return Memory(**_typed(Memory, fields), rejected=rejected, committed=committed)
+        stop, hold = fields.pop("stop"), fields.pop("hold")
+        lists: dict[str, Any] = {
+            name: tuple(kind(**_typed(kind, row)) for row in fields.pop(name))
+            for name, kind in _LISTS.items()
+        }
+        return Memory(
+            **_typed(Memory, fields),
+            stop=None if stop is None else Stop(stop),
+            hold=None if hold is None else Held(**_typed(Held, hold)),
+            **lists,
+        )
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 
 
+_LISTS: dict[str, type] = {"decisions": Decided, "rejected": Rejection, "committed": Committed}
 _MAX_NUMBER = 1 << 53
+_MAX_TIME = 253_402_300_800
+"""The year 10000: what comes later can't be shown."""
 _TEXTS = frozenset({"ledger", "release", "version", "reason"})
-_OPTIONAL = frozenset({"floor", "repository", "channel", "digest"})
+_OPTIONAL = frozenset({"floor", "repository", "channel", "digest", "good"})
 
 
 def _typed(kind: type, row: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON gave it
@@ -94,8 +147,14 @@ def _typed(kind: type, row: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON ga
             fits = value is None or isinstance(value, str)
         elif name == "number":
             fits = type(value) is int and 0 <= value < _MAX_NUMBER
+        elif name == "granted":
+            fits = isinstance(value, bool)
+        elif name == "capability":
+            fits = isinstance(value, str) and CAPABILITY.fullmatch(value) is not None
+        elif name == "until" and value is None:
+            fits = True
         else:
-            fits = type(value) in (int, float) and math.isfinite(value)
+            fits = type(value) in (int, float) and 0 <= value < _MAX_TIME
         if not fits:
             raise TypeError(name)
     return row

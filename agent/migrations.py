@@ -90,17 +90,24 @@ CREATE TABLE awaited (
 CREATE TABLE ledger (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL) STRICT;
 INSERT INTO ledger VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE memories (plugin_id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
-INSERT INTO memories SELECT plugin_id, 1 FROM plugins UNION SELECT plugin_id, 1 FROM rejected;
+INSERT INTO memories SELECT plugin_id, 1 FROM plugins UNION SELECT plugin_id, 1 FROM rejected
+UNION SELECT plugin_id, 1 FROM grants;
 CREATE TRIGGER memory_of_new AFTER INSERT ON plugins {_COUNTED.format(row="new")};
-CREATE TRIGGER memory_of_plugin AFTER UPDATE OF floor, repository, channel ON plugins
+CREATE TRIGGER memory_of_plugin
+AFTER UPDATE OF floor, repository, channel, good, stop ON plugins
 WHEN old.floor IS NOT new.floor OR old.repository IS NOT new.repository
-OR old.channel IS NOT new.channel {_COUNTED.format(row="new")};
+OR old.channel IS NOT new.channel OR old.good IS NOT new.good OR old.stop IS NOT new.stop
+{_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_commit AFTER UPDATE OF committed_at, digest ON generations
 WHEN new.committed_at IS NOT NULL {_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_pruned AFTER DELETE ON generations
 WHEN old.committed_at IS NOT NULL {_COUNTED.format(row="old")};
 CREATE TRIGGER memory_of_rejection AFTER INSERT ON rejected {_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_pardon AFTER DELETE ON rejected {_COUNTED.format(row="old")};
+CREATE TRIGGER memory_of_hold AFTER INSERT ON holds {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_letting_go AFTER DELETE ON holds {_COUNTED.format(row="old")};
+CREATE TRIGGER memory_of_grant AFTER INSERT ON grants {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_taking_back AFTER DELETE ON grants {_COUNTED.format(row="old")};
 """  # noqa: S608 - put together from literals above
 """The triggers count every change of what a tree remembers of a plugin (``agent.memory``)."""
 MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)

@@ -204,8 +204,7 @@ class Observations(Recollection):
 
     def decisions(self, plugin_id: str) -> dict[str, bool]:
         """Capability → granted (True) or denied (False)."""
-        rows = self._run("SELECT capability, granted FROM grants WHERE plugin_id = ?", (plugin_id,))
-        return {row[0]: bool(row[1]) for row in rows}
+        return {one.capability: one.granted for one in self.decided(plugin_id)}
 
     def record(self, event: Event) -> None:
         """Append to the history; soon durable, like the audit log's line on the same at once."""

@@ -115,7 +115,7 @@ def _lost(tree: Tree, path: Path) -> LedgerError:
     return LedgerError(
         f"cannot change {tree.root}: the ledger that knew it, {path}, is lost or was replaced",
         hint=f"put {path} back; or agent doctor --fix makes a new one from the sealed releases "
-        "(grants, denials and holds are lost)",
+        "(grants are lost)",
     )
 
 

@@ -1,5 +1,6 @@
 """What is kept of old releases, and what goes (``update.keep``)."""
 
+import contextlib
 from dataclasses import dataclass
 
 from agent.context import Context
@@ -87,3 +88,11 @@ def _goes(context: Context, plugin_id: str) -> tuple[tuple[Generation, ...], tup
     gone = tuple(g for g in generations if g.release not in kept)
     known = frozenset(generation.folder_name for generation in generations)
     return gone, context.tree.beside(plugin_id, known)
+
+
+def prune_compiled(context: Context) -> None:
+    """Drop compiled code of payloads that no sealed release has."""
+    ledger = context.ledger
+    keep = {g.payload_sha256 for i in ledger.plugin_ids() for g in ledger.generations(i)}
+    with contextlib.closing(context.open_sandbox()) as sandbox:
+        sandbox.prune(keep)

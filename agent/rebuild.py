@@ -1,8 +1,9 @@
 """A new ledger from the sealed releases, when the one that knew a plugin tree is lost.
 
-Every release is read, hashed and judged against the trust store again; floor, rejections and
-what was once committed come from the tree's own memory (``agent.memory``). What serves and is
-believed is good. All else that the old ledger knew is gone, and is told.
+Every release is read, hashed and judged against the trust store again; floor, rejections, what
+was once committed, what was stopped, held and denied come from the tree's own memory
+(``agent.memory``). What serves and is believed is good. All else that the old ledger knew is gone,
+and is told.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
 from agent.memory import Committed, Memory
-from agent.model import Event, Generation
+from agent.model import Event, Generation, Stop
 from agent.ownership import own
 from agent.remembering import recall
 from agent.requirement import is_newer
@@ -22,8 +23,7 @@ from agent.subjects import subject_of
 from sandbox.discovery import find_sets, read_set
 
 LOST = (
-    "what agent grant and agent deny decided: decide it again (agent grants ID)",
-    "what was held or disabled: hold and disable it again (agent list)",
+    "what agent grant allowed: grant it again where it is named above (agent grants ID)",
     "open trials and call counts: what serves counts as good",
     "the history, and when a version was first seen: a cooldown begins anew",
     "the serial that the trust store had: see that it is the newest",
@@ -36,10 +36,10 @@ class Rebuilt:
     """What was found of one plugin.
 
     Attributes:
-        serves: The version that serves now; None where nothing does.
+        serves: The version that serves now; None where nothing does, or by an operator's word.
         releases: The versions that were verified again, the newest first.
         floor: The version that it does not go below.
-        problems: What could not be taken, and why.
+        problems: What could not be taken, and why, and what is to be decided again.
     """
 
     plugin_id: str
@@ -73,49 +73,76 @@ def rebuild(context: Context) -> tuple[Rebuilt, ...]:
 def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     """Let the ledger learn what the tree tells of one plugin; idempotent, under the lock."""
     ledger, tree = context.ledger, context.tree
-    known = recall(tree, plugin_id)
-    found, problems = _verified(context, plugin_id, known)
-    if known is None and tree.read_memory(plugin_id) is not None:
-        problems.append("its floor and rejections can't be read: the file is damaged")
-    # The newer of the two, where there are two.
+    written = recall(tree, plugin_id)
+    known = written if ledger.is_behind(plugin_id, written) else None
+    found, problems = _verified(context, plugin_id, written)
+    if written is None and tree.read_memory(plugin_id) is not None:
+        problems.append(
+            "its floor and rejections can't be read, nor what was stopped, held and denied: the "
+            "file is damaged"
+        )
     rejections = {r.release: r for r in known.rejected} if known else ledger.rejections(plugin_id)
-    current = tree.current(plugin_id)
-    good = _good(found, current, frozenset(rejections))
-    if good is None and current is not None:
+    installed, current = ledger.installed(plugin_id), tree.current(plugin_id)
+    newest = known or installed
+    stop, wanted = (newest.stop, newest.good) if newest else (None, None)
+    sound = [g for g in found if g.release not in rejections]
+    good = _last_good(sound, wanted, by_name_alone=current is None and stop is None)
+    serving = next((g for g in found if g.folder_name == current), None)
+    if current is not None and stop is None and (serving is None or serving in sound):
+        good = serving
+    if good is None and current is not None and stop is None:
         problems.append(f"{current} serves, and is not believed: hosts refuse it")
-    installed = ledger.installed(plugin_id)
     floors = (installed and installed.floor, known and known.floor, good and good.version)
     floor = _highest(version for version in floors if version)
-    if known is not None or found:
-        if known is not None:
-            ledger.take_in(plugin_id, known)
-        _write(context, plugin_id, found, good, floor)
+    if found or installed is not None or (known is not None and known.is_of_installed):
+        _write(context, plugin_id, found, known=known, good=good, floor=floor)
+    elif known is not None:
+        ledger.take_in_decisions(plugin_id, known)
+    learned = ledger.memory(plugin_id)
+    if learned is not None:
+        context.tree.write_memory(plugin_id, learned.encode())
+    if stop is Stop.DISABLED and current is None:
+        ledger.stopped(plugin_id)
+    context.activation.recover_one(plugin_id)
+    problems += _not_granted(context, plugin_id, known)
+    if stop is Stop.DISABLED:
+        brings = f"agent enable brings back {good.version}" if good else "nothing of it is good"
+        problems.append(f"it is disabled; {brings}")
     versions = [g.version for g in sorted(found, key=lambda g: g.installed_at, reverse=True)]
-    return Rebuilt(
-        plugin_id, good.version if good else None, tuple(versions), floor, tuple(problems)
-    )
+    serves = good.version if good and stop is None else None
+    return Rebuilt(plugin_id, serves, tuple(versions), floor, tuple(problems))
 
 
 def _write(
     context: Context,
     plugin_id: str,
     found: list[Generation],
+    *,
+    known: Memory | None,
     good: Generation | None,
     floor: str | None,
 ) -> None:
-    """Write down what was found of a plugin, in both places, and serve what is good."""
+    """Write down what was found of a plugin."""
     ledger, now = context.ledger, context.clock()
     if good is not None and good.committed_at is None:
         good = replace(good, committed_at=now)
         found = [good if g.release == good.release else g for g in found]
-    ledger.restore(plugin_id, found, good=good.release if good else None, floor=floor)
-    learned = ledger.memory(plugin_id)
-    if learned is not None:
-        context.tree.write_memory(plugin_id, learned.encode())
+    good_release = good.release if good else None
+    ledger.restore(plugin_id, found, known=known, good=good_release, floor=floor)
     if good is not None:
         detail = f"from {len(found)} sealed releases, floor {floor}"
         ledger.record(Event(now, plugin_id, "rebuilt", good.version, good.release, detail))
-    context.activation.recover_one(plugin_id)
+
+
+def _not_granted(context: Context, plugin_id: str, known: Memory | None) -> list[str]:
+    """What had been granted, as the tree says, and is not any more: a person must say so again."""
+    now = context.ledger.decisions(plugin_id)
+    words = [one.capability for one in known.decisions if one.granted] if known else []
+    return [
+        f"{word} had been granted: agent grant {plugin_id} {word}, if it still should be"
+        for word in words
+        if not now.get(word)
+    ]
 
 
 def _highest(versions: Iterable[str]) -> str | None:
@@ -194,12 +221,19 @@ def _read(
     return replace(generation, committed_at=past.committed_at if past else None)
 
 
-def _good(
-    found: list[Generation], current: str | None, rejected: frozenset[str]
+def _last_good(
+    sound: list[Generation], wanted: str | None, *, by_name_alone: bool
 ) -> Generation | None:
-    """What should serve: what does, unless it was rejected; then the last committed one."""
-    serving = next((g for g in found if g.folder_name == current), None)
-    if serving is None or serving.release not in rejected:
-        return serving
-    committed = [g for g in found if g.committed_at is not None and g.release not in rejected]
-    return max(committed, key=lambda g: g.committed_at or 0, default=None)
+    """The release to go back to.
+
+    Args:
+        sound: The releases that are believed and were not rejected.
+        wanted: The one that was good, as far as that is known.
+        by_name_alone: Only that one; else the last committed one is as good.
+    """
+    committed = [
+        g
+        for g in sound
+        if g.committed_at is not None and (g.release == wanted or not by_name_alone)
+    ]
+    return max(committed, key=lambda g: (g.release == wanted, g.committed_at or 0), default=None)

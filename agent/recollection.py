@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable
 
 from agent.database import Database
-from agent.memory import Committed, Memory
-from agent.model import Generation, Rejection, Trial
-from agent.requirement import is_newer
+from agent.memory import Committed, Decided, Held, Memory, narrowed
+from agent.model import Generation, Rejection, Stop, Trial
 
 
 class Recollection(Database):
@@ -17,15 +16,21 @@ class Recollection(Database):
         """Made with the ledger, at random; another file has another one."""
         return str(self._run("SELECT id FROM ledger")[0][0])
 
+    def remembered_ids(self) -> tuple[str, ...]:
+        """Every plugin of which the tree should remember something, sorted."""
+        rows = self._run("SELECT plugin_id FROM memories ORDER BY plugin_id")
+        return tuple(row[0] for row in rows)
+
     def memory(self, plugin_id: str) -> Memory | None:
         """What the tree should remember of a plugin; None where nothing is known."""
         plugins = self._run(
-            "SELECT number, floor, repository, channel FROM memories "
+            "SELECT number, floor, repository, channel, good, stop FROM memories "
             "LEFT JOIN plugins USING (plugin_id) WHERE plugin_id = ?",
             (plugin_id,),
         )
         if not plugins:
             return None
+        holds = self._run("SELECT until, at FROM holds WHERE plugin_id = ?", (plugin_id,))
         rejected = self._run(
             "SELECT release, version, reason, at FROM rejected WHERE plugin_id = ? ORDER BY at",
             (plugin_id,),
@@ -36,58 +41,53 @@ class Recollection(Database):
             "ORDER BY committed_at",
             (plugin_id,),
         )
-        number, floor, repository, channel = plugins[0]
+        number, floor, repository, channel, good, stop = plugins[0]
         return Memory(
             self.ledger_id,
             number,
             floor,
             repository,
             channel,
+            good,
+            None if stop is None else Stop(stop),
+            Held(*holds[0]) if holds else None,
+            self.decided(plugin_id),
             tuple(Rejection(*row) for row in rejected),
             tuple(Committed(*row) for row in committed),
         )
 
-    def take_in(self, plugin_id: str, known: Memory) -> None:
-        """Learn from the tree what this ledger does not know, because another was lost.
+    def is_behind(self, plugin_id: str, written: Memory | None) -> bool:
+        """Whether the tree knows more of a plugin: this ledger is an older copy, or another."""
+        if written is None:
+            return False
+        rows = self._run("SELECT number FROM memories WHERE plugin_id = ?", (plugin_id,))
+        is_newer = not rows or written.number > rows[0][0]
+        return is_newer or written.ledger != self.ledger_id
 
-        What the tree says of rejections is the newer; the floor never falls.
-        """
-        with self.transaction():
-            rows = self._run("SELECT floor FROM plugins WHERE plugin_id = ?", (plugin_id,))
-            floor = rows[0][0] if rows else None
-            if known.floor is not None and (floor is None or is_newer(known.floor, floor)):
-                floor = known.floor
-            self._run(
-                "INSERT INTO plugins (plugin_id, floor, repository, channel) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (plugin_id) DO UPDATE SET floor = excluded.floor, "
-                "repository = coalesce(repository, excluded.repository), "
-                "channel = coalesce(channel, excluded.channel)",
-                (plugin_id, floor, known.repository, known.channel),
-            )
-            self._run("DELETE FROM rejected WHERE plugin_id = ?", (plugin_id,))
-            self._run_many(
-                "INSERT INTO rejected VALUES (?, ?, ?, ?, ?)",
-                [(plugin_id, r.release, r.version, r.reason, r.at) for r in known.rejected],
-            )
-            self._run(
-                "INSERT INTO memories VALUES (?, ?) "
-                "ON CONFLICT (plugin_id) DO UPDATE SET number = excluded.number + 1",
-                (plugin_id, known.number),
-            )
+    def decided(self, plugin_id: str) -> tuple[Decided, ...]:
+        """What ``agent grant`` and ``agent deny`` said of a plugin, by capability."""
+        rows = self._run(
+            "SELECT capability, granted, at FROM grants WHERE plugin_id = ? ORDER BY capability",
+            (plugin_id,),
+        )
+        return tuple(Decided(capability, bool(granted), at) for capability, granted, at in rows)
 
     def restore(
         self,
         plugin_id: str,
         generations: Iterable[Generation],
         *,
+        known: Memory | None,
         good: str | None,
         floor: str | None,
     ) -> None:
-        """Write down anew what the sealed releases of a plugin say; in one durable step.
+        """Write down anew what the tree says of a plugin; in one durable step.
 
         Args:
             plugin_id: The plugin.
             generations: Its releases that were verified again.
+            known: What the tree remembers, if that is more than is known here: it is the newer
+                but for grants. A file beside the plugins takes away and gives nothing.
             good: The one that should serve.
             floor: The version that it must not go below.
         """
@@ -119,6 +119,8 @@ class Recollection(Database):
                     for g in generations
                 ],
             )
+            if known is not None:
+                self._take_in(plugin_id, known)
             # Their copies may lie about: they are no drop-ins.
             self._run(
                 "INSERT OR IGNORE INTO went_live SELECT plugin_id, release FROM generations "
@@ -126,6 +128,42 @@ class Recollection(Database):
                 "(SELECT release FROM rejected WHERE rejected.plugin_id = generations.plugin_id))",
                 (plugin_id,),
             )
+
+    def take_in_decisions(self, plugin_id: str, known: Memory) -> None:
+        """Learn of a plugin that was never installed what the tree remembers, durably."""
+        with self.transaction():
+            self._take_in_decided(plugin_id, known)
+
+    def _take_in(self, plugin_id: str, known: Memory) -> None:
+        self._run(
+            "UPDATE plugins SET repository = coalesce(repository, ?), "
+            "channel = coalesce(channel, ?), stop = ? WHERE plugin_id = ?",
+            (known.repository, known.channel, known.stop and known.stop.value, plugin_id),
+        )
+        self._take_in_decided(plugin_id, known)
+
+    def _take_in_decided(self, plugin_id: str, known: Memory) -> None:
+        self._run("DELETE FROM rejected WHERE plugin_id = ?", (plugin_id,))
+        self._run_many(
+            "INSERT INTO rejected VALUES (?, ?, ?, ?, ?)",
+            [(plugin_id, r.release, r.version, r.reason, r.at) for r in known.rejected],
+        )
+        self._run("DELETE FROM holds WHERE plugin_id = ?", (plugin_id,))
+        if known.hold is not None:
+            values = (plugin_id, known.hold.until, known.hold.at)
+            self._run("INSERT INTO holds VALUES (?, ?, ?)", values)
+        decided = narrowed(self.decided(plugin_id), known.decisions)
+        self._run("DELETE FROM grants WHERE plugin_id = ?", (plugin_id,))
+        self._run_many(
+            "INSERT INTO grants VALUES (?, ?, ?, ?)",
+            [(plugin_id, d.capability, int(d.granted), d.at) for d in decided],
+        )
+        # Higher than in both places: what was there before is older from now on.
+        self._run(
+            "INSERT INTO memories VALUES (?, ?) ON CONFLICT (plugin_id) DO UPDATE "
+            "SET number = max(number, excluded.number) + 1",
+            (plugin_id, known.number),
+        )
 
     def serve_instead(self, plugin_id: str, release: str | None) -> None:
         """What serves is broken: another release is good, or none; the flip follows."""

@@ -1,11 +1,14 @@
 """Keeping the ledger and its second place in the tree alike (``agent.memory``)."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.memory import Memory, decode
+from agent.memory import Memory, decode, narrowed
+from agent.model import Stop
 
 _LOG = logging.getLogger("stack_composer.tree")
 
@@ -24,12 +27,12 @@ def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
     Raises:
         LedgerError: The tree knows more: an older copy of the ledger was put back.
     """
-    known, written = ledger.memory(plugin_id), None
-    if known is None:
-        return
+    known = ledger.memory(plugin_id)
     try:
         written = recall(tree, plugin_id)
-        if written != known and not known.is_older_than(written):
+        if ledger.is_behind(plugin_id, written):
+            raise _behind(plugin_id)
+        if known is not None and written != known:
             tree.write_memory(plugin_id, known.encode())
     except OSError as error:
         _LOG.warning(
@@ -37,9 +40,65 @@ def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
             plugin_id,
             in_words(error),
         )
-    if known.is_older_than(written):
-        raise LedgerError(
-            f"cannot change {plugin_id}: the plugin tree knows more than the ledger, of which an "
-            "older copy was put back",
-            hint="agent doctor --fix takes up what the tree knows",
-        )
+
+
+@contextlib.contextmanager
+def remembering(ledger: Ledger, tree: Tree, plugin_id: str) -> Iterator[None]:
+    """Let a block change what must outlive the ledger, and write it down there, too.
+
+    Under the tree's lock.
+
+    Raises:
+        LedgerError: The tree knows more already: the block is not entered.
+    """
+    refuse_behind(ledger, tree, plugin_id)
+    yield
+    remember(ledger, tree, plugin_id)
+
+
+def refuse_behind(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
+    """Refuse to change a plugin of which the tree knows more than the ledger.
+
+    Raises:
+        LedgerError: So it is: an older copy of the ledger was put back.
+    """
+    if _ahead(ledger, tree, plugin_id) is not None:
+        raise _behind(plugin_id)
+
+
+def decisions_on(ledger: Ledger, tree: Tree, plugin_id: str) -> dict[str, bool]:
+    """Capability → granted or denied by command.
+
+    Where the ledger was lost, or is an older copy, what the tree remembers as denied is denied.
+    """
+    decided, written = ledger.decisions(plugin_id), _ahead(ledger, tree, plugin_id)
+    if written is None:
+        return decided
+    mine = ledger.decided(plugin_id)
+    return {one.capability: one.granted for one in narrowed(mine, written.decisions)}
+
+
+def stop_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Stop | None:
+    """Why a plugin must not serve by an operator's word, whichever place has the later one."""
+    written = _ahead(ledger, tree, plugin_id)
+    if written is not None:
+        return written.stop
+    installed = ledger.installed(plugin_id)
+    return installed.stop if installed else None
+
+
+def _ahead(ledger: Ledger, tree: Tree, plugin_id: str) -> Memory | None:
+    """What the tree remembers, if that is more than the ledger knows."""
+    try:
+        written = recall(tree, plugin_id)
+    except OSError:
+        return None  # a fault of the disk: ``remember`` tells of it
+    return written if ledger.is_behind(plugin_id, written) else None
+
+
+def _behind(plugin_id: str) -> LedgerError:
+    return LedgerError(
+        f"cannot change {plugin_id}: the plugin tree knows more than the ledger, of which an "
+        "older copy was put back",
+        hint="agent doctor --fix takes up what the tree knows",
+    )

@@ -6,6 +6,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.disabling import end_of_trial, noted
 from agent.inventory import require_own
 from agent.model import Kind, Outcome
+from agent.pruning import prune_compiled
 from agent.system_sets import is_in_system
 from agent.telemetry import Telemetry
 
@@ -56,5 +57,5 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
             activation.remove(plugin_id)
     # Compiled code that can't be removed now is removed by the next prune.
     with contextlib.suppress(OSError):
-        context.prune_compiled()
+        prune_compiled(context)
     return noted(context, outcome, dry_run=dry_run)

@@ -8,7 +8,7 @@ the ledger at every instant* holds here too.
 
 from agent.effects import Effects
 from agent.model import Installed, Stop
-from agent.remembering import remember
+from agent.remembering import remember, remembering
 
 
 class Retirement(Effects):
@@ -24,14 +24,18 @@ class Retirement(Effects):
         Raises:
             OSError, sqlite3.Error: The disk or the ledger failed: before the word is durable
                 nothing has changed, after it ``recover`` finishes.
+            LedgerError: An older copy of the ledger was put back; so for what follows.
         """
-        serving = self.live(plugin_id) or self.good(plugin_id)
-        trial = self.ledger.trial(plugin_id)
-        why = "its trial ends without a verdict" if trial is not None else ""
-        if serving is not None:
-            self._tell("disabled", serving, why)
-        event = self._event(plugin_id, serving, "disabled", why)
-        self.ledger.stop(plugin_id, Stop.DISABLED, event)
+        # In both places before anything is taken away: a ledger that is lost right then brings
+        # nothing back into service.
+        with remembering(self.ledger, self.tree, plugin_id):
+            serving = self.live(plugin_id) or self.good(plugin_id)
+            trial = self.ledger.trial(plugin_id)
+            why = "its trial ends without a verdict" if trial is not None else ""
+            if serving is not None:
+                self._tell("disabled", serving, why)
+            event = self._event(plugin_id, serving, "disabled", why)
+            self.ledger.stop(plugin_id, Stop.DISABLED, event)
         self._finish_stop(plugin_id)
 
     def enable(self, plugin_id: str) -> None:
@@ -40,10 +44,11 @@ class Retirement(Effects):
         Raises:
             OSError, sqlite3.Error: As for ``disable``; the audit log counts here.
         """
-        good = self.good(plugin_id)
-        if good is not None:
-            self._tell("enabled", good, "", required=True)
-        self.ledger.start(plugin_id, self._event(plugin_id, good, "enabled", ""))
+        with remembering(self.ledger, self.tree, plugin_id):
+            good = self.good(plugin_id)
+            if good is not None:
+                self._tell("enabled", good, "", required=True)
+            self.ledger.start(plugin_id, self._event(plugin_id, good, "enabled", ""))
         if good is not None:
             self._serve(plugin_id, good, good.stem)
 
@@ -53,11 +58,12 @@ class Retirement(Effects):
         Raises:
             OSError, sqlite3.Error: As for ``enable``.
         """
-        serving = self.live(plugin_id) or self.good(plugin_id)
-        if serving is not None:
-            self._tell("removed", serving, "", required=True)
-        event = self._event(plugin_id, serving, "removed", "")
-        self.ledger.stop(plugin_id, Stop.REMOVING, event)
+        with remembering(self.ledger, self.tree, plugin_id):
+            serving = self.live(plugin_id) or self.good(plugin_id)
+            if serving is not None:
+                self._tell("removed", serving, "", required=True)
+            event = self._event(plugin_id, serving, "removed", "")
+            self.ledger.stop(plugin_id, Stop.REMOVING, event)
         self._finish_stop(plugin_id)
 
     def is_removed(self, plugin_id: str) -> bool:

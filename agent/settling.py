@@ -6,6 +6,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.model import Trial
 from agent.probation import Judgement, Verdict
 from agent.pruning import prune
+from agent.remembering import refuse_behind
 from agent.telemetry import Telemetry
 
 _SPANS = {Verdict.HEALTHY: "agent.commit", Verdict.UNHEALTHY: "agent.rollback"}
@@ -45,8 +46,10 @@ def settle(
 
     Raises:
         BusyError: Another process held the tree's lock.
+        LedgerError: An older copy of the ledger was put back.
     """
     if context.ledger.installed(plugin_id) is None:
+        refuse_behind(context.ledger, context.tree, plugin_id)
         return None
     with contextlib.ExitStack() as held:
         # The tree's lock before the ledger's turn, as everybody takes them.

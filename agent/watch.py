@@ -26,6 +26,7 @@ from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
 from agent.outcomes import is_disabled
 from agent.recorder import Recorder
+from agent.remembering import decisions_on, stop_on
 from agent.served import Served
 from agent.settling import settle
 from agent.telemetry import Telemetry
@@ -76,6 +77,7 @@ class Watch:
     def adopt(self, ids: Collection[str] | None = None, *, stem: str | None = None) -> None:
         """Take drop-ins, as ``DropIns.adopt`` does; where that can't be, what is there serves."""
         try:
+            self._keep_up()
             looked = DropIns(self._context, self._telemetry, patience_s=_JUDGE_LOCK_S)
             for outcome in looked.adopt(ids, stem=stem):
                 level = logging.INFO if outcome.error is None else logging.WARNING
@@ -91,7 +93,7 @@ class Watch:
     def terms(self, plugin_id: str) -> object:
         """What a load depends on beside its name: the trust store, the seal and the grants."""
         with self._forgiving(plugin_id):
-            decisions = self._context.ledger.decisions(plugin_id)
+            decisions = decisions_on(self._context.ledger, self._context.tree, plugin_id)
             self._terms[plugin_id] = (
                 self._context.trust_stamp(),
                 self._context.tree.sealed_at(plugin_id),
@@ -125,13 +127,14 @@ class Watch:
     def _stop(self, plugin_id: str) -> Stop | None:
         """The operator's word, or the last known one; durable before anything is taken away."""
         with self._forgiving(plugin_id):
-            installed = self._context.ledger.installed(plugin_id)
-            self._stops[plugin_id] = installed.stop if installed else None
+            stop = stop_on(self._context.ledger, self._context.tree, plugin_id)
+            self._stops[plugin_id] = stop
         return self._stops.get(plugin_id)
 
     def flush(self) -> None:
         """Write the counts down; a ledger that can't be written is told once."""
         try:
+            self._keep_up()
             with self._context.ledger.impatient():
                 self._recorder.flush()
         except (sqlite3.Error, OSError) as error:
@@ -176,6 +179,12 @@ class Watch:
             return True
         return isinstance(error, TrustError | FormatError) and not is_whole(self._context, live)
 
+    def _keep_up(self) -> None:
+        """Go by the ledger that lies there now: a lost one was made anew, or a copy put back."""
+        if self._context.let_go_of_replaced():
+            self._told_stranger = self._told_unwritable = self._told_unadoptable = False
+            _LOG.warning("%s was replaced: opened anew", self._context.ledger_path)
+
     def _write(self, rows: list[tuple[str, str, int, Samples]]) -> None:
         problem = self._context.stranger()
         if problem is None:
@@ -206,6 +215,7 @@ class Watch:
     def _forgiving(self, plugin_id: str) -> Iterator[None]:
         """A trial that can't be judged now never costs a call: the next flush tries again."""
         try:
+            self._keep_up()
             yield
         except BusyError:
             return  # whoever holds the lock judges first

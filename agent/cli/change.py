@@ -25,7 +25,7 @@ from agent.inventory import own_ids
 from agent.model import Kind, Outcome
 from agent.outcomes import reverted
 from agent.probation import Judgement, Verdict
-from agent.pruning import Pruned, prunable, prunable_ids, prune
+from agent.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline, look_ahead
@@ -159,7 +159,7 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
             context.activation.recover()
             for plugin_id in ids:
                 gone += prune(context, plugin_id)
-        context.prune_compiled()
+        prune_compiled(context)
     if app.out.as_json:
         rows = [
             {"id": one.plugin_id, "version": one.version, "release": one.release, "name": one.name}

@@ -12,10 +12,11 @@ from agent.cli.app import (
     verb,
 )
 from agent.cli.installed import not_known
+from agent.deciding import decide
 from agent.errors import UsageError
 from agent.grants import granted, similar_word
 from agent.inventory import serving
-from agent.model import Event
+from agent.remembering import decisions_on
 from agent.schema import CAPABILITIES
 from agent.settling import refuse_strangers
 
@@ -53,7 +54,7 @@ def grants_command(app: App, plugin_id: str) -> None:
     """Print what a plugin requests and what it is granted."""
     context = app.context
     live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
-    decisions = context.ledger.decisions(plugin_id)
+    decisions = decisions_on(context.ledger, context.tree, plugin_id)
     if live is None and not decisions:
         raise not_known(context, f"cannot find {plugin_id}: it is not installed", hint="agent list")
     requested = set(live.capabilities) if live else set()
@@ -82,13 +83,7 @@ def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bo
     refuse_strangers(context)
     _question(app, plugin_id, capability, word)
     if not dry_run:
-        now, outcome = context.clock(), "granted" if yes else "denied"
-        with (
-            context.audit.deciding(outcome, capability, plugin=plugin_id, capability=capability),
-            context.ledger.transaction(),
-        ):
-            context.ledger.decide(plugin_id, capability, granted=yes, at=now)
-            context.ledger.record(Event(now, plugin_id, word, None, None, capability))
+        decide(context, plugin_id, capability, yes=yes)
     if app.out.as_json:
         app.out.document(id=plugin_id, capability=capability, granted=yes)
         return

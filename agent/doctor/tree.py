@@ -47,17 +47,18 @@ def check_generations(context: Context) -> Iterator[Finding]:
 def check_memories(context: Context) -> Iterator[Finding]:
     """Whether what must outlive a lost ledger is in the tree."""
     wrong = 0
-    for plugin_id in context.ledger.plugin_ids():
+    for plugin_id in sorted({*context.tree.homes(), *context.ledger.remembered_ids()}):
         known, written = context.ledger.memory(plugin_id), recall(context.tree, plugin_id)
         if known == written:
             continue
         wrong += 1
-        if known is not None and known.is_older_than(written):
+        if context.ledger.is_behind(plugin_id, written):
             yield Finding(
                 "memory",
                 ok=False,
                 detail=f"{plugin_id}: the tree knows more than the ledger, of which an older copy "
-                "was put back: nothing is changed, so that no rejected release comes back",
+                "was put back: nothing is changed, so that nothing comes back that was rejected, "
+                "stopped or denied since",
                 fix="agent doctor --fix takes up what the tree knows, and verifies each release "
                 "again",
                 mend=functools.partial(_take, context, plugin_id),
@@ -66,13 +67,15 @@ def check_memories(context: Context) -> Iterator[Finding]:
         yield Finding(
             "memory",
             ok=False,
-            detail=f"{plugin_id}: its floor and rejections beside the ledger are not up to date: "
-            "they would be lost with it",
+            detail=f"{plugin_id}: its floor, rejections and decisions beside the ledger are not up "
+            "to date: they would be lost with it",
             fix="agent doctor --fix writes them",
             mend=functools.partial(_remember, context, plugin_id),
         )
     if not wrong:
-        yield Finding("memory", ok=True, detail="floors and rejections have their second place")
+        yield Finding(
+            "memory", ok=True, detail="floors, rejections and decisions have their second place"
+        )
 
 
 def _check_serving(context: Context, plugin_id: str) -> Iterator[Finding]:

@@ -117,7 +117,7 @@ def _prune(context: Context) -> None:
     with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
         context.activation.recover()
         prune(context, PLUGIN_ID)
-    context.prune_compiled()
+    prune_compiled(context)
 
 
 def _disable(context: Context) -> Outcome:
