@@ -14,12 +14,11 @@ leaves it where it is, and says so in a line of its own.
 import contextlib
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent.audit_check import (
     MAX_LINE_BYTES,
@@ -27,17 +26,15 @@ from agent.audit_check import (
     Report,
     check,
     parse_line,
-    segment_name,
     torn_bytes,
     walk,
 )
+from agent.audit_segments import Segments
 from agent.files import Files
 from agent.model import AuditHead
-from agent.reading import open_regular
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 _LOCK_TIMEOUT_S = 5.0
-_SEGMENT = re.compile(r"([0-9]{6})\.jsonl")
 _MAX_TEXT = 2000
 _MAX_DETAIL = 500
 
@@ -85,11 +82,20 @@ class Heads(Protocol):
     def move_audit_head(self, head: AuditHead) -> None:
         """It ends here now; durable."""
 
+    def audit_uncovered(self) -> Sequence[tuple[int, int]]:
+        """First and last of the lines that were beyond an earlier head."""
+
+    def note_audit_uncovered(self, first: int, last: int) -> None:
+        """Lines were found beyond the head; durable."""
+
+    def cover_audit(self) -> None:
+        """A person answered for them."""
+
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """Keep this process's other threads away from the ledger for the length of a block."""
 
 
-class AuditLog:
+class AuditLog(Segments):
     """The log of one installation; may be used by many processes and threads.
 
     Every method may raise ``OSError`` and ``sqlite3.Error`` where the disk or the ledger fails,
@@ -105,7 +111,7 @@ class AuditLog:
     def __init__(
         self, folder: Path, ledger: Heads, files: Files, *, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._ledger = ledger
         self._files = files
         self._segment_bytes = segment_bytes
@@ -126,26 +132,33 @@ class AuditLog:
             return check({}, self._read_lines, self._ledger.audit_head())
         with self._lock():
             head, segments = self._ledger.audit_head(), self._segments()
-        return check(segments, self._read_lines, head)
+            uncovered = self._ledger.audit_uncovered()
+        return check(segments, self._read_lines, head, uncovered)
 
-    def latest(self, plugin_id: str | None = None, *, limit: int) -> list[dict[str, Any]]:
-        """The latest lines, oldest first; what is no line of this log is left out.
+    def rejoin(self, entry: Entry) -> str | None:
+        """Take the lines that no head covers as they are, because a person answers for them.
 
-        Args:
-            plugin_id: Only lines that speak of this plugin; None = all.
-            limit: How many at most.
+        Returns:
+            The reason that stands in the line; None where there are none, or the chain is broken.
         """
-        found: list[dict[str, Any]] = []
-        for number, size_bytes in sorted(self._segments().items(), reverse=True):
-            lines = []
-            for line in self._read_lines(number, size_bytes):
-                link = parse_line(line)
-                if link is not None and plugin_id in (None, link.fields.get("plugin")):
-                    lines.append(link.fields)
-            found = lines[-(limit - len(found)) :] + found
-            if len(found) >= limit:
-                break
-        return found
+        with self._lock():
+            head, segments = self._ledger.audit_head(), self._segments()
+            uncovered = list(self._ledger.audit_uncovered())
+            if not check(segments, self._read_lines, head, uncovered).may_be_rejoined:
+                return None
+            walked = walk(segments, self._read_lines, head)
+            if walked.end.lines > head.lines:
+                uncovered.append((head.lines + 1, walked.end.lines))
+            taken = ", ".join(f"{first} to {last}" for first, last in uncovered)
+            why = (
+                f"lines {taken} are taken as they are; the ledger's head was line {head.lines} "
+                f"({head.hash}), the line before this one is {walked.end.lines} ({walked.end.hash})"
+            )
+            note = _note(entry, entry.outcome, why, *walked.torn)
+            self._write(walked.end, note, _following(segments))
+            # Last: a run that ends before is begun again.
+            self._ledger.cover_audit()
+        return why
 
     # -- writing
 
@@ -175,7 +188,7 @@ class AuditLog:
         if last == head.segment and segments.get(last, 0) == head.size_bytes:
             return head, None
         tails = self._tails(head, segments)
-        following = last if not segments.get(last, 0) else last + 1
+        following = _following(segments)
         if tails is None:
             return self._go_on_after_a_break(head, entry, following), None
         torn = [torn_bytes(number, data) for number, data in tails if not data.endswith(b"\n")]
@@ -222,13 +235,20 @@ class AuditLog:
         """Write on, in a segment of its own, after what no crash of ours leaves.
 
         The chain goes on from the head, so that every later check finds the break. Only where
-        the ledger knows no head, because it was lost, the log itself says where it ends.
+        the chain is whole, and the head a line of it, it goes on from its end: the ledger is an
+        older copy, or was lost and knows no head. What an older head did not cover is noted,
+        so that every check finds that until a person answers for it.
         """
-        walked = walk(self._segments(), self._read_lines)
-        if head.lines or walked.problems:
+        walked = walk(self._segments(), self._read_lines, head)
+        if walked.problems or not walked.passes_head:
             why = "the log is not as the ledger knows it: agent audit verify"
             note = _note(entry, "broken", why, *walked.torn)
             return self._write(head if head.lines else walked.end, note, following)
+        if head.lines:
+            first, last = head.lines + 1, walked.end.lines
+            self._ledger.note_audit_uncovered(first, last)
+            why = f"lines {first} to {last} are beyond the head that the ledger had: agent doctor"
+            return self._write(walked.end, _note(entry, "broken", why, *walked.torn), following)
         why = f"the ledger knew of no log: its {walked.end.lines} lines were taken as they are"
         return self._write(walked.end, _note(entry, "adopted", why, *walked.torn), following)
 
@@ -241,28 +261,11 @@ class AuditLog:
         with self._ledger.turn(), self._files.lock(path, timeout_s=_LOCK_TIMEOUT_S):
             yield
 
-    def _path(self, number: int) -> Path:
-        return self._folder / segment_name(number)
 
-    def _segments(self) -> dict[int, int]:
-        """Segment -> its size in bytes; empty where the log was never written."""
-        if not self._folder.is_dir():
-            return {}
-        names = ((path, _SEGMENT.fullmatch(path.name)) for path in self._folder.iterdir())
-        return {int(match[1]): path.stat().st_size for path, match in names if match}
-
-    def _read(self, number: int, offset: int, size_bytes: int) -> bytes:
-        with open_regular(self._path(number)) as file:
-            file.seek(offset)
-            return file.read(size_bytes)
-
-    def _read_lines(self, number: int, size_bytes: int) -> Iterator[bytes]:
-        """The lines of a segment, up to a size that was looked at under the lock."""
-        with open_regular(self._path(number)) as file:
-            left = size_bytes
-            while line := file.readline(min(left, MAX_LINE_BYTES + 1)):
-                left -= len(line)
-                yield line
+def _following(segments: Mapping[int, int]) -> int:
+    """The segment to begin where the last one must not be written any more."""
+    last = max(segments, default=0)
+    return last if not segments.get(last, 0) else last + 1
 
 
 def _encode(entry: Entry, *, number: int, previous: str) -> bytes:

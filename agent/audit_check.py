@@ -27,11 +27,14 @@ class Problem:
     Attributes:
         segment: The file's name.
         line: Counted from 1 within the segment; 0 = the segment as a whole.
+        is_beyond: The chain is whole, and goes on beyond a head of the ledger's: an older ledger
+            was put back, or lines were added. A person may answer for them.
     """
 
     segment: str
     line: int
     what: str
+    is_beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class Report:
         """Whether every line is as it was written, and none is missing."""
         return not self.problems
 
+    @property
+    def may_be_rejoined(self) -> bool:
+        """Whether nothing is wrong but lines that no head covers; see ``AuditLog.rejoin``."""
+        return not self.is_sound and all(problem.is_beyond for problem in self.problems)
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -75,16 +83,23 @@ class Walk:
     """The chain, followed from the first line to the last; see ``walk``.
 
     Attributes:
+        head: The end as the ledger knows it.
+        passes_head: Whether that is a line of the chain; so is the beginning.
         end: The last line that was read.
         before_end: The hash of the line before that.
         torn: Cut-off writes that no line has accounted for yet.
     """
 
+    head: AuditHead = field(default_factory=AuditHead)
+    passes_head: bool = False
     end: AuditHead = field(default_factory=AuditHead)
     before_end: str = ""
     lines: int = 0
     problems: list[Problem] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._look_for_head()
 
     def segment(self, number: int, lines: Iterable[bytes]) -> None:
         """Follow the chain through a segment."""
@@ -105,6 +120,11 @@ class Walk:
             self._follow(name, index, link)
             self.before_end = self.end.hash
             self.end = AuditHead(link.number, hashlib.sha256(line).hexdigest(), number, offset)
+            self._look_for_head()
+
+    def _look_for_head(self) -> None:
+        here, head = self.end, self.head
+        self.passes_head |= (here.lines, here.hash) == (head.lines, head.hash)
 
     def _follow(self, name: str, index: int, link: Link) -> None:
         expected = self.end.lines + 1
@@ -121,20 +141,21 @@ class Walk:
             self.problem(name, index, f"does not account for what is before it: {self.torn[0]}")
         self.torn.clear()
 
-    def problem(self, name: str, index: int, what: str) -> None:
+    def problem(self, name: str, index: int, what: str, *, is_beyond: bool = False) -> None:
         """Note a problem, up to a bound."""
         if len(self.problems) < _MAX_PROBLEMS:
-            self.problems.append(Problem(name, index, what))
+            self.problems.append(Problem(name, index, what, is_beyond))
 
 
-def walk(segments: Mapping[int, int], read: ReadLines) -> Walk:
-    """Follow the chain through all segments, without a look at the head.
+def walk(segments: Mapping[int, int], read: ReadLines, head: AuditHead) -> Walk:
+    """Follow the chain through all segments, to its end, whether the head is that or not.
 
     Args:
         segments: Segment number to size in bytes.
         read: Reads a segment's lines.
+        head: The end as the ledger knows it.
     """
-    walked = Walk()
+    walked = Walk(head)
     for number in range(1, max(segments, default=0) + 1):
         if number in segments:
             walked.segment(number, read(number, segments[number]))
@@ -143,15 +164,21 @@ def walk(segments: Mapping[int, int], read: ReadLines) -> Walk:
     return walked
 
 
-def check(segments: Mapping[int, int], read: ReadLines, head: AuditHead) -> Report:
+def check(
+    segments: Mapping[int, int],
+    read: ReadLines,
+    head: AuditHead,
+    uncovered: Iterable[tuple[int, int]] = (),
+) -> Report:
     """Check the log.
 
     Args:
         segments: Segment number to size in bytes.
         read: Reads a segment's lines.
         head: The end as the ledger knows it.
+        uncovered: First and last of lines that were beyond an earlier head.
     """
-    walked = walk(segments, read)
+    walked = walk(segments, read, head)
     end, remarks = walked.end, []
     where = segment_name(max(end.segment, 1))
     beyond = end.lines - head.lines
@@ -165,6 +192,7 @@ def check(segments: Mapping[int, int], read: ReadLines, head: AuditHead) -> Repo
             0,
             f"the log goes on to line {end.lines}, the ledger knows {head.lines}; "
             "a crash leaves one line more at most",
+            is_beyond=walked.passes_head,
         )
     elif head.hash != (walked.before_end if beyond else end.hash):
         walked.problem(
@@ -172,6 +200,9 @@ def check(segments: Mapping[int, int], read: ReadLines, head: AuditHead) -> Repo
         )
     elif beyond:
         remarks.append(f"line {end.lines} is beyond the head: a run ended before it could go on")
+    for first, last in uncovered:
+        what = f"lines {first} to {last} of the log are beyond the head that the ledger had"
+        walked.problem(where, 0, what, is_beyond=True)
     remarks += [f"a write was cut short: {torn}" for torn in walked.torn]
     return Report(walked.lines, len(segments), tuple(walked.problems), tuple(remarks))
 

@@ -224,6 +224,10 @@ class Auditor:
                 )
             raise
 
+    def rejoin(self) -> str | None:
+        """Take the lines that no head of the ledger's covers; see ``AuditLog.rejoin``."""
+        return self.log.rejoin(self._entry("rejoined", ""))
+
     # -- helpers
 
     def _entry(self, outcome: str, reason: str, **fields: Any) -> Entry:  # noqa: ANN401 - those of Entry

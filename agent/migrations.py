@@ -87,6 +87,7 @@ CREATE TABLE awaited (
     version TEXT NOT NULL, release TEXT NOT NULL, detail TEXT NOT NULL, message TEXT NOT NULL,
     hint TEXT, at REAL NOT NULL, PRIMARY KEY (repository, tag)
 ) STRICT;
+CREATE TABLE audit_uncovered (first INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 CREATE TABLE ledger (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL) STRICT;
 INSERT INTO ledger VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE memories (plugin_id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;

@@ -257,6 +257,18 @@ class Observations(Recollection):
             (head.lines, head.hash, head.segment, head.size_bytes),
         )
 
+    def audit_uncovered(self) -> tuple[tuple[int, int], ...]:
+        """First and last of the lines that were beyond an earlier head, and nobody answered for."""
+        return tuple(self._run("SELECT first, last FROM audit_uncovered ORDER BY first"))
+
+    def note_audit_uncovered(self, first: int, last: int) -> None:
+        """Lines were found beyond the head; until somebody answers for them."""
+        self._run("INSERT OR REPLACE INTO audit_uncovered VALUES (?, ?)", (first, last))
+
+    def cover_audit(self) -> None:
+        """Somebody answered for all lines there are."""
+        self._run("DELETE FROM audit_uncovered")
+
     def audited_refusal(self, plugin_id: str, version: str) -> str | None:
         """What the audit log says last of a refused or failed version."""
         rows = self._run(

@@ -18,7 +18,7 @@ from agent.dropins import DropIns
 from agent.errors import translated
 from agent.files import Files
 from agent.model import Outcome
-from agent.pruning import prune
+from agent.pruning import prune, prune_compiled
 from agent.removal import remove
 from agent.rollback import roll_back
 from agent.settling import settle

@@ -179,9 +179,9 @@ def append_foreign(*, segment: int, data: bytes) -> Callable[[Segments], None]:
     return lambda segments: segments[segment].append(data)
 
 
-def append_chained(segments: Segments) -> None:
-    """Add two lines that fit: a crash leaves one at most."""
-    for number in (LINES + 1, LINES + 2):
+def append_chained(segments: Segments, first: int = LINES + 1) -> None:
+    """Add lines that fit, two of them beyond the head: a crash leaves one at most."""
+    for number in range(first, LINES + 3):
         last = segments[4][-1]
         previous = hashlib.sha256(last).hexdigest()
         segments[4].append(edited(last, number=number, previous=previous))
@@ -194,6 +194,12 @@ def cut_half_a_line(segment: int) -> Callable[[Segments], None]:
         segments[segment][-1] = segments[segment][-1][:-40]
 
     return tamper
+
+
+def cut_and_go_on(segments: Segments) -> None:
+    """The last line goes, and others take its place: more than there were."""
+    remove(4, 2)(segments)
+    append_chained(segments, LINES)
 
 
 def join_lines(segments: Segments) -> None:
@@ -245,6 +251,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Segments], None], tuple[int, int]]] = {
     "insert bytes at a segment's end": (append_foreign(segment=1, data=b'{"num'), (2, 1)),
     "append a foreign line": (append_foreign(segment=4, data=b"{}\n"), (4, 3)),
     "append two lines that fit": (append_chained, (4, 0)),
+    "cut, and go on beyond the head": (cut_and_go_on, (4, 0)),
     "join two lines": (join_lines, (1, 1)),
     "cut the last line": (remove(4, 2), (4, 0)),
     "cut within the last line": (cut_half_a_line(4), (4, 0)),
@@ -309,6 +316,107 @@ def test_a_later_decision_names_the_break(tmp_path: Path) -> None:
     note, decision = (json.loads(line) for line in load(tmp_path)[4])
     assert (note["outcome"], note["number"]) == ("broken", LINES + 1)
     assert (decision["reason"], decision["number"]) == ("decision 01", LINES + 2)
+
+
+# -- lines that no head covers
+
+
+def put_an_older_head_back(root: Path, lines: int) -> None:
+    """The ledger is a copy from when the log had so many lines."""
+    whole = [line for found in load(root).values() for line in found]
+    number = (lines - 1) // 3 + 1
+    size = sum(len(line) for line in whole[(number - 1) * 3 : lines])
+    with opened(root) as (_, ledger):
+        digest = hashlib.sha256(whole[lines - 1]).hexdigest()
+        ledger.move_audit_head(AuditHead(lines, digest, number, size))
+
+
+def rejoin(root: Path, effects: int | None = None) -> str | None:
+    """As the doctor does it, by a process that ends before its n-th effect."""
+    with opened(root, Fuse(effects)) as (log, _):
+        return log.rejoin(entry(outcome="rejoined"))
+
+
+@pytest.mark.parametrize("case", TAMPERINGS)
+def test_a_log_that_was_changed_is_not_rejoined(tmp_path: Path, case: str) -> None:
+    """Only added lines are taken, by a line that says so; edits and cuts stay broken for good."""
+    tamper, _ = TAMPERINGS[case]
+    write(tmp_path)
+    segments = load(tmp_path)
+    tamper(segments)
+    store(tmp_path, segments)
+    added = case == "append two lines that fit"
+    for _ in range(2):
+        before = [path.read_bytes() for path in sorted((tmp_path / "audit").glob("*.jsonl"))]
+        told = rejoin(tmp_path)
+        after = [path.read_bytes() for path in sorted((tmp_path / "audit").glob("*.jsonl"))]
+        assert (told is not None) == added
+        assert (after == before) == (not added)
+        assert verified(tmp_path).is_sound == added
+        if told is not None:
+            assert fields_of(tmp_path)[-1]["reason"] == told
+            return
+        write(tmp_path, 1)
+
+
+@pytest.mark.parametrize("meanwhile", [0, 2])
+def test_an_older_head_is_moved_to_the_end_and_a_line_says_so(
+    tmp_path: Path, meanwhile: int
+) -> None:
+    """What was the head, what is it now, and which lines nobody had covered."""
+    write(tmp_path)
+    put_an_older_head_back(tmp_path, 5)
+    write(tmp_path, meanwhile)
+    assert not verified(tmp_path).is_sound
+    told = rejoin(tmp_path)
+    assert told is not None
+    assert told.startswith("lines 6 to 11 are taken as they are")
+    *_, before, last = [line for lines in load(tmp_path).values() for line in lines]
+    assert json.loads(last)["outcome"] == "rejoined"
+    assert hashlib.sha256(before).hexdigest() in told
+    with opened(tmp_path) as (log, ledger):
+        assert ledger.audit_head().lines == LINES + (meanwhile and meanwhile + 1) + 1
+        assert log.verify() == Report(ledger.audit_head().lines, len(load(tmp_path)), (), ())
+    assert rejoin(tmp_path) is None
+    write(tmp_path, 2)
+    assert verified(tmp_path).is_sound
+
+
+def test_a_second_older_head_is_answered_for_with_the_first(tmp_path: Path) -> None:
+    """Both ranges are named; a cut-off write at the end is accounted for."""
+    write(tmp_path)
+    for lines in (3, 8):
+        put_an_older_head_back(tmp_path, lines)
+        write(tmp_path, 1)
+    segments = load(tmp_path)
+    segments[max(segments)].append(b'{"number":')
+    store(tmp_path, segments)
+    told = rejoin(tmp_path)
+    assert told is not None
+    assert told.startswith("lines 4 to 11, 9 to 13 are taken as they are")
+    assert verified(tmp_path).is_sound
+
+
+def test_a_crash_while_rejoining_leaves_no_log_that_looks_right(tmp_path: Path) -> None:
+    """At each effect: it is broken still, or the line is there; and the next try ends well."""
+    effects, crashed = 0, True
+    while crashed:
+        root = tmp_path / str(effects)
+        root.mkdir()
+        write(root)
+        put_an_older_head_back(root, 5)
+        write(root, 1)
+        try:
+            rejoin(root, effects)
+            crashed = False
+        except Crash:
+            outcomes = [fields["outcome"] for fields in fields_of(root)]
+            assert not verified(root).is_sound or "rejoined" in outcomes
+            assert rejoin(root) is not None or verified(root).is_sound
+        assert verified(root).is_sound
+        assert "rejoined" in [fields["outcome"] for fields in fields_of(root)]
+        effects += 1
+    assert effects > 4
 
 
 # -- sound logs

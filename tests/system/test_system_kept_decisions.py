@@ -1,0 +1,298 @@
+"""What an operator decided outlives the ledger: one that is lost, and an older one put back."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.host import PluginHost
+from sandbox import CapabilityDenied
+from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
+
+OTHER = "org.example.other"
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Publisher:
+    """Who published two versions in the embedded registry of a host that took both."""
+    return taken(tmp_path, "0.1.0", "0.2.0")
+
+
+@pytest.fixture
+def offline(published: Publisher) -> Machine:
+    """That host; 0.2.0 serves."""
+    return published.machine
+
+
+def lose(machine: Machine, _kept: bytes = b"") -> None:
+    """Remove the ledger as ``rm state.db*`` does."""
+    for path in (machine.home / "state").glob("state.db*"):
+        path.unlink()
+
+
+def put_back(machine: Machine, kept: bytes) -> None:
+    """An older copy of the ledger lies there again, as after a restored backup."""
+    lose(machine)
+    (machine.home / "state" / "state.db").write_bytes(kept)
+
+
+def kept_of(machine: Machine) -> bytes:
+    """A backup of the ledger."""
+    return (machine.home / "state" / "state.db").read_bytes()
+
+
+def fixed(machine: Machine) -> list[str]:
+    """Let the doctor mend; all that it told."""
+    found = machine.json("doctor", "--fix", expect=None).document["findings"]
+    assert [one for one in found if not one["ok"]] == []
+    return [line for one in found for line in one.get("told", ())]
+
+
+def decided(machine: Machine) -> dict[str, str]:
+    """Who decided on each capability."""
+    rows = machine.json("grants", PLUGIN_ID).document["grants"]
+    return {row["capability"]: row["by"] for row in rows}
+
+
+Gone = Callable[[Machine, bytes], None]
+both = pytest.mark.parametrize("gone", [lose, put_back])
+
+
+# -- stops
+
+
+@both
+def test_a_disabled_plugin_stays_disabled(offline: Machine, gone: Gone) -> None:
+    """It serves nobody, is told to be disabled, and comes back by ``enable`` alone."""
+    kept = kept_of(offline)
+    offline.run("disable", PLUGIN_ID)
+    gone(offline, kept)
+    told = fixed(offline)
+    assert any("it is disabled; agent enable brings back 0.2.0" in line for line in told)
+    assert offline.json("list").row["state"] == "disabled"
+    assert offline.json("update").row["outcome"] == "pending"
+    assert not list(offline.plugins.glob(f"{STEM}.*"))
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    offline.run("rollback", PLUGIN_ID, expect=8)
+    assert offline.json("disable", PLUGIN_ID).row["outcome"] == "current"
+    assert offline.json("enable", PLUGIN_ID).row["to"] == "0.2.0"
+    assert offline.run("call", PLUGIN_ID, "run", "Jane").out == "Hello again, Jane"
+    offline.run("rollback", PLUGIN_ID)
+    assert offline.version() == "0.1.0"
+
+
+@both
+def test_what_was_gone_back_to_is_what_comes_back(
+    offline: Machine, published: Publisher, gone: Gone
+) -> None:
+    """Not the release that was committed last: the one that the operator chose."""
+    published.release("0.4.0")
+    offline.run("pull", PLUGIN_ID)
+    offline.run("rollback", PLUGIN_ID, "--to", "0.1.0")
+    kept = kept_of(offline)
+    offline.run("disable", PLUGIN_ID)
+    gone(offline, kept)
+    fixed(offline)
+    assert offline.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
+
+
+def test_a_plugin_that_was_enabled_since_serves(offline: Machine) -> None:
+    """The later word counts: an older ledger does not take it out of service again."""
+    offline.run("disable", PLUGIN_ID)
+    kept = kept_of(offline)
+    offline.run("enable", PLUGIN_ID)
+    put_back(offline, kept)
+    fixed(offline)
+    assert offline.json("list").row["state"] == "active"
+    assert offline.run("call", PLUGIN_ID, "run", "Jane").out == "Hello again, Jane"
+    assert (offline.plugins / f"{STEM}.toml").exists()
+
+
+@both
+def test_a_drop_in_of_a_disabled_plugin_waits_on(
+    offline: Machine, published: Publisher, gone: Gone
+) -> None:
+    """Neither taken nor removed, whatever became of the ledger."""
+    kept = kept_of(offline)
+    offline.run("disable", PLUGIN_ID)
+    folder = published.plugin("0.5.0")
+    offline.run("sign", folder, "--key", published.key)
+    for part in ("wasm", "sig", "toml"):
+        shutil.copy(folder / f"{STEM}.{part}", offline.plugins)
+    gone(offline, kept)
+    found = offline.json("doctor", "--fix", expect=None).document["findings"]
+    assert [one["check"] for one in found if not one["ok"]] == ["drop-ins"]
+    offline.run("update", expect=None)
+    assert offline.json("list").row["state"] == "disabled"
+    assert len(list(offline.plugins.glob(f"{STEM}.*"))) == 3
+    assert offline.json("enable", PLUGIN_ID).row["to"] == "0.2.0"
+
+
+def test_the_systems_copy_does_not_step_in_for_a_disabled_plugin(
+    offline: Machine, published: Publisher
+) -> None:
+    """Not even while the ledger is lost and nobody has made a new one."""
+    folder = published.plugin("0.1.0")
+    offline.run("sign", folder, "--key", published.key)
+    shutil.copytree(folder, offline.home / "system")
+    offline.run("disable", PLUGIN_ID)
+    lose(offline)
+    assert "is disabled" in offline.run("call", PLUGIN_ID, "run", "Jane", expect=8).err
+
+
+# -- holds
+
+
+@both
+def test_a_held_plugin_stays_held(offline: Machine, published: Publisher, gone: Gone) -> None:
+    """An update run leaves it where it is."""
+    kept = kept_of(offline)
+    offline.run("hold", PLUGIN_ID)
+    published.release("0.4.0")
+    gone(offline, kept)
+    fixed(offline)
+    assert offline.json("info", PLUGIN_ID).row["held_until"] == "forever"
+    assert offline.json("update").row["outcome"] == "pending"
+    assert offline.version() == "0.2.0"
+
+
+def test_a_plugin_that_was_let_go_since_is_updated(offline: Machine, published: Publisher) -> None:
+    """An older ledger holds it no more."""
+    offline.run("hold", PLUGIN_ID)
+    kept = kept_of(offline)
+    offline.run("unhold", PLUGIN_ID)
+    published.release("0.4.0")
+    put_back(offline, kept)
+    fixed(offline)
+    offline.run("update")
+    assert offline.version() == "0.4.0"
+
+
+# -- grants and denials
+
+
+@both
+def test_what_was_denied_stays_denied(offline: Machine, gone: Gone) -> None:
+    """From the first load on, before anybody mends: a lost denial would open what was shut."""
+    kept = kept_of(offline)
+    offline.run("deny", PLUGIN_ID, "log")
+    gone(offline, kept)
+    with PluginHost(home=offline.home) as host:
+        host.load_installed(PLUGIN_ID)
+        with pytest.raises(CapabilityDenied):
+            host.call_plugin("run", ["Jane"])
+    assert decided(offline)["log"] == "agent deny"
+    fixed(offline)
+    assert decided(offline)["log"] == "agent deny"
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    offline.run("grant", PLUGIN_ID, "log")
+    offline.run("call", PLUGIN_ID, "run", "Jane")
+
+
+@both
+def test_what_was_granted_is_told_and_granted_by_nobody(offline: Machine, gone: Gone) -> None:
+    """A file beside the plugins gives no capability; the doctor names what to type."""
+    kept = kept_of(offline)
+    offline.run("grant", PLUGIN_ID, "fs_read")
+    gone(offline, kept)
+    again = f"agent grant {PLUGIN_ID} fs_read"
+    assert any(again in line for line in fixed(offline))
+    assert "fs_read" not in decided(offline)
+    offline.run(*again.split()[1:])
+    assert decided(offline)["fs_read"] == "agent grant"
+
+
+def test_what_was_taken_back_since_is_not_granted_again(offline: Machine) -> None:
+    """By a denial, or by a removal that took the grant with it."""
+    offline.run("grant", PLUGIN_ID, "network")
+    offline.run("grant", PLUGIN_ID, "llm")
+    offline.run("grant", PLUGIN_ID, "fs_read")
+    kept = kept_of(offline)
+    offline.run("deny", PLUGIN_ID, "network")
+    offline.run("remove", PLUGIN_ID)
+    offline.run("pull", PLUGIN_ID)
+    offline.run("grant", PLUGIN_ID, "llm")
+    put_back(offline, kept)
+    fixed(offline)
+    by = decided(offline)
+    assert (by["network"], by["llm"], by.get("fs_read")) == ("agent deny", "agent grant", None)
+
+
+@both
+def test_a_denial_of_what_was_never_installed_is_kept(offline: Machine, gone: Gone) -> None:
+    """It is there when the plugin comes; and the plugin is installed no more than before."""
+    kept = kept_of(offline)
+    offline.run("deny", OTHER, "network")
+    gone(offline, kept)
+    fixed(offline)
+    rows = offline.json("grants", OTHER).document["grants"]
+    assert {row["capability"]: row["by"] for row in rows}["network"] == "agent deny"
+    offline.run("remove", OTHER, expect=3)
+
+
+# -- nothing is changed meanwhile
+
+
+VERBS = (
+    ("hold", PLUGIN_ID),
+    ("unhold", PLUGIN_ID),
+    ("deny", PLUGIN_ID, "llm"),
+    ("grant", PLUGIN_ID, "llm"),
+    ("disable", PLUGIN_ID),
+    ("enable", PLUGIN_ID),
+    ("remove", PLUGIN_ID),
+    ("pull", PLUGIN_ID),
+)
+
+
+@pytest.mark.parametrize("arguments", VERBS, ids=" ".join)
+def test_with_an_older_ledger_nothing_is_decided(
+    offline: Machine, arguments: tuple[str, ...]
+) -> None:
+    """Each verb says that the ledger is an older copy; what the tree knows is not written over."""
+    if arguments[0] == "unhold":
+        offline.run("hold", PLUGIN_ID)
+    if arguments[0] == "enable":
+        offline.run("disable", PLUGIN_ID)
+    kept = kept_of(offline)
+    offline.run("deny", PLUGIN_ID, "network")
+    put_back(offline, kept)
+    memory = offline.plugins / ".store" / PLUGIN_ID / ".memory"
+    before = memory.read_bytes()
+    for _ in range(2):
+        ran = offline.run(*arguments, expect=1)
+        assert "an older copy was put back" in ran.err
+        assert "agent doctor --fix" in ran.err
+        assert memory.read_bytes() == before
+    fixed(offline)
+    assert decided(offline)["network"] == "agent deny"
+    assert "llm" not in decided(offline)
+
+
+@both
+def test_a_plugin_that_came_since_is_known(
+    offline: Machine, published: Publisher, gone: Gone
+) -> None:
+    """Disabled as well: neither its floor nor its stop goes, and no pull takes it meanwhile."""
+    kept = kept_of(offline)
+    published.release("0.4.0", plugin_id=OTHER, stem="other")
+    offline.run("pull", OTHER)
+    offline.run("disable", OTHER)
+    gone(offline, kept)
+    offline.run("pull", OTHER, expect=1)
+    fixed(offline)
+    rows: dict[str, dict[str, Any]] = {
+        row["id"]: row for row in offline.json("list").document["plugins"]
+    }
+    assert rows[OTHER]["state"] == "disabled"
+    assert offline.json("enable", OTHER).row["to"] == "0.4.0"
+    assert offline.json("info", OTHER).row["floor"] == "0.4.0"
+
+
+@pytest.mark.parametrize("verb", ["grant", "deny"])
+def test_without_its_ledger_nothing_is_granted_or_denied(offline: Machine, verb: str) -> None:
+    """It would be lost again with the ledger that the doctor has yet to make."""
+    lose(offline)
+    assert "is lost or was replaced" in offline.run(verb, PLUGIN_ID, "log", expect=1).err
