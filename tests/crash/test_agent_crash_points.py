@@ -12,7 +12,7 @@ import pytest
 
 from agent.activation import Activation
 from agent.flat import FlatSets, Identity
-from agent.model import Event, Generation, Trial
+from agent.model import Event, Generation, Stop, Trial
 from agent.remembering import remember
 from support.agent import PLUGIN_ID, Crash, Fuse, World
 from support.crash import (
@@ -188,6 +188,28 @@ class TrialEndsBeforeUnflip(Activation):
         super().disable(plugin_id)
 
 
+class StopBeforeTheSecondPlace(Activation):
+    """Wrong: a ledger that is lost right then takes the stop with it."""
+
+    def disable(self, plugin_id: str) -> None:
+        """Write beside the ledger last."""
+        event = Event(self.clock(), plugin_id, "disabled", None, None, "")
+        self.ledger.stop(plugin_id, Stop.DISABLED, event)
+        self._finish_stop(plugin_id)
+        remember(self.ledger, self.tree, plugin_id)
+
+
+class ServesBeforeTheSecondPlace(Activation):
+    """Wrong: a ledger that is lost right then takes out of service what serves."""
+
+    def enable(self, plugin_id: str) -> None:
+        """Write beside the ledger last."""
+        good = self.good(plugin_id)
+        self.ledger.start(plugin_id, Event(self.clock(), plugin_id, "enabled", None, None, ""))
+        self._serve(plugin_id, good, None)
+        remember(self.ledger, self.tree, plugin_id)
+
+
 class RecoveryThatForgetsTheWord(Activation):
     """Wrong: a stop that a crash cut short is taken for a flip that did not happen."""
 
@@ -246,6 +268,8 @@ def test_a_stale_copy_that_is_taken_for_an_update_is_found(tmp_path: Path) -> No
             TrialEndsBeforeUnflip,
             "serves without an intention",
         ),
+        ("a plugin is disabled", StopBeforeTheSecondPlace, "a stop would be lost"),
+        ("a plugin is enabled", ServesBeforeTheSecondPlace, "what serves would not"),
         ("a plugin is disabled", RecoveryThatForgetsTheWord, "disabled, and yet it serves"),
         ("update on trial", ProjectionBeforeItIsDue, "copies are not what serves"),
     ],
@@ -259,6 +283,8 @@ def test_a_stale_copy_that_is_taken_for_an_update_is_found(tmp_path: Path) -> No
         "rows before unflip",
         "rows before tree",
         "trial ends first",
+        "stop remembered last",
+        "start remembered last",
         "stop forgotten",
         "copied before it is due",
     ],

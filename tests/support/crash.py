@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.context import Context, Options
 from agent.model import Generation, Stop, Trial
 from agent.pruning import prune
-from agent.remembering import recall
+from agent.remembering import recall, remembering
 from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
 
 PROBATION_S = 600
@@ -150,6 +150,7 @@ def _ends_removed_or_as_it_was(world: World) -> None:
     require(installed is not None and installed.floor is not None, "the floor is lost")
     assert installed is not None
     require(installed.stop is not Stop.REMOVING, "a removal is half done")
+    require(world.ledger.decisions(PLUGIN_ID).get("network") is False, "a denial is gone")
     if versions:
         require("0.1.0" in versions, "a release went before the others")
         require(installed.good is not None, "good is gone, and its release is not")
@@ -171,6 +172,17 @@ def _decided(before: Callable[[World], object]) -> Callable[[World], object]:
         world.ledger.decide(PLUGIN_ID, "network", granted=False, at=world.now)
 
     return decide
+
+
+def _hold_deny_and_grant(world: World) -> None:
+    """As the verbs do it, one after the other."""
+    with remembering(world.ledger, world.tree, PLUGIN_ID):
+        world.ledger.hold(PLUGIN_ID, until=None, at=world.now)
+    for word, granted in (("network", False), ("fs_read", True), ("network", True)):
+        with remembering(world.ledger, world.tree, PLUGIN_ID):
+            world.ledger.decide(PLUGIN_ID, word, granted=granted, at=world.now)
+    with remembering(world.ledger, world.tree, PLUGIN_ID):
+        world.ledger.unhold(PLUGIN_ID)
 
 
 def _remove(world: World) -> None:
@@ -300,6 +312,7 @@ STORIES = (
         _remove,
         ends=_ends_removed_or_as_it_was,
     ),
+    Story("it is held, denied and granted things", _two, _hold_deny_and_grant, serves="0.2.0"),
     Story("a removed plugin is taken again", _two, _remove_and_take_again),
     Story("old releases are pruned", _three, _pruned),
     Story("a pruned release is taken again", _three, _pruned_and_taken_again),
@@ -330,6 +343,7 @@ def is_whole(world: World, release: Generation, *, is_sealed: bool = True) -> bo
 def check_at_any_instant(world: World) -> None:
     """What holds even before anyone recovers: what serves is whole, and the ledger knows why."""
     name = world.tree.current(PLUGIN_ID)
+    check_stop_in_second_place(world, name)
     if name is None:
         return
     live = world.activation.live(PLUGIN_ID)
@@ -353,6 +367,14 @@ def check_second_place(world: World, live: Generation) -> None:
     known = {rejection.release for rejection in memory.rejected} if memory else set()
     left = set(world.ledger.rejections(PLUGIN_ID)) - {live.release}
     require(left <= known, "a rejection would be lost with the ledger")
+
+
+def check_stop_in_second_place(world: World, current: str | None) -> None:
+    """Nor would it bring back what was stopped, once that is gone; or keep back what serves."""
+    memory, installed = recall(world.tree, PLUGIN_ID), world.ledger.installed(PLUGIN_ID)
+    remembered, stop = memory.stop if memory else None, installed.stop if installed else None
+    require(current is not None or stop is None or bool(remembered), "a stop would be lost")
+    require(current is None or stop is not None or not remembered, "what serves would not")
 
 
 def check_recovered(world: World, story: Story) -> None:

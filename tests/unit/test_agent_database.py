@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,11 @@ from agent.ledger import Ledger
 from agent.migrations import MIGRATIONS
 from agent.model import AuditHead, Event, FirstSeen, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
+from support.ledgers import raw, write_version_1, write_version_2
 
 PATIENCE_S = 30
 NEWEST = len(MIGRATIONS)
 HEAD = AuditHead(7, "ab" * 32, 2, 700)
-
-
-def raw(path: Path) -> "contextlib.closing[sqlite3.Connection]":
-    """The file as any tool opens it."""
-    return contextlib.closing(sqlite3.connect(path, isolation_level=None))
 
 
 def schema_of(path: Path) -> list[tuple[str, str]]:
@@ -38,35 +35,6 @@ def version_of(path: Path) -> int:
     """Which schema the file says that it has."""
     with raw(path) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-def write_version_1(path: Path) -> None:
-    """A ledger as the first agent left it, with a row of everything that must be kept."""
-    one = generation("0.1.0")
-    with raw(path) as db:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.executescript(MIGRATIONS[0])
-        db.execute("PRAGMA user_version=1")
-        db.execute(
-            "INSERT INTO plugins VALUES (?, ?, '0.1.0', ?, NULL, NULL, 0)",
-            (PLUGIN_ID, one.release, REPOSITORY),
-        )
-        db.execute(
-            "INSERT INTO generations VALUES (?, ?, '0.1.0', ?, ?, ?, '[\"log\"]', ?, ?, ?, ?)",
-            (
-                *(PLUGIN_ID, one.release, one.stem, one.payload_sha256, one.key_id),
-                *(one.digest, one.repository, NOW, NOW),
-            ),
-        )
-        db.execute("INSERT INTO rejected VALUES (?, 'ff', '0.2.0', 'bad', ?)", (PLUGIN_ID, NOW))
-        db.execute("INSERT INTO refused VALUES (?, 'sha256:0', 't', 'r', ?)", (REPOSITORY, NOW))
-        db.execute("INSERT INTO first_seen VALUES (?, '0.1.0', 'sha256:1', 'r', 5)", (REPOSITORY,))
-        db.execute("INSERT INTO grants VALUES (?, 'network', 1, ?)", (PLUGIN_ID, NOW))
-        db.execute("INSERT INTO trust_serials VALUES ('/store', 41)")
-        db.execute(
-            "INSERT INTO history VALUES (1, ?, ?, 'activated', '0.1.0', ?, '')",
-            (NOW, PLUGIN_ID, one.release),
-        )
 
 
 def test_a_fresh_ledger_has_the_newest_schema_and_no_backup(tmp_path: Path) -> None:
@@ -101,10 +69,13 @@ def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     assert len(opened) == openers * rounds
 
 
-def test_version_1_is_brought_up_to_date_with_what_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [write_version_1, write_version_2])
+def test_an_old_version_is_brought_up_to_date_with_what_it_holds(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
     """Plugins, generations, rejections, grants, serials and history are all still there."""
     path = tmp_path / "state.db"
-    write_version_1(path)
+    write(path)
     ledger = Ledger(path)
     try:
         one = generation("0.1.0")
@@ -115,12 +86,12 @@ def test_version_1_is_brought_up_to_date_with_what_it_holds(tmp_path: Path) -> N
         assert (kept.release, kept.digest, kept.committed_at) == (one.release, one.digest, NOW)
         assert ledger.rejections(PLUGIN_ID)["ff"].reason == "bad"
         assert ledger.decisions(PLUGIN_ID) == {"network": True}
+        assert ledger.remembered_ids() == (PLUGIN_ID,)
         assert ledger.remember_serial("/store", 40) == 41
         expected = Event(NOW, PLUGIN_ID, "activated", "0.1.0", one.release, "")
         assert list(ledger.history(PLUGIN_ID)) == [expected]
         assert ledger.seen(REPOSITORY) == {"0.1.0": FirstSeen(5, "sha256:1")}
         assert ledger._run("SELECT * FROM refused") == []
-        assert ledger.audit_head() == AuditHead()
     finally:
         ledger.close()
     assert version_of(path) == NEWEST

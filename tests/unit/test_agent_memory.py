@@ -9,8 +9,8 @@ import pytest
 
 from agent.errors import LedgerError
 from agent.ledger import Ledger
-from agent.memory import Committed, Memory, decode
-from agent.model import Rejection
+from agent.memory import Committed, Decided, Held, Memory, decode, narrowed
+from agent.model import Event, Rejection, Stop
 from agent.ownership import Owner, owner_of
 from agent.remembering import recall, remember
 from support.agent import NOW, PLUGIN_ID, World, generation
@@ -21,6 +21,10 @@ WHOLE = Memory(
     floor="0.2.0",
     repository="oci:/srv/registry/org.example.hello",
     channel=None,
+    good="ef" * 32,
+    stop=Stop.DISABLED,
+    hold=Held(NOW + 60, NOW),
+    decisions=(Decided("fs_read", granted=True, at=NOW), Decided("llm", granted=False, at=NOW)),
     rejected=(Rejection("cd" * 32, "0.3.0", "bad", NOW),),
     committed=(Committed("ef" * 32, "0.2.0", None, None, NOW, NOW + 1),),
 )
@@ -55,6 +59,17 @@ def test_what_is_written_is_read() -> None:
         WHOLE.encode().replace(b'"number": 7', b'"more": 1, "number": 7'),
         WHOLE.encode().replace(b'"at": 1800000000.0', b'"at": NaN'),
         WHOLE.encode().replace(b'"at": 1800000000.0', b'"at": 1' + b"0" * 400),
+        WHOLE.encode().replace(b'"at": 1800000000.0', b'"at": -1'),
+        WHOLE.encode().replace(b'"until": 1800000060.0', b'"until": 1e300'),
+        WHOLE.encode().replace(b'"until": 1800000060.0', b'"until": "forever"'),
+        WHOLE.encode().replace(b'"stop": "disabled"', b'"stop": "else"'),
+        WHOLE.encode().replace(b'"stop": "disabled"', b'"stop": ["disabled"]'),
+        WHOLE.encode().replace(b'"stop": "disabled",', b""),
+        WHOLE.encode().replace(b'"granted": true', b'"granted": 1'),
+        WHOLE.encode().replace(b'"capability": "llm"', b'"capability": "../llm"'),
+        WHOLE.encode().replace(b'"capability": "llm"', b'"capability": null'),
+        WHOLE.encode().replace(b'"decisions": [', b'"decisions": [[], '),
+        WHOLE.encode().replace(b'"hold": {', b'"hold": {"more": 1, '),
         WHOLE.encode().replace(b'"reason": "bad"', b'"reason": null'),
         WHOLE.encode().replace(b'"rejected": [', b'"rejected": [1, '),
     ],
@@ -65,8 +80,27 @@ def test_what_is_none_of_ours_is_not_read(data: bytes) -> None:
     assert decode(data) is None
 
 
+def test_a_hold_may_have_no_end() -> None:
+    """And a plugin neither stop nor hold."""
+    for other in (replace(WHOLE, hold=Held(None, NOW)), replace(WHOLE, hold=None, stop=None)):
+        assert decode(other.encode()) == other
+
+
+def test_of_two_accounts_the_narrower_holds() -> None:
+    """Denied is what either denies, granted what both grant, whichever of them is the older."""
+
+    def account(**words: bool) -> tuple[Decided, ...]:
+        return tuple(Decided(word, granted, NOW) for word, granted in words.items())
+
+    one = account(log=True, llm=True, plan=False, fs_read=True)
+    other = account(log=True, llm=False, plan=True, network=True, retrieval=False)
+    wanted = account(llm=False, log=True, plan=False, retrieval=False)
+    assert narrowed(one, other) == narrowed(other, one) == wanted
+
+
 def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) -> None:
-    """Commit, rejection, pardon, pruning, a new source: each makes the tree's copy old."""
+    """What becomes of releases, and what an operator decides: each makes the tree's copy old."""
+    event = Event(NOW, PLUGIN_ID, "disabled", None, None, "")
     with World(tmp_path / "world") as world:
         numbers = [0]
 
@@ -87,6 +121,23 @@ def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) ->
         assert moved()
         world.ledger.forget_generation(PLUGIN_ID, first.release)
         assert moved()
+        world.ledger.stop(PLUGIN_ID, Stop.DISABLED, event)
+        assert moved()
+        world.ledger.start(PLUGIN_ID, event)
+        assert moved()
+        for until in (None, NOW):
+            world.ledger.hold(PLUGIN_ID, until=until, at=NOW)
+            assert moved()
+        world.ledger.unhold(PLUGIN_ID)
+        assert moved()
+        for granted in (True, False, True):
+            world.ledger.decide(PLUGIN_ID, "llm", granted=granted, at=NOW)
+            assert moved()
+        world.ledger._run("DELETE FROM grants")
+        assert moved()
+        world.ledger.serve_instead(PLUGIN_ID, None)
+        assert moved()
+        world.ledger.stopped(PLUGIN_ID)
         world.ledger.projected(PLUGIN_ID, first.release)
         world.ledger.add_generation(generation("0.4.0"))
         assert not moved()
