@@ -40,11 +40,23 @@ class Loader:
     def from_files(self, files: PluginFiles) -> Served:
         """Load bytes at hand, which never change.
 
+        Those of the system's folder serve until the user's copy of the plugin is disabled: it
+        may have come since.
+
         Raises:
             AgentError, sandbox.SandboxError: They are refused.
         """
         plugin = self._load(files)
-        return Served(plugin.manifest.id, Slot(plugin), name=plugin.release)
+        plugin_id, name = plugin.manifest.id, plugin.release
+        if files.folder != self._context.system_folder:
+            return Served(plugin_id, Slot(plugin), name=name)
+        return Served(
+            plugin_id,
+            Slot(plugin),
+            name=name,
+            where=lambda: None if self._watch.is_disabled(plugin_id) else name,
+            missing=functools.partial(self._watch.missing, plugin_id),
+        )
 
     def read(self, manifest: Path) -> PluginFiles:
         """Read the set of a manifest.

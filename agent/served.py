@@ -26,8 +26,10 @@ class Served:
         plugin_id: The plugin.
         slot: Holds what serves now.
         name: What ``where`` said when it was loaded.
-        where: Names the generation that should serve; None where it never changes.
-        load: Verifies and loads the generation of that name; may raise.
+        where: Names the generation that should serve, None = none may; left out where nothing
+            is asked.
+        load: Verifies and loads the generation of that name; may raise. Left out where what
+            serves never changes: bytes at hand.
         terms: What a load depends on beside the bytes: the trust store and the operator's
             grants. When it changes, what serves is loaded again and so judged again.
         missing: Says why ``where`` names nothing.
@@ -60,7 +62,7 @@ class Served:
     @property
     def is_followed(self) -> bool:
         """Whether it is an installed plugin: its flips are followed, its calls recorded."""
-        return self._where is not None
+        return self._load is not None
 
     def follow(self, *, now: bool = False) -> Exception | None:
         """Look again if the last look is older than 100 ms; load and swap if anything moved.
@@ -82,9 +84,8 @@ class Served:
             self._looked = time.monotonic()
             self._let_go(0)
             name = self._where()
-            if name is None:
-                self.refused = self._missing()
             if name is None or self._load is None:
+                self.refused = self._missing() if name is None else None
                 return None
             wanted = (name, self._terms())
             if wanted == self._loaded:

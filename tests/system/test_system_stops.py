@@ -249,6 +249,28 @@ def test_the_systems_copy_does_not_step_in(
     assert installed.run("call", PLUGIN_ID, "run", "Jane").out == "Hello, Jane"
 
 
+def test_a_host_of_the_systems_copy_heeds_the_users_word(
+    machine: Machine, publisher: Publisher
+) -> None:
+    """The user's copy came after it was loaded, and was disabled: it refuses, until enabled."""
+    folder = publisher.plugin("0.1.0")
+    publisher.push(folder)
+    shutil.copytree(folder, machine.home / "system")
+    with PluginHost(home=machine.home) as host:
+        assert host.discover() == (PLUGIN_ID,)
+        served = host._served[PLUGIN_ID]
+        machine.process("pull", PLUGIN_ID)
+        machine.process("disable", PLUGIN_ID)
+        served.follow(now=True)
+        with pytest.raises(PolicyError, match="it is disabled"):
+            host.call_plugin("run", ["Jane"])
+        machine.process("enable", PLUGIN_ID)
+        served.follow(now=True)
+        assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
+    # Calls of the system's copy are not recorded.
+    assert machine.json("info", PLUGIN_ID).row["calls"] == 0
+
+
 @pytest.mark.parametrize("verb", ["disable", "enable", "remove", "hold", "unhold"])
 def test_what_is_the_systems_is_left_to_its_administrator(
     machine: Machine, publisher: Publisher, tmp_path: Path, verb: str
