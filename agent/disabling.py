@@ -1,5 +1,8 @@
 """Disabling and enabling by hand: the operator's emergency stop, and the way back."""
 
+import contextlib
+from collections.abc import Iterator
+
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import (
     AgentError,
@@ -52,7 +55,8 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
             require_own(context, plugin_id, "disable")
         now = context.ledger.installed(plugin_id)
         if now is None or now.stop is not Stop.DISABLED:
-            activation.disable(plugin_id)
+            with _telling_what_holds(context, plugin_id):
+                activation.disable(plugin_id)
         else:
             activation.recover_one(plugin_id)
     back = _brings_back(activation.good(plugin_id))
@@ -60,6 +64,22 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
     if was_done:
         outcome = _row(plugin_id, Kind.CURRENT, "disable", f"already disabled; {back}")
     return noted(context, outcome, dry_run=dry_run)
+
+
+@contextlib.contextmanager
+def _telling_what_holds(context: Context, plugin_id: str) -> Iterator[None]:
+    """Say, where a disk lets nothing be removed, that the word was written: hosts heed that."""
+    try:
+        yield
+    except OSError as error:
+        cause, now = translated(error), context.ledger.installed(plugin_id)
+        if cause is None or now is None or now.stop is not Stop.DISABLED:
+            raise
+        raise AgentError(
+            f"cannot take away all of {plugin_id}: {cause.message}; it is disabled all the same, "
+            "and hosts refuse its calls",
+            hint=cause.hint,
+        ) from error
 
 
 def disable_all(context: Context, telemetry: Telemetry, *, dry_run: bool) -> list[Outcome]:

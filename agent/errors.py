@@ -212,19 +212,23 @@ def _from_system(error: OSError) -> AgentError:
     elif error.errno == errno.EROFS:
         hint = _READ_ONLY
     elif isinstance(error, PermissionError):
-        hint = "run it as the user whose file that is; sudo agent --system for the machine's own"
+        hint = (
+            "run it as the user whose file that is; sudo agent --system for the machine's own; "
+            "agent doctor looks at who may write where"
+        )
+    is_missing = isinstance(error, FileNotFoundError)
     # Of a link or a renamed file the second is the one that was to be made.
-    name = error.filename2 or error.filename
+    name = error.filename if is_missing else error.filename2 or error.filename
     if not name:
         return AgentError(f"cannot use a file: {what}", hint=hint)
     path = Path(os.fsdecode(name))
     folder = path.parent if error.errno == errno.EROFS else path
     while folder.name.startswith(_TEMPORARY):
         folder = folder.parent
+    if is_missing:
+        return NotFoundError(f"cannot find {folder}: {what}")
     if folder != path:
         return AgentError(f"cannot write to {folder}: {what}", hint=hint)
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"cannot find {path}: {what}")
     return AgentError(f"cannot use {path}: {what}", hint=hint)
 
 

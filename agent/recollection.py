@@ -166,10 +166,14 @@ class Recollection(Database):
         )
 
     def serve_instead(self, plugin_id: str, release: str | None) -> None:
-        """What serves is broken: another release is good, or none; the flip follows."""
+        """What serves is broken: another release is good, or none; the flip follows.
+
+        Of a plugin that is stopped no copies lie there, and none are due.
+        """
         with self.transaction():
             self._run(
-                "UPDATE plugins SET good = ?, projection_due = 1 WHERE plugin_id = ?",
+                "UPDATE plugins SET good = ?, projection_due = CASE WHEN stop IS NULL THEN 1 "
+                "ELSE projection_due END WHERE plugin_id = ?",
                 (release, plugin_id),
             )
             self._run("DELETE FROM trials WHERE plugin_id = ?", (plugin_id,))

@@ -105,7 +105,7 @@ def _check_folder(context: Context, name: str, path: Path, *, forbidden: int) ->
             fix=f"agent doctor --fix sets mode {wanted:04o}",
             mend=mend,
         )
-    elif not os.access(path, os.W_OK):
+    if status.st_uid == uid and not os.access(path, os.W_OK):
         yield Finding(
             "folders",
             ok=False,

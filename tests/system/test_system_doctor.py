@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from agent.doctor.bundle import redact
 from support.agent import NOW
-from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
+from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher, taken
 
 SECRETS = {
     "setting": "s3cr3t-setting",
@@ -266,6 +267,38 @@ def _open_store(machine: Machine) -> None:
 def _edited_audit(machine: Machine) -> None:
     path = machine.home / "state" / "audit" / "000001.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"committed"', b'"commixted"', 1))
+
+
+def test_a_folder_that_its_owner_may_not_write_is_told(host: Machine) -> None:
+    """Also where others may read it: both are wrong, and a verb that writes names the folder."""
+    state = host.home / "state"
+    state.chmod(0o555)
+    # Root may write whatever the mode says, unless it lets go of that.
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    as_owner = [] if os.geteuid() else bound
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*as_owner, *host.command(*arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PROCESS_WAIT_S,
+        )
+
+    found = json.loads(run("doctor", "--format", "json").stdout)["findings"]
+    told = [row["detail"] for row in found if row["check"] == "folders" and not row["ok"]]
+    assert [f"the state folder {state}" in detail for detail in told] == [True, True]
+    assert "can't be written" in told[1]
+    for arguments in (("grant", PLUGIN_ID, "fs_read"), ("disable", PLUGIN_ID), ("pull", PLUGIN_ID)):
+        ran = run(*arguments)
+        assert ran.returncode == 1
+        assert str(state) in ran.stderr
+        assert "agent doctor" in ran.stderr
+        assert "Errno" not in ran.stderr
+        assert ".tmp-" not in ran.stderr
+    state.chmod(0o700)
+    host.run("doctor")
 
 
 def test_times_that_are_yet_to_come_are_told_and_not_wrong(host: Machine) -> None:

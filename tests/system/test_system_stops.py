@@ -1,6 +1,7 @@
 """disable, enable and remove by the command line, and what running hosts make of them."""
 
 import contextlib
+import errno
 import fcntl
 import shutil
 from collections.abc import Callable
@@ -192,6 +193,26 @@ def test_the_word_alone_stops_a_running_host(installed: Machine) -> None:
     installed.run("call", PLUGIN_ID, "run", "Jane", expect=8)
     with opened(installed) as context:
         assert context.tree.current(PLUGIN_ID) is None
+    assert flat(installed) == []
+
+
+def test_a_stop_that_holds_says_so_where_nothing_can_be_removed(
+    installed: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, because copies lie there still; but nobody thinks that it was not stopped."""
+
+    def refuse(_files: Files, path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "remove", refuse)
+        ran = installed.run("disable", PLUGIN_ID, expect=1)
+    assert f"cannot write to {installed.plugins}" in ran.err
+    assert "Read-only file system" in ran.err
+    assert "it is disabled all the same, and hosts refuse its calls" in ran.err
+    assert "agent doctor" in ran.err
+    installed.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    installed.run("disable", PLUGIN_ID)
     assert flat(installed) == []
 
 
@@ -454,7 +475,10 @@ def test_the_doctor_finds_what_else_enabling_brings_back(
     """The release that was good is broken: a kept one that was committed comes in its place."""
     disable_an_update(installed, publisher)
     _break_bytes(installed, "0.2.0")
+    mine = installed.plugins / f"{STEM}.toml"
+    mine.write_text("somebody else's")
     (told,) = _mended(installed, "releases")
+    assert mine.read_text() == "somebody else's"
     assert told == f"{PLUGIN_ID}: 0.1.0 is what agent enable {PLUGIN_ID} brings back"
     detail = installed.json("disable", PLUGIN_ID).row["detail"]
     assert detail == "already disabled; agent enable brings back 0.1.0"

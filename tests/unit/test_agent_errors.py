@@ -181,6 +181,12 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
         (TimeoutError("cannot lock x"), 11, "cannot lock x", "try again"),
         (FileNotFoundError(errno.ENOENT, "No such", "/x"), 3, "cannot find /x: No such", None),
         (
+            FileNotFoundError(errno.ENOENT, "No such", "/x/.tmp-1", None, "/x/y"),
+            3,
+            "cannot find /x: No such",
+            None,
+        ),
+        (
             OSError(errno.ENOSPC, "No space left", "/x"),
             1,
             "cannot use /x: No space left",
