@@ -30,7 +30,10 @@ _CLOSE_S = 0.004
 _LOOK_S = 0.0002
 _UNLIMITED = 1_000
 _MOST_TRIES = 10
-VERBS = ("update", "rollback", "pull", "prune", "disable", "remove", "drop-in")
+VERBS = (
+    *("update", "rollback", "pull", "prune", "disable", "enable", "remove", "drop-in"),
+    "doctor",
+)
 _CODE = """(module
   (memory (export "memory") 1)
   (data (i32.const 64) "{version}")
@@ -100,6 +103,10 @@ class Victim:
                 process.kill()
                 self.seen[verb] += 1
             process.communicate(timeout=PROCESS_WAIT_S)
+        if verb == "doctor":
+            # Nothing that serves moves meanwhile, and the next doctor ends what this one began.
+            self.machine.process("call", PLUGIN_ID, "run", "Jane")
+            self.machine.run("doctor", "--fix")
         self._check_left(told)
         return told
 
@@ -110,10 +117,27 @@ class Victim:
         self.machine.configure(probation=probation, update=f"keep = {keep}")
         if verb in ("update", "pull"):
             self._publish()
+        if verb == "enable":
+            self.machine.run("disable", PLUGIN_ID)
+        if verb == "doctor":
+            self._lose_or_age_the_ledger()
+            return ("doctor", "--fix")
         if verb == "drop-in":
             self._put()
             return ("update", PLUGIN_ID)
         return (verb,) if verb == "prune" else (verb, PLUGIN_ID)
+
+    def _lose_or_age_the_ledger(self) -> None:
+        """It is gone, and a look has made an empty one; or an older copy lies there."""
+        path = self.machine.home / "state" / "state.db"
+        kept = path.read_bytes()
+        self.machine.run("hold", PLUGIN_ID)
+        self.machine.run("unhold", PLUGIN_ID)
+        for file in path.parent.glob("state.db*"):
+            file.unlink()
+        if self._rng.choice([True, False]):
+            path.write_bytes(kept)
+        self.machine.run("list")
 
     def _await_commits(self, process: subprocess.Popen[str], commits: int) -> int:
         """Look until the process has written the ledger so often, or has ended."""

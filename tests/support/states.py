@@ -2,24 +2,30 @@
 
 import contextlib
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
+from agent.deciding import decide
 from agent.disabling import disable, enable
 from agent.doctor.examination import examine
 from agent.dropins import DropIns
-from agent.errors import AgentError, NotFoundError
+from agent.errors import AgentError, LedgerError, NotFoundError
 from agent.files import Files
+from agent.holding import hold, unhold
 from agent.host import PluginHost
-from agent.model import Generation, Kind, Outcome
+from agent.inventory import is_whole
+from agent.memory import Memory
+from agent.model import Generation, Kind, Outcome, Stop
 from agent.pruning import prune
-from agent.remembering import recall
+from agent.remembering import decisions_on, recall
 from agent.removal import remove
 from agent.requirement import parse_version
 from agent.rollback import roll_back
@@ -111,6 +117,10 @@ class Installation(RuleBasedStateMachine):
         self.is_revoked = False
         self.may_serve = True
         self.before_revocation: set[str] = set()
+        self.folders: dict[str, Path] = {}
+        self.is_held = False
+        self.decided: dict[str, bool] = {}
+        self.backup: Path | None = None
         self.publish("good", "lasting")
         self.update(named=False, dies=None)
 
@@ -136,6 +146,7 @@ class Installation(RuleBasedStateMachine):
 
         def act(context: Context) -> Outcome | None:
             settle(context, Telemetry(""), PLUGIN_ID)
+            context.ledger.unhold(PLUGIN_ID)
             with contextlib.suppress(NotFoundError):
                 outcome = enable(context, Telemetry(""), PLUGIN_ID, dry_run=False)
                 if outcome.error is not None:
@@ -150,6 +161,7 @@ class Installation(RuleBasedStateMachine):
                     flat.unlink()
         self.may_serve = True
         self.last = None
+        self.is_held = False
 
     # -- what publishers do
 
@@ -170,7 +182,7 @@ class Installation(RuleBasedStateMachine):
         publisher = self.template.publishers[key]
         folder = publisher.plugin(version, code=CODES.get(kind, CODES["good"]))
         signer = self.template.forger if kind == "forged" else publisher
-        self.published[version] = kind
+        self.published[version], self.folders[version] = kind, folder
         artifact = signer.artifact(folder)
         self.sets[version] = _files_of(artifact)
         return version, artifact
@@ -184,6 +196,18 @@ class Installation(RuleBasedStateMachine):
         """Somebody copies a new set into the plugin folder, or a part of it."""
         version, _ = self._make(kind, key)
         self._put(version, parts)
+
+    @rule(data=st.data(), key=st.sampled_from(KEYS), by_hand=st.booleans())
+    def sign_anew(self, data: st.DataObject, key: str, *, by_hand: bool) -> None:
+        """A key is rotated: the same release with another signature, published or put there."""
+        good = sorted(version for version, kind in self.published.items() if kind == "good")
+        version = data.draw(st.sampled_from(good))
+        artifact = self.template.publishers[key].artifact(self.folders[version])
+        self.sets[version] = _files_of(artifact)
+        if by_hand:
+            self._put(version, "sig")
+        else:
+            push_by_hand(opened(self.offers, self.folder), artifact, tag=version)
 
     @rule(data=st.data())
     def drop_in_again(self, data: st.DataObject) -> None:
@@ -217,11 +241,19 @@ class Installation(RuleBasedStateMachine):
         def act(context: Context) -> Outcome:
             pipeline = Pipeline(context, Telemetry(""))
             if context.activation.live(PLUGIN_ID) is None:
+                serving.clear()
                 reference = registry.parse_reference(PLUGIN_ID, context.bases())
                 return pipeline.pull(Wish(reference))
             return pipeline.update(PLUGIN_ID, named=named)
 
-        return self._act(act, dies)
+        with self._looking() as context:
+            serving = {g.release for g in context.ledger.generations(PLUGIN_ID)}
+        outcome = self._act(act, dies)
+        if self.is_held and serving:
+            with self._looking() as context:
+                live = context.activation.live(PLUGIN_ID)
+                assert live is None or live.release in serving, "held, and yet updated"
+        return outcome
 
     @rule(data=st.data(), dies=DEATHS)
     def pull_named(self, data: st.DataObject, dies: int | None) -> None:
@@ -303,6 +335,41 @@ class Installation(RuleBasedStateMachine):
                 assert context.tree.current(PLUGIN_ID) is None
         if self._is_stopped():
             self.last = None
+        self._look_what_was_decided()
+
+    @rule(for_s=st.sampled_from([None, None, 10**9]), dies=DEATHS)
+    def hold(self, for_s: int | None, dies: int | None) -> None:
+        """Update runs leave it where it is."""
+        self._hold(lambda context: hold(context, PLUGIN_ID, for_s=for_s, dry_run=False), dies)
+
+    @rule(dies=DEATHS)
+    def unhold(self, dies: int | None) -> None:
+        """Update runs may change it again."""
+        self._hold(lambda context: unhold(context, PLUGIN_ID, dry_run=False), dies)
+
+    def _hold(self, verb: Callable[[Context], Outcome], dies: int | None) -> None:
+        def act(context: Context) -> None:
+            with contextlib.suppress(AgentError):
+                verb(context)
+
+        self._act(act, dies)
+        self._look_what_was_decided()
+
+    @rule(word=st.sampled_from(["log", "llm"]), yes=st.booleans(), dies=DEATHS)
+    def decide(self, word: str, dies: int | None, *, yes: bool) -> None:
+        """Grant or deny."""
+
+        def act(context: Context) -> None:
+            decide(context, PLUGIN_ID, word, yes=yes)
+
+        self._act(act, dies)
+        self._look_what_was_decided()
+
+    def _look_what_was_decided(self) -> None:
+        """The word of the operator's that counts from now on; a run may have died before it."""
+        with self._looking() as context:
+            self.is_held = context.ledger.hold_of(PLUGIN_ID) is not None
+            self.decided = context.ledger.decisions(PLUGIN_ID)
 
     def _is_stopped(self) -> bool:
         with self._looking() as context:
@@ -343,8 +410,44 @@ class Installation(RuleBasedStateMachine):
             known = context.ledger.memory(PLUGIN_ID)
             if known is None or recall(context.tree, PLUGIN_ID) != known:
                 return  # a run died right then: two faults at once, and that may be lost
+        self._replace_the_ledger(None)
+        self._mend(known)
+
+    @rule()
+    def back_up(self) -> None:
+        """Keep a copy of the ledger."""
+        self.backup = self.folder / "backup"
+        with (
+            contextlib.closing(sqlite3.connect(self.home / "state" / "state.db")) as source,
+            contextlib.closing(sqlite3.connect(self.backup)) as target,
+        ):
+            source.backup(target)
+
+    @precondition(lambda self: self.backup is not None and not self.is_revoked)
+    @rule()
+    def put_an_older_ledger_back(self) -> None:
+        """A backup takes the ledger's place; nothing is changed until the doctor has been."""
+        with self._looking() as context:
+            known = context.ledger.memory(PLUGIN_ID)
+            if known is None or recall(context.tree, PLUGIN_ID) != known:
+                return  # as above
+        self._replace_the_ledger(self.backup)
+        with self._looking() as context:
+            current = context.tree.current(PLUGIN_ID)
+            if context.ledger.is_behind(PLUGIN_ID, known):
+                with pytest.raises(LedgerError):
+                    settle(context, Telemetry(""), PLUGIN_ID)
+            assert context.tree.current(PLUGIN_ID) == current
+        self._mend(known)
+
+    def _replace_the_ledger(self, copy: Path | None) -> None:
         for file in (self.home / "state").glob("state.db*"):
             file.unlink()
+        if copy is not None:
+            shutil.copy(copy, self.home / "state" / "state.db")
+
+    def _mend(self, known: Memory) -> None:
+        """The doctor mends; what the tree knew is known, and what was decided counts."""
         with self._looking() as context:
             findings = list(examine(context, fix=True))
             assert [f.detail for f in findings if not f.ok and f.check not in PASSING] == []
@@ -353,7 +456,35 @@ class Installation(RuleBasedStateMachine):
             assert after is not None
             assert set(after.rejected) == set(known.rejected)
             assert known.floor is None or (after.floor and not is_lower(after.floor, known.floor))
-        self.may_serve = True  # the operator's stop went with the ledger: a pull takes it again
+            if known.stop is Stop.DISABLED:
+                assert (after.stop, after.good) == (known.stop, known.good)
+            if known.stop is not Stop.REMOVING:
+                assert after.hold == known.hold
+        if known.stop is Stop.REMOVING:
+            self._look_what_was_decided()
+        self.last = None  # a trial that only the newer ledger knew was left by nobody's judgement
+
+    @rule(data=st.data())
+    def break_bytes(self, data: st.DataObject) -> None:
+        """The disk spoils a sealed release, and the doctor looks: it serves no more."""
+        with self._looking() as context:
+            live, used = context.activation.live(PLUGIN_ID), context.activation.in_use(PLUGIN_ID)
+            kept = [
+                g
+                for g in context.ledger.generations(PLUGIN_ID)
+                if (g == live or g.release not in used) and context.tree.folder(g).is_dir()
+            ]
+            if not kept:
+                return
+            broken = data.draw(st.sampled_from(kept))
+            code = context.tree.folder(broken) / f"{STEM}.wasm"
+            code.chmod(0o600)
+            code.write_bytes(code.read_bytes() + b"spoilt")
+            list(examine(context, fix=True))
+            after = context.activation.live(PLUGIN_ID)
+            assert after is None or after.release != broken.release or is_whole(context, after)
+            assert live in (None, broken, after)
+        self.last = None
 
     @rule(by_s=st.sampled_from([-86_400.0, -700.0, 30.0, 601.0, 86_400.0]))
     def jump(self, by_s: float) -> None:
@@ -392,6 +523,7 @@ class Installation(RuleBasedStateMachine):
             ledger, live = context.ledger, context.activation.live(PLUGIN_ID)
             installed, trial = ledger.installed(PLUGIN_ID), ledger.trial(PLUGIN_ID)
             is_settled = not context.activation.is_unfinished(PLUGIN_ID)
+            self._check_decisions(context)
             assert live is not None or context.tree.current(PLUGIN_ID) is None
             assert live is None or self.may_serve
             if live is not None:
@@ -419,6 +551,13 @@ class Installation(RuleBasedStateMachine):
             elif live is not None and is_settled:
                 assert installed.good == live.release
                 assert live.committed_at is not None
+
+    def _check_decisions(self, context: Context) -> None:
+        """What was denied is denied, what is granted was granted, and a hold holds."""
+        decisions = decisions_on(context.ledger, context.tree, PLUGIN_ID)
+        assert all(decisions.get(word) is False for word, yes in self.decided.items() if not yes)
+        assert all(self.decided.get(word) for word, yes in decisions.items() if yes)
+        assert (context.ledger.hold_of(PLUGIN_ID) is not None) == self.is_held
 
     def _check_origin(self, live: Generation) -> None:
         assert self.published[live.version] not in ("forged", "unhealthy")
