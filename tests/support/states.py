@@ -472,8 +472,9 @@ class Installation(RuleBasedStateMachine):
             kept = [
                 g
                 for g in context.ledger.generations(PLUGIN_ID)
-                if (g == live or g.release not in used) and context.tree.folder(g).is_dir()
+                if g == live or g.release not in used
             ]
+            kept = [g for g in kept if (context.tree.folder(g) / f"{STEM}.wasm").exists()]
             if not kept:
                 return
             broken = data.draw(st.sampled_from(kept))
