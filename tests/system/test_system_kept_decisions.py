@@ -281,7 +281,11 @@ def test_a_plugin_that_came_since_is_known(
     offline.run("pull", OTHER)
     offline.run("disable", OTHER)
     gone(offline, kept)
+    memory = offline.plugins / ".store" / OTHER / ".memory"
+    before = memory.read_bytes()
     offline.run("pull", OTHER, expect=1)
+    assert memory.read_bytes() == before
+    assert not memory.with_name("current").is_symlink()
     fixed(offline)
     rows: dict[str, dict[str, Any]] = {
         row["id"]: row for row in offline.json("list").document["plugins"]
