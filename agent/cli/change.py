@@ -114,6 +114,7 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
             work = Pipeline(app.context, app.telemetry, progress, ahead)
             outcomes[plugin_id] = work.update(plugin_id, named=bool(plugins), dry_run=dry_run)
     if not ids:
+        refuse_strangers(app.context)
         app.out.message("no plugins are installed")
     report(app, [outcomes[plugin_id] for plugin_id in ids], named=bool(plugins))
 
