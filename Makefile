@@ -18,7 +18,8 @@ test: $(VENV)/ready
 
 # One run, side by side with peers; on a quiet machine. An installed agent has its bytecode.
 bench: $(VENV)/ready
-	@for figure in startup swap check pull tree; do \
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@for figure in startup calls deadlines swap check pull tree; do \
 	    env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 

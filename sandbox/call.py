@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-from wasmtime import Store
+from wasmtime import TrapCode
 
-from sandbox import memory
+from sandbox.cell import Cell
 from sandbox.context import CallContext
 from sandbox.deadline import Watchdog
-from sandbox.ending import ending
+from sandbox.ending import ending, trap_code
 from sandbox.errors import CallError, CallStats, SandboxError
 from sandbox.result import CallResult, Value
 from sandbox.worker import Worker
@@ -17,7 +17,7 @@ from sandbox.worker import Worker
 def run_call(
     context: CallContext,
     worker: Worker,
-    store: Store,
+    store: Cell,
     watchdog: Watchdog,
     body: Callable[[], Value],
 ) -> CallResult:
@@ -42,41 +42,34 @@ def run_call(
     context.engine = worker.engine
     worker.seat.context = context
     store.set_fuel(context.limits.fuel_units)
-    store.set_epoch_deadline(1)
     value: Value = None
     raised: BaseException | None = None
     watchdog.arm(worker.engine, context.deadline_s)
     try:
-        if context.cancelled.is_set():
+        if context.cancelled:
             watchdog.interrupt(worker.engine)
         value = body()
     except BaseException as error:  # noqa: BLE001  # judged below, together with the context
         raised = error
     finally:
-        watchdog.disarm(worker.engine)
+        seen = trap_code(raised) == TrapCode.INTERRUPT.name
+        if watchdog.disarm(worker.engine, was_interrupted=seen):
+            worker.retire()
         worker.seat.context = None
     cause = ending(context, raised)
-    stats = _stats(context)
+    left = store.get_fuel() if context.fuel_left is None else context.fuel_left
+    used = context.limits.fuel_units - left
+    peak_bytes = store.size_bytes()
+    took_ms = (time.monotonic() - context.started_s) * 1000
     context.log.flush()
-    context.store = context.memory = context.engine = None
+    context.store = context.engine = None
     if cause is None:
         stderr = context.stderr.decode("utf-8", "replace")
-        return CallResult(value, stats.fuel_used, stats.memory_peak_bytes, stats.took_ms, stderr)
+        return CallResult(value, used, peak_bytes, took_ms, stderr)
     if isinstance(cause, SandboxError):
         cause.plugin_id = context.plugin_id
     if isinstance(cause, CallError):
-        cause.stats = stats
+        cause.stats = CallStats(used, peak_bytes, took_ms)
     if cause is raised:
         raise cause
     raise cause from raised
-
-
-def _stats(context: CallContext) -> CallStats:
-    left = context.fuel_left
-    if left is None:
-        left = context.require_store().get_fuel()
-    return CallStats(
-        fuel_used=context.limits.fuel_units - left,
-        memory_peak_bytes=memory.size_bytes(context),
-        took_ms=(time.monotonic() - context.started_s) * 1000,
-    )

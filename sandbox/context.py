@@ -8,8 +8,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from wasmtime import Engine, Memory, Store
+from wasmtime import Engine
 
+from sandbox.cell import Cell
 from sandbox.errors import CapabilityDenied, DeadlineExceeded, FuelExhausted
 from sandbox.limits import Limits
 from sandbox.log import CallLog
@@ -32,9 +33,8 @@ class CallContext:
         log: Takes what the guest says.
         is_command: ``_start`` runs: stdout is the result.
         started_s: ``time.monotonic()`` at the request.
-        store: The call's store, once there is one.
+        store: The call's store and its instance, once there is one.
         engine: Where the guest runs, once it is armed.
-        memory: The guest's memory, once it is known.
         error: What a host function ended the call with.
         exit_code: What the guest gave to ``proc_exit``.
         fuel_left: The fuel at that end.
@@ -43,7 +43,7 @@ class CallContext:
         streams: Handles given out by ``host_llm_chat``, with what is left to say.
         told: The application's functions whose failure in this call has been logged.
         replying: A host function is in the guest's ``alloc``.
-        cancelled: Set when the caller no longer waits.
+        cancelled: The caller no longer waits.
         waiting: What a host function waits for.
     """
 
@@ -55,9 +55,8 @@ class CallContext:
     log: CallLog
     is_command: bool
     started_s: float = field(default_factory=time.monotonic)
-    store: Store | None = None
+    store: Cell | None = None
     engine: Engine | None = None
-    memory: Memory | None = None
     error: BaseException | None = None
     exit_code: int | None = None
     fuel_left: int | None = None
@@ -66,7 +65,7 @@ class CallContext:
     streams: dict[int, list[str]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     replying: bool = False
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: bool = False
     waiting: threading.Event | None = None
 
     @property
@@ -117,7 +116,7 @@ class CallContext:
 
     def cancel(self) -> None:
         """Say that the caller no longer waits; a host function that waits goes on."""
-        self.cancelled.set()
+        self.cancelled = True  # before the look at what is waited for: wait_for does the reverse
         waiting = self.waiting
         if waiting is not None:
             waiting.set()
@@ -134,10 +133,10 @@ class CallContext:
         """
         left_s = min(self.remaining_s, threading.TIMEOUT_MAX)
         self.waiting = event
-        if not self.cancelled.is_set():
+        if not self.cancelled:
             event.wait(left_s if timeout_s is None else min(left_s, timeout_s))
         self.waiting = None
-        if self.remaining_s <= 0 or self.cancelled.is_set():
+        if self.remaining_s <= 0 or self.cancelled:
             self.fail(self.overdue())
             raise StopCallError
 
@@ -168,7 +167,7 @@ class CallContext:
             "raise limits.wall_timeout_ms"
         )
 
-    def require_store(self) -> Store:
+    def require_store(self) -> Cell:
         """The call's store; there is one whenever guest code runs."""
         if self.store is None:
             message = "no guest runs in this call"

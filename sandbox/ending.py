@@ -37,12 +37,12 @@ def ending(context: CallContext, raised: BaseException | None) -> BaseException 
 
 
 def _trap(context: CallContext, raised: BaseException) -> SandboxError:
-    code = _code(raised)
+    code = trap_code(raised)
     if code is None and context.require_store().get_fuel() == 0:
         code = TrapCode.OUT_OF_FUEL.name
     elif code is None and context.remaining_s <= 0:
         code = TrapCode.INTERRUPT.name
-    if code == TrapCode.INTERRUPT.name or context.cancelled.is_set():
+    if code == TrapCode.INTERRUPT.name or context.cancelled:
         return context.overdue()
     if code == TrapCode.OUT_OF_FUEL.name:
         return FuelExhausted(
@@ -60,7 +60,8 @@ def _trap(context: CallContext, raised: BaseException) -> SandboxError:
     )
 
 
-def _code(raised: BaseException) -> str | None:
+def trap_code(raised: BaseException | None) -> str | None:
+    """The name of a trap's code; None where it has none, or is no trap."""
     if not isinstance(raised, Trap):
         return None
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,15 +25,19 @@ _STACK_BYTES = 512 * 1024
 """Of the calling thread's stack, which must be larger: 8 MiB is usual, 16 MiB here aborts."""
 
 
-def new_engine() -> Engine:
-    """An engine with fuel, epochs and only the wasm features the limits cover."""
+def new_engine(make: Callable[[Config], Engine] = Engine) -> Engine:
+    """An engine with fuel, epochs and only the wasm features the limits cover.
+
+    Args:
+        make: Makes it; may choose what code does not depend on.
+    """
     config = Config()
     config.consume_fuel = True
     config.epoch_interruption = True
     config.max_wasm_stack = _STACK_BYTES
     for feature in _OFF:
         setattr(config, feature, False)
-    return Engine(config)
+    return make(config)
 
 
 def binding() -> bytes:

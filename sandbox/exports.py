@@ -64,9 +64,9 @@ def require_abi(func: str, signature: Signature, lowered: Sequence[Lowered], sha
     """
     if func == START:
         return
-    if signature.needs_memory and not shape.has_memory:
+    if not shape.has_memory and signature.needs_memory:
         raise MissingExport(f"cannot call {func}: the module does not export 'memory'")
-    if any(isinstance(item, bytes) and item for item in lowered) and (ALLOC not in shape.functions):
+    if ALLOC not in shape.functions and any(isinstance(i, bytes) and i for i in lowered):
         raise MissingExport(f"cannot call {func}: the module does not export alloc(len i32) -> i32")
 
 

@@ -1,56 +1,40 @@
 """A running instance, and the core ABI spoken with it (contract section 8)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from wasmtime import Func, Memory, Store
 
 from sandbox import memory
 from sandbox.arguments import Lowered
+from sandbox.cell import Cell, Number
 from sandbox.context import CallContext, StopCallError
 from sandbox.errors import GuestTrap, MemoryExceeded, MissingExport
 from sandbox.exports import ALLOC, DEALLOC, INITIALIZE, START
 from sandbox.result import Value
 from sandbox.signature import TEXTS, Signature
-from sandbox.worker import Worker
 
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """An instance in its store.
+    """An instance in its store, which is closed by whoever made the guest."""
 
-    Attributes:
-        store: Closed by whoever made the guest.
-        exports: By name.
-    """
-
-    store: Store
-    exports: Mapping[str, object]
+    store: Cell
 
     @classmethod
-    def open(cls, worker: Worker, store: Store, context: CallContext) -> "Guest":
+    def open(cls, store: Cell, context: CallContext) -> "Guest":
         """Instantiate: the start function runs, then a reactor's ``_initialize``.
 
         Raises:
             Exception: Whatever the binding raises for a trap; ``ending`` reads it.
             StopCallError: A host function ended the call.
         """
-        instance = worker.instantiate(store)
+        store.start()
         _go_on(context)
-        guest = cls(store, instance.exports(store))
-        guest.remember_memory(context)
-        initialize = guest.exports.get(INITIALIZE)
-        if isinstance(initialize, Func) and not context.is_command:
-            initialize(store)
+        if store.exports(INITIALIZE) and not context.is_command:
+            store.call(INITIALIZE)
             _go_on(context)
-        return guest
-
-    def remember_memory(self, context: CallContext) -> None:
-        """Tell a call where the guest's memory is."""
-        found = self.exports.get("memory")
-        context.memory = found if isinstance(found, Memory) else None
+        return cls(store)
 
     def invoke(
         self, context: CallContext, signature: Signature, lowered: Sequence[Lowered], *, free: bool
@@ -70,8 +54,7 @@ class Guest:
             StopCallError: A host function ended the call.
             Exception: Whatever the binding raises for a trap; ``ending`` reads it.
         """
-        function = self._function(context.func)
-        params: list[int | float] = []
+        params: list[Number] = []
         texts: list[tuple[int, int]] = []
         for item in lowered:
             if isinstance(item, bytes):
@@ -80,12 +63,12 @@ class Guest:
                 params += text
             else:
                 params.append(item)
-        raw = function(self.store, *params)
+        raw = self._call(context.func, *params)
         _go_on(context)
         if signature.result not in TEXTS:
             value: Value = raw
         else:
-            packed = raw & _U64
+            packed = int(raw or 0) & _U64
             text = (packed >> 32, packed & 0xFFFF_FFFF)
             texts.append(text)
             data = _take(context, text)
@@ -102,9 +85,8 @@ class Guest:
             MissingExport: It is not there.
             Exception: Whatever the binding raises for a trap; ``ending`` reads it.
         """
-        start = self._function(START)
         try:
-            start(self.store)
+            self._call(START)
         except Exception:
             # after proc_exit(0) the guest traps where it does not return
             if context.exit_code != 0:
@@ -112,16 +94,15 @@ class Guest:
         data = bytes(context.stdout)
         return data if signature.result == "bytes" else memory.decode(data)
 
-    def _function(self, name: str) -> Func:
-        function = self.exports.get(name)
-        if not isinstance(function, Func):
+    def _call(self, name: str, *numbers: Number) -> Number | None:
+        if not self.store.exports(name):
             raise MissingExport(f"cannot call {name}: the module does not export it")
-        return function
+        return self.store.call(name, *numbers)
 
     def _place(self, context: CallContext, data: bytes) -> tuple[int, int]:
         if not data:
             return 0, 0
-        pointer = memory.unsigned(self._function(ALLOC)(self.store, len(data)))
+        pointer = memory.unsigned(int(self._call(ALLOC, len(data)) or 0))
         _go_on(context)
         if not pointer:
             raise MemoryExceeded(f"cannot call {context.func}: alloc({len(data)}) returned 0")
@@ -129,12 +110,11 @@ class Guest:
         return pointer, len(data)
 
     def _free(self, context: CallContext, texts: list[tuple[int, int]]) -> None:
-        dealloc = self.exports.get(DEALLOC)
-        if isinstance(dealloc, Func):
+        if self.store.exports(DEALLOC):
             # a guest may give back the very text it got
             for pointer, length in dict.fromkeys(texts):
                 if length:
-                    dealloc(self.store, pointer, length)
+                    self.store.call(DEALLOC, pointer, length)
                     _go_on(context)
 
 

@@ -34,7 +34,8 @@ class FreshInstances:
 
     def run(self, context: CallContext, enter: Enter) -> CallResult:
         """Run one call in a new instance; raises as ``run_call`` does."""
-        with self._pool.lend() as worker:
+        worker = self._pool.take()
+        try:
             store = worker.new_store(context)
             try:
                 return run_call(
@@ -42,15 +43,16 @@ class FreshInstances:
                     worker,
                     store,
                     self._watchdog,
-                    lambda: enter(Guest.open(worker, store, context)),
+                    lambda: enter(Guest.open(store, context)),
                 )
             finally:
                 store.close()
+        finally:
+            self._pool.give_back(worker)
 
     def warm(self) -> None:
         """Have a worker ready; raises as ``Worker`` does."""
-        with self._pool.lend():
-            pass
+        self._pool.give_back(self._pool.take())
 
     def close(self) -> None:
         """Drop the idle workers."""
@@ -100,9 +102,7 @@ class KeptInstance:
         def body() -> Value:
             nonlocal guest
             if guest is None:
-                guest = Guest.open(worker, store, context)
-            else:
-                guest.remember_memory(context)
+                guest = Guest.open(store, context)
             return enter(guest)
 
         try:

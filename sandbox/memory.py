@@ -1,7 +1,5 @@
 """Guest memory, every pointer checked (contract section 8: pointers and lengths are unsigned)."""
 
-from wasmtime import Caller, Memory
-
 from sandbox.context import CallContext
 from sandbox.errors import GuestTrap
 
@@ -13,27 +11,22 @@ def unsigned(value: int) -> int:
     return value & _U32
 
 
-def find(context: CallContext, caller: Caller) -> None:
+def find(context: CallContext, caller: object) -> None:
     """Learn the guest's memory from a host call, which may come from its start function.
 
     Raises:
         GuestTrap: The module exports no memory.
     """
-    if context.memory is None:
-        memory = caller.get("memory")
-        if not isinstance(memory, Memory):
-            raise GuestTrap(
-                "cannot read the guest's memory: it does not export one as 'memory'",
-                code="NO_MEMORY",
-            )
-        context.memory = memory
+    if not context.require_store().find_memory(caller):
+        raise GuestTrap(
+            "cannot read the guest's memory: it does not export one as 'memory'",
+            code="NO_MEMORY",
+        )
 
 
 def size_bytes(context: CallContext) -> int:
     """The size of the memory now; it never shrinks, so at the end this is the peak."""
-    if context.memory is None or context.store is None:
-        return 0
-    return context.memory.data_len(context.store)
+    return 0 if context.store is None else context.store.size_bytes()
 
 
 def check(context: CallContext, pointer: int, length: int) -> tuple[int, int]:
@@ -42,7 +35,7 @@ def check(context: CallContext, pointer: int, length: int) -> tuple[int, int]:
     Raises:
         GuestTrap: Some of it is out of bounds.
     """
-    pointer, length = unsigned(pointer), unsigned(length)
+    pointer, length = pointer & _U32, length & _U32
     size = size_bytes(context)
     if pointer + length > size:
         raise GuestTrap(
@@ -59,9 +52,7 @@ def read(context: CallContext, pointer: int, length: int) -> bytes:
         GuestTrap: Some of them are out of bounds.
     """
     pointer, length = check(context, pointer, length)
-    if context.memory is None or not length:
-        return b""
-    return bytes(context.memory.read(context.require_store(), pointer, pointer + length))
+    return context.require_store().read(pointer, length) if length else b""
 
 
 def write(context: CallContext, pointer: int, data: bytes) -> None:
@@ -71,8 +62,8 @@ def write(context: CallContext, pointer: int, data: bytes) -> None:
         GuestTrap: Some of them would be out of bounds.
     """
     pointer, length = check(context, pointer, len(data))
-    if context.memory is not None and length:
-        context.memory.write(context.require_store(), bytearray(data), pointer)
+    if length:
+        context.require_store().write(pointer, data)
 
 
 def read_text(context: CallContext, pointer: int, length: int) -> str:

@@ -1,14 +1,14 @@
 """A worker: one engine with one module linked into it, for one call at a time."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasmtime import Instance, InstancePre, Linker, Module, Store, WasiConfig, WasmtimeError
+from wasmtime import Linker, Module, WasiConfig, WasmtimeError
 
 from sandbox.capabilities import HOST_MODULES, WASI_MODULE
+from sandbox.cell import Cell, Way
 from sandbox.context import CallContext
 from sandbox.engine import new_engine
 from sandbox.errors import IncompatibleError, SandboxError
@@ -16,6 +16,7 @@ from sandbox.hostfuncs import border, unprovided, wasi
 from sandbox.hostfuncs.log import host_log
 from sandbox.log import escape_text
 from sandbox.shape import Import, Shape
+from sandbox.way import best
 
 GUEST_DATA = "/plugin/data"
 """Where a plugin with ``fs_read`` sees its data."""
@@ -63,38 +64,31 @@ class Worker:
     def __init__(
         self, artefact: bytes, shape: Shape, surroundings: Surroundings, *, name: str
     ) -> None:
-        self.engine = new_engine()
+        self._way = way = best()
+        self.engine = new_engine(way.new_engine)
+        self.is_spent = False
         self.seat = border.Seat()
         self._surroundings = surroundings
         self._uses_wasi = shape.uses_wasi
-        self._linker = Linker(self.engine)
+        linker = Linker(self.engine)
         try:
-            _define(self._linker, self.seat, shape, surroundings.functions)
+            _define(way, linker, self.seat, shape, surroundings.functions)
             module = Module.deserialize(self.engine, artefact)
-            self._pre: InstancePre = self._linker.instantiate_pre(module)
+            self._link = way.link(self.engine, linker.instantiate_pre(module), shape)
         except WasmtimeError as error:
             reason = escape_text(" ".join(str(error).split()))
             raise IncompatibleError(f"cannot load {name}: {reason}") from error
 
-    def new_store(self, context: CallContext) -> Store:
+    def new_store(self, context: CallContext) -> Cell:
         """A store with every limit set, whose epoch deadline is the next tick."""
-        limits = context.limits
-        store = Store(self.engine)
-        store.set_limits(
-            memory_size=limits.mem_bytes,
-            table_elements=limits.table_elements,
-            instances=limits.instances,
-            tables=limits.tables,
-            memories=limits.memories,
-        )
-        if self._uses_wasi:
-            # without it a WASI call aborts the process
-            store.set_wasi(self._wasi_config(context.argv))
-        return store
+        # without it a WASI call aborts the process
+        wasi = self._wasi_config(context.argv) if self._uses_wasi else None
+        return self._link.open(context.limits, wasi)
 
-    def instantiate(self, store: Store) -> Instance:
-        """A new instance; its start function runs."""
-        return self._pre.instantiate(store)
+    def retire(self) -> None:
+        """Serve no further call: the deadline of the last may yet interrupt the engine."""
+        self.is_spent = True
+        self._way.rest(self.engine)
 
     def _wasi_config(self, argv: tuple[str, ...]) -> WasiConfig:
         config = WasiConfig()
@@ -118,18 +112,17 @@ class WorkerPool:
         self._idle: list[Worker] = []
         self._most_idle = _MOST_IDLE
 
-    @contextmanager
-    def lend(self) -> Iterator[Worker]:
-        """A worker that nobody else uses meanwhile."""
+    def take(self) -> Worker:
+        """A worker that nobody else uses until it is given back."""
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        worker = worker or self._make()
-        try:
-            yield worker
-        finally:
-            with self._lock:
-                if len(self._idle) < self._most_idle:
-                    self._idle.append(worker)
+        return worker or self._make()
+
+    def give_back(self, worker: Worker) -> None:
+        """Keep a worker for the next call, or let it go."""
+        with self._lock:
+            if not worker.is_spent and len(self._idle) < self._most_idle:
+                self._idle.append(worker)
 
     def close(self) -> None:
         """Drop the idle workers; one that is lent goes when its call ends."""
@@ -139,14 +132,18 @@ class WorkerPool:
 
 
 def _define(
-    linker: Linker, seat: border.Seat, shape: Shape, functions: Mapping[Import, border.Body]
+    way: Way,
+    linker: Linker,
+    seat: border.Seat,
+    shape: Shape,
+    functions: Mapping[Import, border.Body],
 ) -> None:
     if shape.uses_wasi:
         linker.allow_shadowing = True
         linker.define_wasi()
         for name, (kind, body) in wasi.SHADOWED.items():
-            border.define(linker, seat, (WASI_MODULE, name), kind, body)
+            border.define(way, linker, seat, (WASI_MODULE, name), kind, body)
     for item in dict.fromkeys(shape.imports):  # a module may import a function twice
         if item.module in HOST_MODULES and item.kind is not None:
             body = functions.get(item) or _BODIES[item.name]
-            border.define(linker, seat, (item.module, item.name), item.kind, body)
+            border.define(way, linker, seat, (item.module, item.name), item.kind, body)

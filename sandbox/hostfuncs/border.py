@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from wasmtime import Caller, Func, FuncType, Linker, ValType
+from wasmtime import Linker
 
 from sandbox import memory
+from sandbox.cell import Way
 from sandbox.context import CallContext, StopCallError
 from sandbox.errors import GuestTrap, MemoryExceeded, MissingExport
+from sandbox.exports import ALLOC
 from sandbox.signature import WasmType
 
 CALL_FUEL = 1_000
@@ -20,8 +22,6 @@ BYTE_FUEL = 1
 
 Body = Callable[..., int | None]
 """A host function: ``body(context, caller, *wasm_arguments)``."""
-
-_VALUE_TYPES = {"i32": ValType.i32, "i64": ValType.i64, "f32": ValType.f32, "f64": ValType.f64}
 
 
 class Seat:
@@ -37,11 +37,13 @@ class Seat:
         self.context: CallContext | None = None
 
 
-def define(linker: Linker, seat: Seat, place: tuple[str, str], kind: WasmType, body: Body) -> None:
+def define(
+    way: Way, linker: Linker, seat: Seat, place: tuple[str, str], kind: WasmType, body: Body
+) -> None:
     """Define a host function that charges fuel and records whatever goes wrong."""
     nothing = 0 if kind.results else None
 
-    def crossing(caller: Caller, *arguments: Any) -> int | None:  # noqa: ANN401  # wasm's numbers
+    def crossing(caller: object, *arguments: Any) -> int | None:  # noqa: ANN401  # wasm's numbers
         context = seat.context
         if context is None or context.ended:
             return nothing
@@ -55,13 +57,10 @@ def define(linker: Linker, seat: Seat, place: tuple[str, str], kind: WasmType, b
             context.fail(error)
             return nothing
 
-    # a FuncType belongs to one engine: on a second one it aborts the process
-    params = [_VALUE_TYPES[name]() for name in kind.params]
-    results = [_VALUE_TYPES[name]() for name in kind.results]
-    linker.define_func(*place, FuncType(params, results), crossing, access_caller=True)
+    way.define(linker, place, kind, crossing)
 
 
-def read_text(context: CallContext, caller: Caller, pointer: int, length: int) -> str:
+def read_text(context: CallContext, caller: object, pointer: int, length: int) -> str:
     """Text that the guest passes, charged by the byte before it is copied.
 
     Raises:
@@ -71,7 +70,7 @@ def read_text(context: CallContext, caller: Caller, pointer: int, length: int) -
     return memory.decode(read_bytes(context, caller, pointer, length))
 
 
-def read_bytes(context: CallContext, caller: Caller, pointer: int, length: int) -> bytes:
+def read_bytes(context: CallContext, caller: object, pointer: int, length: int) -> bytes:
     """Bytes that the guest passes, charged before they are copied.
 
     Raises:
@@ -89,24 +88,22 @@ def err(code: str, message: str) -> str:
     return json.dumps({"err": {"code": code, "message": message}})
 
 
-def allocator(context: CallContext, caller: Caller) -> Func:
-    """The guest's ``alloc``, which an answer needs.
+def require_alloc(context: CallContext) -> None:
+    """Refuse to answer a guest that can't be answered.
 
     Raises:
-        GuestTrap: The host function was called from within it.
+        GuestTrap: The host function was called from within ``alloc``.
         MissingExport: There is none.
     """
-    alloc = caller.get("alloc")
-    if not isinstance(alloc, Func):
+    if not context.require_store().exports(ALLOC):
         raise MissingExport(
             f"cannot answer {context.func}: the module does not export alloc(len i32) -> i32"
         )
     if context.replying:
         raise GuestTrap("cannot answer within alloc", code="REENTRANT_CALL")
-    return alloc
 
 
-def reply(context: CallContext, caller: Caller, text: str) -> int:
+def reply(context: CallContext, caller: object, text: str) -> int:
     """Give text to the guest: ``alloc``, copy, and the packed pointer and length.
 
     Raises:
@@ -118,14 +115,15 @@ def reply(context: CallContext, caller: Caller, text: str) -> int:
     data = text.encode("utf-8")
     context.charge(len(data) * BYTE_FUEL)
     memory.find(context, caller)
-    alloc = allocator(context, caller)
+    require_alloc(context)
     context.replying = True
     try:
-        pointer = memory.unsigned(alloc(context.require_store(), len(data)))
+        at = context.require_store().call_back(caller, ALLOC, len(data))
     finally:
         context.replying = False
     if context.ended:
         raise StopCallError
+    pointer = memory.unsigned(int(at or 0))
     if not pointer:
         raise MemoryExceeded(f"cannot answer {context.func}: alloc({len(data)}) returned 0")
     memory.write(context, pointer, data)

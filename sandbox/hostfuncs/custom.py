@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wasmtime import Caller
-
 from sandbox.capabilities import CAPABILITIES
 from sandbox.context import CallContext, StopCallError
 from sandbox.errors import RegistrationError
@@ -92,7 +90,7 @@ def bind(function: HostFunction, kind: WasmType, threads: Threads) -> border.Bod
         threads: Run it.
     """
 
-    def body(context: CallContext, caller: Caller, *numbers: float) -> int | None:
+    def body(context: CallContext, caller: object, *numbers: float) -> int | None:
         if function.capability not in context.allowed:
             raise context.deny(function.capability)
         arguments = list(_lift(function.form, context, caller, iter(numbers)))
@@ -100,7 +98,7 @@ def bind(function: HostFunction, kind: WasmType, threads: Threads) -> border.Bod
             _answer(function, context, threads, arguments)
             return None
         # before the function runs: what it does could not be told to the guest afterwards
-        border.allocator(context, caller)
+        border.require_alloc(context)
         return border.reply(context, caller, _answer(function, context, threads, arguments))
 
     return body
@@ -116,7 +114,7 @@ def stand_in(name: str, words: Sequence[str], kind: WasmType) -> border.Body:
         kind: The type the import is declared with.
     """
 
-    def body(context: CallContext, caller: Caller, *_numbers: float) -> int | None:
+    def body(context: CallContext, caller: object, *_numbers: float) -> int | None:
         for word in words:
             if word not in context.allowed:
                 raise context.deny(word)
@@ -137,7 +135,7 @@ def _is_free(name: str) -> bool:
 
 
 def _lift(
-    form: Form, context: CallContext, caller: Caller, numbers: Iterator[float]
+    form: Form, context: CallContext, caller: object, numbers: Iterator[float]
 ) -> Iterator[object]:
     for hint in form.params:
         if hint is str or hint is bytes:

@@ -5,8 +5,6 @@ Contract section 8: a host function whose provider isn't set up answers ``unavai
 
 import json
 
-from wasmtime import Caller
-
 from sandbox import memory
 from sandbox.context import CallContext
 from sandbox.errors import GuestTrap
@@ -25,7 +23,7 @@ def _demand(context: CallContext, capability: str) -> None:
 
 
 def retrieval_search(
-    context: CallContext, caller: Caller, pointer: int, length: int, _most: int
+    context: CallContext, caller: object, pointer: int, length: int, _most: int
 ) -> int:
     """``host_retrieval_search``: no index to search."""
     _demand(context, "retrieval")
@@ -33,7 +31,7 @@ def retrieval_search(
     return border.reply(context, caller, _unavailable("retrieval"))
 
 
-def llm_chat(context: CallContext, caller: Caller, pointer: int, length: int) -> int:
+def llm_chat(context: CallContext, caller: object, pointer: int, length: int) -> int:
     """``host_llm_chat``: a handle; the failure is what its first ``next`` says.
 
     Raises:
@@ -51,7 +49,7 @@ def llm_chat(context: CallContext, caller: Caller, pointer: int, length: int) ->
     return handle
 
 
-def llm_next(context: CallContext, caller: Caller, handle: int) -> int:
+def llm_next(context: CallContext, caller: object, handle: int) -> int:
     """``host_llm_next``: the failure first, then the end.
 
     Raises:
@@ -65,7 +63,7 @@ def llm_next(context: CallContext, caller: Caller, handle: int) -> int:
     return border.reply(context, caller, answers.pop() if len(answers) > 1 else answers[0])
 
 
-def plan(context: CallContext, caller: Caller, *texts: int) -> int:
+def plan(context: CallContext, caller: object, *texts: int) -> int:
     """``host_plan``: no planner; four parameters, or two pointers to NUL-terminated text."""
     _demand(context, "plan")
     if len(texts) == 4:  # noqa: PLR2004  # two pointers with their lengths
@@ -81,7 +79,7 @@ def plan(context: CallContext, caller: Caller, *texts: int) -> int:
 
 
 def fetch(
-    context: CallContext, caller: Caller, url: int, url_length: int, body: int, body_length: int
+    context: CallContext, caller: object, url: int, url_length: int, body: int, body_length: int
 ) -> int:
     """``host_fetch``: no way out."""
     _demand(context, "network")

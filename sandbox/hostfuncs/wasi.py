@@ -7,9 +7,8 @@ would escape the deadline (``poll_oneoff``), the fuel (``random_get``) or the lo
 
 import os
 import struct
+import threading
 import time
-
-from wasmtime import Caller
 
 from sandbox import memory
 from sandbox.context import CallContext, StopCallError
@@ -35,7 +34,7 @@ _I32 = ("i32",)
 
 
 def fd_write(
-    context: CallContext, caller: Caller, fd: int, vectors: int, count: int, written: int
+    context: CallContext, caller: object, fd: int, vectors: int, count: int, written: int
 ) -> int:
     """Write to stdout or stderr; every other descriptor is read only.
 
@@ -82,18 +81,18 @@ def _say(context: CallContext, fd: int, data: bytes) -> None:
         context.stderr += data[: max(0, context.limits.log_bytes - len(context.stderr))]
 
 
-def fd_pwrite(_context: CallContext, _caller: Caller, fd: int, *_rest: int) -> int:
+def fd_pwrite(_context: CallContext, _caller: object, fd: int, *_rest: int) -> int:
     """Write at a place: streams have none, files are read only."""
     return SPIPE if fd in {_STDIN, _STDOUT, _STDERR} else BADF
 
 
-def fd_renumber(_context: CallContext, _caller: Caller, _old: int, _new: int) -> int:
+def fd_renumber(_context: CallContext, _caller: object, _old: int, _new: int) -> int:
     """Refuse to move descriptors: a stream under another number would escape ``fd_write``."""
     return NOTSUP
 
 
 def poll_oneoff(
-    context: CallContext, caller: Caller, subscriptions: int, events: int, count: int, stored: int
+    context: CallContext, caller: object, subscriptions: int, events: int, count: int, stored: int
 ) -> int:
     """Wait for clocks, at most as long as the call may take; descriptors are always ready.
 
@@ -135,15 +134,15 @@ def _wait_ns(clock: int, timeout_ns: int, flags: int) -> int:
 
 
 def _sleep(context: CallContext, wait_s: float) -> None:
-    left_s = context.remaining_s
-    context.cancelled.wait(min(wait_s, left_s))
-    if wait_s > left_s or context.cancelled.is_set():
+    late = wait_s > context.remaining_s
+    context.wait_for(threading.Event(), wait_s)
+    if late:
         context.fail(context.overdue())
         raise StopCallError
 
 
 def clock_time_get(
-    context: CallContext, caller: Caller, clock: int, _precision: int, place: int
+    context: CallContext, caller: object, clock: int, _precision: int, place: int
 ) -> int:
     """The wall clock, or nanoseconds since this process began to run plugins."""
     if clock not in {_REALTIME, _MONOTONIC}:
@@ -157,7 +156,7 @@ def _now_ns(clock: int) -> int:
     return time.time_ns() if clock == _REALTIME else time.monotonic_ns() - _BOOT_NS
 
 
-def random_get(context: CallContext, caller: Caller, place: int, length: int) -> int:
+def random_get(context: CallContext, caller: object, place: int, length: int) -> int:
     """Random bytes, charged before they are made.
 
     Raises:
@@ -171,12 +170,12 @@ def random_get(context: CallContext, caller: Caller, place: int, length: int) ->
     return SUCCESS
 
 
-def proc_exit(context: CallContext, _caller: Caller, code: int) -> None:
+def proc_exit(context: CallContext, _caller: object, code: int) -> None:
     """End the call with an exit code."""
     context.exit(memory.unsigned(code))
 
 
-def proc_raise(_context: CallContext, _caller: Caller, signal: int) -> int:
+def proc_raise(_context: CallContext, _caller: object, signal: int) -> int:
     """Refuse to send signals.
 
     Raises:

@@ -23,6 +23,8 @@ from sandbox import (
 )
 from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 
+pytestmark = pytest.mark.usefixtures("way")
+
 ENDLESS = "(loop (br 0))"
 EVER = 2**62
 """Fuel that no test uses up: only the deadline ends the guest."""

@@ -21,6 +21,8 @@ from sandbox import (
 )
 from support.sandbox import BUMP, ECHO, admit, host_call, loaded, plugin_files, sandbox
 
+pytestmark = pytest.mark.usefixtures("way")
+
 NUMBERS = """(module
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
   (func (export "wide") (param i64) (result i64) (local.get 0))

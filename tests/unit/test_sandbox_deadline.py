@@ -31,7 +31,7 @@ def test_an_overdue_engine_is_interrupted() -> None:
     late, soon, past, disarmed = Bell(), Bell(), Bell(), Bell()
     watchdog.arm(late, now_s + 3600)
     watchdog.arm(disarmed, now_s + 0.02)
-    watchdog.disarm(disarmed)
+    assert not watchdog.disarm(disarmed, was_interrupted=False)
     watchdog.arm(soon, now_s + 0.05)
     watchdog.arm(past, now_s - 1)
     assert past.rung.wait(30)
