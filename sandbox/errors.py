@@ -1,5 +1,6 @@
 """What can go wrong in the sandbox, as types: one root, a subclass where a caller branches."""
 
+import signal as signals
 from dataclasses import dataclass
 
 
@@ -41,6 +42,28 @@ class ArgumentError(SandboxError):
 
 class RegistrationError(SandboxError):
     """A host function of the application can't be registered as it is (exit 2)."""
+
+
+class TokenError(SandboxError):
+    """Bytes that should be a sealed capability token are none."""
+
+
+class AllowanceSpentError(SandboxError):
+    """What the plugin was granted has expired, or its calls are used up (exit 8)."""
+
+
+class CrashLoopError(SandboxError):
+    """The plugin's process crashes, and is not started again now (exit 8).
+
+    Attributes:
+        retry_after_s: Seconds until it is; None = not in this load of the plugin.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None, plugin_id: str | None = None
+    ) -> None:
+        super().__init__(message, plugin_id=plugin_id)
+        self.retry_after_s = retry_after_s
 
 
 class UnhealthyError(SandboxError):
@@ -98,6 +121,18 @@ class GuestTrap(CallError):  # noqa: N818  # the name the contract gives it
         self.code = code
 
 
+class PluginPanic(GuestTrap):
+    """The plugin's process died under the call; the host did not.
+
+    Attributes:
+        signal: What it died of; 0 where it ended by itself.
+    """
+
+    def __init__(self, message: str, *, signal: int, plugin_id: str | None = None) -> None:
+        super().__init__(message, code=_signal_name(signal), plugin_id=plugin_id)
+        self.signal = signal
+
+
 class CapabilityDenied(CallError):  # noqa: N818  # the name the contract gives it
     """The guest called a host function that it was not granted (exit 8).
 
@@ -120,3 +155,10 @@ class GuestExit(CallError):  # noqa: N818  # sibling of the names the contract g
     def __init__(self, message: str, *, code: int, plugin_id: str | None = None) -> None:
         super().__init__(message, plugin_id=plugin_id)
         self.code = code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:  # a real-time signal, or none at all
+        return f"SIGNAL_{number}" if number else "PROCESS_ENDED"

@@ -1,88 +1,67 @@
 """A loaded plugin: what it offers, and calls to it from any thread."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from sandbox import arguments
 from sandbox.admission import Admission
-from sandbox.arguments import Argument, Lowered
-from sandbox.capabilities import effective
-from sandbox.context import CallContext
-from sandbox.deadline import Watchdog
+from sandbox.allowance import Allowance
+from sandbox.arguments import Argument
 from sandbox.errors import MissingExport, SandboxError, UnhealthyError
-from sandbox.exports import START, require_abi, signatures
-from sandbox.guest import Guest
-from sandbox.instances import Enter, FreshInstances, Instances, KeptInstance
-from sandbox.log import CallLog, LogRecord
+from sandbox.exports import START, require_abi
+from sandbox.limits import Limits
 from sandbox.manifest import PluginManifest
-from sandbox.offmain import OffMain
 from sandbox.result import CallResult, Value
+from sandbox.runner import Request, Runner
 from sandbox.shape import Shape
 from sandbox.signature import Signature
-from sandbox.worker import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What all plugins of a sandbox share.
-
-    Attributes:
-        watchdog: Keeps the deadlines.
-        off_main: Keeps guests off the main thread.
-        on_log: Takes the plugins' log records.
-    """
-
-    watchdog: Watchdog
-    off_main: OffMain
-    on_log: Callable[[LogRecord], None]
+from sandbox.token import Token
 
 
 class Plugin:
     """A verified, compiled plugin, made by ``Sandbox.load``.
 
     Calls may come from any thread and run side by side, each in a store of its own; those
-    to an instance that is ``reused`` wait for each other, within their deadlines.
+    to an instance that is ``reused`` wait for each other, within their deadlines. Where they
+    run is the runner's; whether they may begin is told here, for every isolation alike.
 
     Attributes:
         manifest: Its manifest.
         admission: What the operator lets it do.
-        effective: The capabilities it has: requested ∩ granted, and ``log`` if granted.
-        limits: The operator's bounds, lowered where the plugin asked for less.
+        token: What it is allowed: requested and granted, within the lower of both limits.
     """
 
     def __init__(
         self,
         manifest: PluginManifest,
         admission: Admission,
+        token: Token,
         shape: Shape,
-        make_worker: Callable[[], Worker],
-        runtime: Runtime,
+        offered: Mapping[str, Signature],
+        runner: Runner,
     ) -> None:
         self.manifest = manifest
         self.admission = admission
-        self.effective = effective(manifest.capabilities, admission.granted)
-        self.limits = admission.limits.lowered_by(manifest.limits)
+        self.token = token
         self._shape = shape
-        self._signatures = signatures(manifest, shape)
-        self._runtime = runtime
-        self._fresh = FreshInstances(make_worker, runtime.watchdog)
-        self._instances: Instances = self._fresh
-        if manifest.instance == "reused":
-            self._instances = KeptInstance(make_worker, runtime.watchdog)
+        self._signatures = offered
+        self._allowance = Allowance(token)
+        self._runner = runner
         self._closed = False
 
     @property
     def release(self) -> str:
         """The release's SHA-256 in hex; empty for a folder that nobody signed."""
-        return self.admission.release
+        return self.token.release
 
-    def warm(self) -> None:
-        """Link the module now and not at the first call.
+    @property
+    def effective(self) -> frozenset[str]:
+        """The capabilities it has: requested ∩ granted, and ``log`` if granted."""
+        return self.token.capabilities
 
-        Raises:
-            IncompatibleError: An import has another type than the host's function.
-        """
-        self._fresh.warm()
+    @property
+    def limits(self) -> Limits:
+        """The operator's bounds, lowered where the plugin asked for less."""
+        return self.token.limits
 
     def exports(self) -> Mapping[str, Signature]:
         """The functions that can be called, with what they take and give."""
@@ -101,14 +80,17 @@ class Plugin:
         Raises:
             MissingExport: No such function, or no ``alloc`` or ``memory`` for its text.
             ArgumentError: The arguments don't fit.
+            AllowanceSpentError: What it was granted has expired, or its calls are used up.
             CallError: The call did not succeed: ``FuelExhausted``, ``MemoryExceeded``,
-                ``DeadlineExceeded``, ``GuestTrap``, ``CapabilityDenied`` or ``GuestExit``.
+                ``DeadlineExceeded``, ``GuestTrap``, ``CapabilityDenied`` or ``GuestExit``;
+                ``PluginPanic`` where its process died.
+            CrashLoopError: Its process died too often.
             SandboxError: The plugin is closed.
         """
-        func = func or self.manifest.entry
-        # a command can't be started twice in one instance
-        instances = self._fresh if func == START else self._instances
-        return self._call(func, args, instances)
+        request = self._request(func or self.manifest.entry, args, throw_away=False)
+        self._refuse_closed()
+        self._allowance.spend()
+        return self._runner.run(request)
 
     def probe(self) -> None:
         """Try the plugin in a throw-away instance: instantiate it, and call ``[health]``.
@@ -116,13 +98,17 @@ class Plugin:
         Raises:
             UnhealthyError: The health function returned a number other than 0.
             CallError: The plugin trapped, or did not return within limits.
+            CrashLoopError: Its process died too often.
             SandboxError: The plugin is closed.
         """
         health = self.manifest.health
         if health is None:
-            self._run(self._context("the start of the plugin", []), lambda _: None, self._fresh)
+            self._refuse_closed()
+            self._runner.run(Request("the start of the plugin", None, throw_away=True))
             return
-        result = self._call(health.func, health.args, self._fresh)
+        request = self._request(health.func, health.args, throw_away=True)
+        self._refuse_closed()
+        result = self._runner.run(request)
         if not self.is_healthy_result(result.value):
             raise UnhealthyError(
                 f"cannot take {self.manifest.id} {self.manifest.version} for healthy: "
@@ -138,10 +124,9 @@ class Plugin:
     def close(self) -> None:
         """Take no more calls and let the code go; calls that run are left to end."""
         self._closed = True
-        self._fresh.close()
-        self._instances.close()
+        self._runner.close()
 
-    def _call(self, func: str, args: Sequence[Argument], instances: Instances) -> CallResult:
+    def _request(self, func: str, args: Sequence[Argument], *, throw_away: bool) -> Request:
         try:
             signature = self._signatures.get(func)
             if signature is None:
@@ -151,41 +136,15 @@ class Plugin:
                 )
             lowered = arguments.lower(func, signature, args)
             require_abi(func, signature, lowered, self._shape)
-            context = self._context(func, lowered)
+            if func == START:  # what argv can't carry is told here, wherever it runs
+                arguments.argv(func, self.manifest.stem, lowered)
         except SandboxError as error:
             error.plugin_id = self.manifest.id
             raise
-        free = instances is not self._fresh
+        return Request(func, signature, tuple(lowered), throw_away)
 
-        def enter(guest: Guest) -> Value:
-            if context.is_command:
-                return guest.run_command(context, signature)
-            return guest.invoke(context, signature, lowered, free=free)
-
-        return self._run(context, enter, instances)
-
-    def _run(self, context: CallContext, enter: Enter, instances: Instances) -> CallResult:
+    def _refuse_closed(self) -> None:
         if self._closed:
             raise SandboxError(
                 f"cannot call {self.manifest.id}: it is closed", plugin_id=self.manifest.id
             )
-
-        def stop() -> None:
-            context.cancel()
-            if context.engine is not None:
-                self._runtime.watchdog.interrupt(context.engine)
-
-        return self._runtime.off_main.run(lambda: instances.run(context, enter), stop=stop)
-
-    def _context(self, func: str, lowered: Sequence[Lowered]) -> CallContext:
-        is_command = func == START
-        stem = self.manifest.stem
-        return CallContext(
-            plugin_id=self.manifest.id,
-            func=func,
-            limits=self.limits,
-            allowed=self.effective,
-            argv=arguments.argv(func, stem, lowered) if is_command else (stem,),
-            log=CallLog(self.manifest.id, self.limits.log_bytes, self._runtime.on_log),
-            is_command=is_command,
-        )

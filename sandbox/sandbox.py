@@ -15,16 +15,22 @@ from sandbox.deadline import Watchdog
 from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles
 from sandbox.engine import binding, new_engine
 from sandbox.errors import BadModule, SandboxError
+from sandbox.exports import signatures
 from sandbox.hostfuncs import border
 from sandbox.hostfuncs.custom import HostFunction
-from sandbox.hostfuncs.table import FunctionTable
+from sandbox.hostfuncs.table import FunctionTable, bodies
+from sandbox.inline import InlineRunner, Runtime
+from sandbox.isolate.orders import Orders
+from sandbox.isolate.quarters import OnCrashLoop, Quarters
 from sandbox.log import LogRecord
 from sandbox.logs import PluginLogs
 from sandbox.manifest import PluginManifest
 from sandbox.module import check_format, check_imports, compile_module, refuse_vectors, shape_of
 from sandbox.offmain import OffMain
-from sandbox.plugin import Plugin, Runtime
+from sandbox.plugin import Plugin
+from sandbox.runner import Runner
 from sandbox.shape import Import, Shape
+from sandbox.token import Token
 from sandbox.worker import Surroundings, Worker
 
 __all__ = ["Admission", "Sandbox"]
@@ -33,7 +39,7 @@ _SETTING_PREFIX = "SC_SETTING_"
 
 
 class Sandbox:
-    """Loads plugins and runs them in this process.
+    """Loads plugins and runs them, in this process or in children.
 
     Args:
         verify: Says what the operator lets the plugin do, or raises its own error, which
@@ -43,6 +49,8 @@ class Sandbox:
         files: Writes the cache.
         max_module_bytes: The largest payload that is compiled.
         on_log: Takes the plugins' log records, on the thread of the call; see ``logs``.
+        on_crash_loop: Told when a plugin's process crashed too often to be started again, with
+            its id, its release and why.
         stands_in: Other applications' host functions can be imported and are unavailable;
             else a plugin that imports them is refused.
     """
@@ -56,6 +64,7 @@ class Sandbox:
         files: Files,
         max_module_bytes: int = MAX_MODULE_BYTES,
         on_log: Callable[[LogRecord], None] | None = None,
+        on_crash_loop: OnCrashLoop | None = None,
         stands_in: bool = False,
     ) -> None:
         self._verify = verify
@@ -65,6 +74,8 @@ class Sandbox:
         self._logs = PluginLogs(on_log)
         self._runtime = Runtime(Watchdog(), OffMain(), self._logs.take)
         self._functions = FunctionTable(stands_in=stands_in)
+        self._on_crash_loop = on_crash_loop or (lambda _id, _release, _reason: None)
+        self._quarters: Quarters | None = None
         self._lock = threading.Lock()
         self._plugins: weakref.WeakSet[Plugin] = weakref.WeakSet()
         self._closed = False
@@ -151,6 +162,8 @@ class Sandbox:
             plugins = list(self._plugins)
         for plugin in plugins:
             plugin.close()
+        if self._quarters is not None:
+            self._quarters.close()
         self._runtime.watchdog.close()
         self._runtime.off_main.close()
         self._functions.close()
@@ -166,18 +179,53 @@ class Sandbox:
         digest = hashlib.sha256(files.payload).hexdigest()
         kept = self._compiled_before(digest, files.payload, name)
         artefact, shape = kept or self._compile(files.payload, name)
-        functions = self._functions.link(shape, manifest.capabilities, name=name)
-        check_imports(shape, functions, name=name)
-        surroundings = _surroundings(manifest, admission, functions)
+        links = self._functions.link(shape, manifest.capabilities, name=name)
+        check_imports(shape, links, name=name)
+        surroundings = _surroundings(manifest, admission, bodies(links, self._functions.answer))
+        offered = signatures(manifest, shape)
+        token = Token.mint(manifest, admission)
+        reused = manifest.instance == "reused"
 
         def make_worker() -> Worker:
             return Worker(artefact, shape, surroundings, name=name)
 
-        plugin = Plugin(manifest, admission, shape, make_worker, self._runtime)
-        plugin.warm()
+        runner: Runner
+        if admission.isolation == "process":
+            make_worker()  # what can't be linked is told now
+            runner = self._apart().runner(
+                Orders(
+                    token=token,
+                    name=name,
+                    stem=manifest.stem,
+                    reused=reused,
+                    logs=self._runtime.on_log is not None,
+                    environment=surroundings.environment,
+                    shape=shape,
+                    signatures=offered,
+                    links=links,
+                ),
+                artefact,
+                surroundings.data_dir,
+            )
+        else:
+            inline = InlineRunner(token, manifest.stem, make_worker, self._runtime, reused=reused)
+            inline.warm()
+            runner = inline
+        plugin = Plugin(manifest, admission, token, shape, offered, runner)
         if self._cache and kept is None:  # code that is refused leaves nothing behind
             self._cache.store(digest, artefact)
         return plugin
+
+    def _apart(self) -> Quarters:
+        with self._lock:
+            if self._quarters is None:
+                self._quarters = Quarters(
+                    self._runtime.off_main,
+                    self._functions.answer,
+                    self._runtime.on_log,
+                    self._on_crash_loop,
+                )
+            return self._quarters
 
     def _compiled_before(
         self, digest: str, payload: bytes, name: str

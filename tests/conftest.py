@@ -1,13 +1,30 @@
 """What tests of several kinds share."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from sandbox import worker
+from sandbox.admission import Isolation
+from sandbox.cell import Way
 from sandbox.plain import PlainWay
 from sandbox.raw import RawWay
+from support.sandbox import running
+
+_WAYS: dict[str, tuple[Isolation, type[Way] | None]] = {
+    "inline": ("inline", RawWay),
+    "inline, public API": ("inline", PlainWay),
+    "process": ("process", None),
+}
 
 
-@pytest.fixture(params=[RawWay, PlainWay], ids=["raw", "plain"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test twice: by the engine's library and by wasmtime's public API."""
-    monkeypatch.setattr(worker, "best", request.param)
+@pytest.fixture(params=_WAYS)
+def isolation(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Isolation]:
+    """Run the test once for each isolation, and in this process by both ways into the engine."""
+    isolation, way = _WAYS[request.param]
+    if way is not None:
+        monkeypatch.setattr(worker, "best", way)
+    with running(isolation):
+        yield isolation

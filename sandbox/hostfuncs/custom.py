@@ -3,7 +3,7 @@
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sandbox.capabilities import CAPABILITIES
@@ -81,50 +81,6 @@ class HostFunction:
         return cls(name, capability, call, form_of(call, name), timeout_s)
 
 
-def bind(function: HostFunction, kind: WasmType, threads: Threads) -> border.Body:
-    """The body of one import of an application's function.
-
-    Args:
-        function: It, whose form fits ``kind``.
-        kind: The type the import is declared with.
-        threads: Run it.
-    """
-
-    def body(context: CallContext, caller: object, *numbers: float) -> int | None:
-        if function.capability not in context.allowed:
-            raise context.deny(function.capability)
-        arguments = list(_lift(function.form, context, caller, iter(numbers)))
-        if not kind.results:
-            _answer(function, context, threads, arguments)
-            return None
-        # before the function runs: what it does could not be told to the guest afterwards
-        border.require_alloc(context)
-        return border.reply(context, caller, _answer(function, context, threads, arguments))
-
-    return body
-
-
-def stand_in(name: str, words: Sequence[str], kind: WasmType) -> border.Body:
-    """The body of an import that only another application provides.
-
-    Args:
-        name: The import's.
-        words: The capabilities that are unknown here. Which of them is the function's only
-            its application knows, so all are demanded.
-        kind: The type the import is declared with.
-    """
-
-    def body(context: CallContext, caller: object, *_numbers: float) -> int | None:
-        for word in words:
-            if word not in context.allowed:
-                raise context.deny(word)
-        message = f"{name!r} is a function of an application, and this is another host"
-        answer = border.err("unavailable", message)
-        return border.reply(context, caller, answer) if kind.results else None
-
-    return body
-
-
 def can_stand_in(name: str, kind: WasmType) -> bool:
     """Whether an application could provide a function of that name and type."""
     return _is_free(name) and set(kind.params) <= set(NUMBERS) and kind.results in {(), ("i64",)}
@@ -134,21 +90,21 @@ def _is_free(name: str) -> bool:
     return CAPABILITY.fullmatch(name) is not None and not name.startswith(_RESERVED)
 
 
-def _lift(
-    form: Form, context: CallContext, caller: object, numbers: Iterator[float]
-) -> Iterator[object]:
-    for hint in form.params:
-        if hint is str or hint is bytes:
-            pointer, length = int(next(numbers)), int(next(numbers))
-            read = border.read_text if hint is str else border.read_bytes
-            yield read(context, caller, pointer, length)
-        else:
-            yield hint(next(numbers))
-
-
-def _answer(
+def answer(
     function: HostFunction, context: CallContext, threads: Threads, arguments: Sequence[object]
 ) -> str:
+    """Run a function and tell the guest: ``ok`` and what it returned, or ``err`` and why not.
+
+    Args:
+        function: It.
+        context: The call.
+        threads: Run it.
+        arguments: As its form says.
+
+    Raises:
+        StopCallError: The call has ended meanwhile.
+    """
+
     def work() -> str:
         value = function.call(*arguments)
         # here too, because a value may have code of its own

@@ -1,12 +1,14 @@
 """The functions that an application registered with one sandbox, and who may import them."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sandbox.capabilities import CAPABILITIES, CORE_IMPORTS, HOST_MODULES
+from sandbox.context import CallContext
 from sandbox.errors import IncompatibleError, RegistrationError
-from sandbox.hostfuncs import border
-from sandbox.hostfuncs.custom import HostFunction, bind, can_stand_in, stand_in
+from sandbox.hostfuncs import border, custom
+from sandbox.hostfuncs.custom import HostFunction, can_stand_in
+from sandbox.hostfuncs.links import Absent, Answer, Bound, Link
 from sandbox.hostfuncs.threads import Threads
 from sandbox.shape import Import, Shape
 
@@ -47,10 +49,8 @@ class FunctionTable:
         with self._lock:
             self._is_complete = True
 
-    def link(
-        self, shape: Shape, requested: Iterable[str], *, name: str
-    ) -> Mapping[Import, border.Body]:
-        """The bodies of a module's imports that are an application's.
+    def link(self, shape: Shape, requested: Iterable[str], *, name: str) -> Mapping[Import, Link]:
+        """What a module's imports that are an application's are linked to.
 
         A module whose manifest requests no capability beyond the sandbox's own and the
         registered functions' gets nothing that it doesn't find registered.
@@ -68,7 +68,7 @@ class FunctionTable:
             functions = dict(self._functions)
         known = {*CAPABILITIES, *(function.capability for function in functions.values())}
         unknown = tuple(sorted(set(requested) - known))
-        bodies: dict[Import, border.Body] = {}
+        links: dict[Import, Link] = {}
         for item in shape.imports:
             if item.module not in HOST_MODULES or item.name in CORE_IMPORTS or item.kind is None:
                 continue
@@ -79,17 +79,37 @@ class FunctionTable:
                         f"cannot load {name}: it imports {item} as {item.kind}, "
                         f"expected {function.form}"
                     )
-                bodies[item] = bind(function, item.kind, self._threads)
+                links[item] = Bound(function.name, function.capability, function.form)
             elif unknown and self._stands_in and can_stand_in(item.name, item.kind):
-                bodies[item] = stand_in(item.name, unknown, item.kind)
+                links[item] = Absent(item.name, unknown)
             elif unknown:
                 raise IncompatibleError(
                     f"cannot load {name}: it imports {item}, which no host function provides; "
                     f"it requests {', '.join(unknown)}, so it may be meant for an application "
                     "that registers such a function"
                 )
-        return bodies
+        return links
+
+    def answer(self, name: str, context: CallContext, arguments: Sequence[object]) -> str:
+        """Run a registered function for a call; see ``custom.answer``.
+
+        Raises:
+            StopCallError: The call has ended meanwhile.
+        """
+        return custom.answer(self._functions[name], context, self._threads, arguments)
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()
+
+
+def bodies(links: Mapping[Import, Link], answer: Answer) -> Mapping[Import, border.Body]:
+    """What runs behind each linked import.
+
+    Args:
+        links: See ``FunctionTable.link``.
+        answer: Runs a function, here or by asking the process that has it.
+    """
+    return {
+        item: link.body(item.kind, answer) for item, link in links.items() if item.kind is not None
+    }

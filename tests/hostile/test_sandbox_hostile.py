@@ -23,7 +23,7 @@ from sandbox import (
 )
 from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("isolation")
 
 ENDLESS = "(loop (br 0))"
 EVER = 2**62

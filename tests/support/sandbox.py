@@ -8,9 +8,12 @@ from wasmtime import wat2wasm
 
 from agent.files import Files
 from sandbox import Admission, Limits, LogRecord, Plugin, PluginFiles, Sandbox
+from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 
 HOST_VERSION = "0.1.0"
+
+_where: list[Isolation] = ["inline"]
 
 BUMP = """
   (memory (export "memory") 2)
@@ -99,19 +102,34 @@ def sandbox(
         box.close()
 
 
+@contextmanager
+def running(isolation: Isolation) -> Iterator[None]:
+    """Where plugins run whose admission does not say."""
+    _where.append(isolation)
+    try:
+        yield
+    finally:
+        _where.pop()
+
+
 def admit(
     *granted: str,
     log: bool = True,
     data_dir: Path | None = None,
     settings: Mapping[str, str] | None = None,
+    isolation: Isolation | None = None,
     **limits: int,
 ) -> Admission:
-    """What an operator says: capabilities beside ``log``, and limits that differ."""
+    """What an operator says: capabilities beside ``log``, limits that differ, and where it runs.
+
+    Without a word on that it is where ``running`` says.
+    """
     return Admission(
         granted=frozenset(granted) | ({"log"} if log else set()),
         limits=Limits(**limits),
         data_dir=data_dir,
         settings=settings or {},
+        isolation=isolation or _where[-1],
     )
 
 

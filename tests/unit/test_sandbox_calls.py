@@ -21,7 +21,7 @@ from sandbox import (
 )
 from support.sandbox import BUMP, ECHO, admit, host_call, loaded, plugin_files, sandbox
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("isolation")
 
 NUMBERS = """(module
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))

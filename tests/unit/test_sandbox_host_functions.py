@@ -27,7 +27,7 @@ from sandbox.hostfuncs.border import CALL_FUEL
 from sandbox.hostfuncs.threads import MOST_OVERDUE
 from support.sandbox import BUMP, admit, host_call, plugin_files, sandbox
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("isolation")
 
 WAIT_S = 20
 TEXT = "(i32.const 0) (i32.const 4)"

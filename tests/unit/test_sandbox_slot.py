@@ -10,6 +10,8 @@ from sandbox.errors import MissingExport
 from sandbox.slot import Slot
 from support.sandbox import plugin_files, sandbox
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 
 def answering(number: int) -> str:
     """A plugin whose ``run`` returns a number."""

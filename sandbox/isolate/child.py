@@ -1,0 +1,124 @@
+"""The host's side of one child: its channels, and its end."""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from dataclasses import dataclass
+
+from sandbox.isolate.nursery import Nursery
+from sandbox.isolate.orders import Orders
+from sandbox.isolate.serving import OPEN, STOP
+from sandbox.isolate.wire import Channel
+
+_SEND_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The data folder as it was when a child started.
+
+    Attributes:
+        descriptor: It, open; None where it could not be opened.
+        identity: Its device and inode; None where there was none.
+    """
+
+    descriptor: int | None
+    identity: tuple[int, int] | None
+
+
+class Child:
+    """A process that serves one plugin.
+
+    Args:
+        nursery: Forks and buries it.
+        code: The memory file with the compiled module.
+        folder: What it may read, None = nothing; closed with it.
+        orders: What it is told first.
+
+    Raises:
+        SandboxError: It can't be started.
+    """
+
+    def __init__(self, nursery: Nursery, code: int, folder: Folder | None, orders: Orders) -> None:
+        self.folder = folder
+        self._nursery = nursery
+        self._lock = threading.Lock()
+        self._exit_code: int | None = None
+        self._is_buried = False
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.first, channel = _pair()
+        self._control.settimeout(_SEND_S)
+        try:
+            given: list[socket.socket | int] = [control, channel, code]
+            if folder is not None and folder.descriptor is not None:
+                given.append(folder.descriptor)
+            self._pid, self._handle = nursery.fork(given)
+        except BaseException:
+            self._control.close()
+            self.first.close()
+            self._close_folder()
+            raise
+        finally:
+            control.close()
+            channel.close()
+        self._alive = select.poll()
+        self._alive.register(self._handle, select.POLLIN)
+        # to one that died already; who calls it will find out
+        with contextlib.suppress(Exception):
+            self.first.send(*orders.frame(nursery.key))
+
+    @property
+    def pid(self) -> int:
+        """Its process id, for messages."""
+        return self._pid
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        with self._lock:
+            return not self._is_buried and not self._alive.poll(0)
+
+    def open_channel(self) -> Channel:
+        """A further channel.
+
+        Raises:
+            OSError: The child is gone or does not listen.
+        """
+        ours, theirs = _pair()
+        try:
+            socket.send_fds(self._control, [OPEN], [theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def stop(self, number: int) -> None:
+        """Have a call end; one that is over, or a child that is, is no error."""
+        with contextlib.suppress(OSError):
+            self._control.send(STOP + str(number).encode("ascii"))
+
+    def bury(self) -> int | None:
+        """Kill it, if it runs, and let go of it; again is fine.
+
+        Returns:
+            See ``Nursery.bury``.
+        """
+        with self._lock:
+            if not self._is_buried:
+                self._is_buried = True
+                self._control.close()
+                self._exit_code = self._nursery.bury(self._pid, self._handle)
+                self._close_folder()
+            return self._exit_code
+
+    def _close_folder(self) -> None:
+        if self.folder is not None and self.folder.descriptor is not None:
+            os.close(self.folder.descriptor)
+
+
+def _pair() -> tuple[Channel, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return Channel(ours), theirs

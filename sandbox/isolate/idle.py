@@ -1,0 +1,85 @@
+"""One thread per sandbox that has children: it stops those which nobody called for a while."""
+
+import contextlib
+import math
+import threading
+import time
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+IDLE_S = 60.0
+
+
+class Resting(Protocol):
+    """What can be stopped when it is idle; a keeper."""
+
+    def rest(self, now_s: float, idle_s: float) -> float:
+        """Stop if idle for so long; returns when to ask again, ``inf`` = not before a start."""
+
+    def close(self) -> None:
+        """Stop for good; again is fine."""
+
+
+class IdleWatch:
+    """Asks keepers to rest, and closes those that nobody can call any more.
+
+    Args:
+        idle_s: How long without a call.
+    """
+
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
+        # unlike a lock, it may be used in a destructor
+        self._inbox: SimpleQueue[tuple[Resting, bool] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, keeper: Resting) -> None:
+        """A child of this keeper has started."""
+        self._inbox.put((keeper, True))
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="sandbox-idle", daemon=True
+                )
+                self._thread.start()
+
+    def leave(self, keeper: Resting) -> None:
+        """Nobody has this keeper's plugin any more."""
+        self._inbox.put((keeper, False))
+
+    def close(self) -> None:
+        """Close the keepers whose children run, end the thread, and wait for it."""
+        with self._lock:
+            if self._thread is not None:
+                self._inbox.put(None)
+                self._thread.join()
+
+    def _watch(self) -> None:
+        keepers: set[Resting] = set()
+        due_s = math.inf
+        while True:
+            with contextlib.suppress(Empty):
+                news = self._inbox.get(timeout=_until(due_s))
+                if news is None:
+                    break
+                keeper, is_called = news
+                if is_called:
+                    keepers.add(keeper)
+                else:
+                    keepers.discard(keeper)
+                    keeper.close()
+                del news, keeper  # what is gone is not kept alive by who waits
+            now_s = time.monotonic()
+            asked = {keeper: keeper.rest(now_s, self._idle_s) for keeper in keepers}
+            keepers = {keeper for keeper, again_s in asked.items() if again_s < math.inf}
+            due_s = min(asked.values(), default=math.inf)
+            del asked
+        for keeper in keepers:
+            keeper.close()
+
+
+def _until(due_s: float) -> float | None:
+    if due_s == math.inf:
+        return None
+    return min(threading.TIMEOUT_MAX, max(0.0, due_s - time.monotonic()))

@@ -1,0 +1,267 @@
+"""Keeps the child of one plugin: started at the first call, at rest when idle, buried at last."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.errors import CrashLoopError, SandboxError
+from sandbox.isolate.child import Child, Folder
+from sandbox.isolate.crashes import Crashes
+from sandbox.isolate.serving import MOST_CHANNELS
+from sandbox.isolate.wire import Channel
+
+_LOG = logging.getLogger("stack_composer.sandbox")
+
+
+@dataclass(slots=True)
+class Kept:
+    """A child with what is lent of it.
+
+    Attributes:
+        child: It.
+        idle: Channels that nobody uses, the last used last.
+        opened: How many channels there are.
+        in_flight: How many are lent.
+        is_retired: It gets no more calls, and goes with the last one.
+        has_crashed: Its end has been counted.
+    """
+
+    child: Child
+    idle: list[Channel] = field(default_factory=list)
+    opened: int = 1
+    in_flight: int = 0
+    is_retired: bool = False
+    has_crashed: bool = False
+
+
+class Keeper:
+    """Lends the channels of one plugin's child; may be used from any thread.
+
+    Args:
+        plugin_id: For messages.
+        make_child: Starts a child that may read the folder, if one is given.
+        data_dir: What the plugin sees of the disk; None = nothing.
+        on_start: Told when a child has started.
+        on_loop: Told once, when it crashed too often to be started again.
+    """
+
+    def __init__(
+        self,
+        plugin_id: str,
+        make_child: Callable[[Folder | None], Child],
+        data_dir: Path | None,
+        on_start: Callable[["Keeper"], None],
+        on_loop: Callable[[str], None],
+    ) -> None:
+        self._plugin_id = plugin_id
+        self._make_child = make_child
+        self._data_dir = data_dir
+        self._on_start = on_start
+        self._on_loop = on_loop
+        self._changed = threading.Condition(threading.Lock())
+        self._kept: Kept | None = None
+        self._is_starting = False
+        self._closed = False
+        self._crashes = Crashes()
+        self._used_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child, where one runs."""
+        kept = self._kept
+        return None if kept is None else kept.child.pid
+
+    def lend(self, deadline_s: float) -> tuple[Kept, Channel]:
+        """A channel of the child, which is started where none runs.
+
+        Args:
+            deadline_s: Until when to wait for one, on the clock of ``time.monotonic()``.
+
+        Raises:
+            TimeoutError: All are in use until then.
+            CrashLoopError: The child crashed, and is not started again now.
+            SandboxError: Closed, or no child can be started.
+        """
+        while True:
+            buried: Kept | None = None
+            with self._changed:
+                self._refuse_closed()
+                kept = self._kept
+                if kept is not None and not kept.child.is_alive():
+                    buried = kept
+                elif kept is not None and self._has_other_folder(kept.child):
+                    self._retire(kept)
+                elif kept is not None and (kept.idle or kept.opened < MOST_CHANNELS):
+                    return kept, self._take(kept)
+                elif kept is None and not self._is_starting:
+                    self._refuse_crashed()
+                    self._is_starting = True
+                    break
+                elif not self._changed.wait(deadline_s - time.monotonic()):
+                    raise TimeoutError
+            if buried is not None:
+                self.crashed(buried)
+        return self._start()
+
+    def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:
+        """A call is over.
+
+        Args:
+            kept: Whose channel it is.
+            channel: It.
+            is_usable: The call ended as calls do; else the channel is closed.
+        """
+        with self._changed:
+            kept.in_flight -= 1
+            self._used_s = time.monotonic()
+            if is_usable and not kept.is_retired:
+                kept.idle.append(channel)
+            else:
+                kept.opened -= 1
+                channel.close()
+            self._changed.notify()
+            is_over = kept.is_retired and not kept.in_flight
+        if is_over:
+            kept.child.bury()
+
+    def crashed(self, kept: Kept) -> int | None:
+        """The child died, or has to.
+
+        Returns:
+            See ``Nursery.bury``.
+        """
+        with self._changed:
+            self._retire(kept)
+        code = kept.child.bury()
+        with self._changed:
+            is_news = not kept.has_crashed
+            kept.has_crashed = True
+            is_loop = is_news and self._crashes.record(time.monotonic())
+        if is_news:
+            _LOG.warning("the process of %s ended: %s", self._plugin_id, how_it_ended(code))
+        if is_loop:
+            reason = f"its process crashed again and again, at last: {how_it_ended(code)}"
+            _LOG.error("%s is not called any more by this host: %s", self._plugin_id, reason)
+            self._on_loop(reason)
+        return code
+
+    def rest(self, now_s: float, idle_s: float) -> float:
+        """Stop the child if it has been idle for so long; see ``Resting``."""
+        with self._changed:
+            kept = self._kept
+            if kept is None:
+                return math.inf
+            if kept.in_flight:
+                return now_s + idle_s
+            if now_s - self._used_s < idle_s:
+                return self._used_s + idle_s
+            self._retire(kept)
+        kept.child.bury()
+        return math.inf
+
+    def close(self) -> None:
+        """Lend nothing more; the child goes now, or with its last call."""
+        with self._changed:
+            self._closed = True
+            kept = self._kept
+            if kept is not None:
+                self._retire(kept)
+            self._changed.notify_all()
+        if kept is not None and not kept.in_flight:
+            kept.child.bury()
+
+    def _start(self) -> tuple[Kept, Channel]:
+        kept: Kept | None = None
+        try:
+            child = self._make_child(self._open_folder())
+            kept = Kept(child, [child.first])
+        finally:
+            with self._changed:
+                self._is_starting = False
+                self._changed.notify_all()
+                if kept is not None and not self._closed:
+                    self._kept = kept
+                    channel = self._take(kept)
+        if self._kept is not kept:  # closed meanwhile
+            child.first.close()
+            child.bury()
+        self._refuse_closed()
+        self._on_start(self)
+        return kept, channel
+
+    def _take(self, kept: Kept) -> Channel:
+        if kept.idle:
+            channel = kept.idle.pop()
+        else:
+            channel = kept.child.open_channel()
+            kept.opened += 1
+        kept.in_flight += 1
+        return channel
+
+    def _retire(self, kept: Kept) -> None:
+        """Give it no more calls; under the lock."""
+        kept.is_retired = True
+        for channel in kept.idle:
+            channel.close()
+        kept.idle.clear()
+        if self._kept is kept:
+            self._kept = None
+            self._changed.notify_all()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise SandboxError(
+                f"cannot call {self._plugin_id}: it is closed", plugin_id=self._plugin_id
+            )
+
+    def _refuse_crashed(self) -> None:
+        if self._crashes.is_loop:
+            raise CrashLoopError(
+                f"cannot call {self._plugin_id}: its process crashed again and again; "
+                f"see: agent disable {self._plugin_id}",
+                retry_after_s=None,
+                plugin_id=self._plugin_id,
+            )
+        wait_s = self._crashes.wait_s(time.monotonic())
+        if wait_s > 0:
+            raise CrashLoopError(
+                f"cannot call {self._plugin_id}: its process crashed, the next one starts "
+                f"in {wait_s:.1f} s",
+                retry_after_s=wait_s,
+                plugin_id=self._plugin_id,
+            )
+
+    def _open_folder(self) -> Folder | None:
+        if self._data_dir is None:
+            return None
+        identity = self._identity()
+        try:
+            descriptor = os.open(self._data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # not there yet, or no folder
+            descriptor = None
+        return Folder(descriptor, identity)
+
+    def _has_other_folder(self, child: Child) -> bool:
+        """Whether the data folder came, went or was replaced since the child started."""
+        return child.folder is not None and child.folder.identity != self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._data_dir is None:
+            return None
+        try:
+            status = self._data_dir.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def how_it_ended(code: int | None) -> str:
+    """For messages: what is known of a process's end."""
+    if code is None:
+        return "nothing is known of how"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

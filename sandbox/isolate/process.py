@@ -1,0 +1,280 @@
+"""Runs calls in a child process: one channel a call, its guest's words heard on this side."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sandbox.context import CallContext, StopCallError
+from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
+from sandbox.hostfuncs.links import Answer, Bound
+from sandbox.isolate import messages
+from sandbox.isolate.child import Child
+from sandbox.isolate.idle import IdleWatch
+from sandbox.isolate.keeper import Keeper, Kept, how_it_ended
+from sandbox.isolate.messages import Asked, Call, Ended, Said
+from sandbox.isolate.nursery import Nursery
+from sandbox.isolate.orders import Orders
+from sandbox.isolate.wire import Channel, ChannelClosedError, Frame, FrameError
+from sandbox.log import CallLog, LogRecord
+from sandbox.offmain import OffMain
+from sandbox.result import CallResult
+from sandbox.runner import Request
+
+GRACE_S = 1.0
+"""Past its deadline a child has this long to say that the call is over; then it is killed."""
+
+_ATTEMPTS = 3
+_OVERHEAD_BYTES = 65_536
+_LARGEST_FRAME_BYTES = 2**31
+_MOST_ESCAPED = 16
+"""Bytes of a log record as it crosses, for each byte of the budget."""
+
+
+class ProcessRunner:
+    """Runs the calls of one plugin in a child process of its own.
+
+    Args:
+        orders: What the child is told.
+        artefact: The compiled module; it goes to a memory file that nobody can change.
+        data_dir: What the plugin sees of the disk; None = nothing.
+        nursery: Forks the child.
+        off_main: Keeps the waiting off the main thread, where Ctrl-C lands.
+        idle: Stops the child when nobody calls.
+        answer: Runs a function of the application.
+        on_log: Takes the plugin's log records, on the thread of the call.
+        on_loop: Told once, when the child crashed too often to be started again.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        artefact: bytes,
+        data_dir: Path | None,
+        *,
+        nursery: Nursery,
+        off_main: OffMain,
+        idle: IdleWatch,
+        answer: Answer,
+        on_log: Callable[[LogRecord], None] | None,
+        on_loop: Callable[[str], None],
+    ) -> None:
+        self._token = token = orders.token
+        self._stem = orders.stem
+        self._off_main = off_main
+        self._answer = answer
+        self._on_log = on_log
+        self._bound = {k.name: k for k in orders.links.values() if isinstance(k, Bound)}
+        longest = min(token.limits.output_bytes, _LARGEST_FRAME_BYTES) + token.limits.log_bytes
+        if self._bound:
+            longest += token.limits.mem_bytes
+        self._longest = min(longest + _OVERHEAD_BYTES, _LARGEST_FRAME_BYTES)
+        self._numbers = itertools.count(1)
+        code = _Code(artefact, orders.name)
+        self.keeper = Keeper(
+            token.plugin_id,
+            lambda folder: Child(nursery, code.descriptor, folder, orders),
+            data_dir,
+            idle.watch,
+            on_loop,
+        )
+
+    def run(self, request: Request) -> CallResult:
+        """Run one call; raises as ``Runner.run`` does."""
+        token = self._token
+        context = CallContext(
+            plugin_id=token.plugin_id,
+            func=request.func,
+            limits=token.limits,
+            allowed=token.capabilities,
+            argv=(self._stem,),
+            log=CallLog(token.plugin_id, 0, None),
+            is_command=False,
+        )
+        running: list[tuple[Child, int]] = []
+
+        def stop() -> None:
+            context.cancel()
+            for child, number in running:
+                child.stop(number)
+
+        try:
+            ended = self._off_main.run(lambda: self._run(context, request, running), stop=stop)
+            return _result(context, ended)
+        except CallError as error:
+            error.plugin_id = token.plugin_id
+            raise
+
+    def close(self) -> None:
+        """Take no more calls; the child goes now, or with its last call."""
+        self.keeper.close()
+
+    def _run(
+        self, context: CallContext, request: Request, running: list[tuple[Child, int]]
+    ) -> Ended:
+        if sum(len(text) for text in request.args if isinstance(text, bytes)) > (
+            context.limits.mem_bytes
+        ):
+            raise MemoryExceeded(
+                f"cannot call {context.func}: its arguments are longer than its "
+                f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
+            )
+        for attempt in range(_ATTEMPTS):
+            try:
+                kept, channel = self.keeper.lend(context.deadline_s)
+            except TimeoutError:
+                raise context.overdue() from None
+            number = next(self._numbers)
+            running[:] = [(kept.child, number)]
+            is_usable = False
+            try:
+                if context.cancelled.is_set():
+                    raise context.overdue()
+                ended = self._converse(context, request, kept.child, channel, number)
+                is_usable = channel.is_quiet
+                return ended
+            except _NotDeliveredError:  # it died before it had the call
+                self.keeper.crashed(kept)
+                if attempt == _ATTEMPTS - 1:
+                    raise self._panic(context, kept) from None
+            except TimeoutError:
+                self.keeper.crashed(kept)
+                raise context.overdue() from None
+            except (ChannelClosedError, FrameError) as error:
+                raise self._panic(context, kept) from error
+            finally:
+                self.keeper.give_back(kept, channel, is_usable=is_usable)
+        raise AssertionError  # pragma: no cover - the last attempt raises
+
+    def _converse(
+        self, context: CallContext, request: Request, child: Child, channel: Channel, number: int
+    ) -> Ended:
+        call = Call(
+            number=number,
+            started_s=context.started_s,
+            func=request.func,
+            enters=request.signature is not None,
+            throw_away=request.throw_away,
+            args=request.args,
+        )
+        until_s = context.deadline_s + GRACE_S
+        try:
+            channel.send(*call.frame(), deadline_s=until_s)
+        except ChannelClosedError as error:
+            raise _NotDeliveredError from error
+        left_bytes = _MOST_ESCAPED * (context.limits.log_bytes + _OVERHEAD_BYTES)
+        while True:
+            told = messages.read_told(channel.receive(self._longest, deadline_s=until_s))
+            if isinstance(told, Ended):
+                return told
+            if isinstance(told, Said):
+                left_bytes -= len(told.message) + 1
+                if left_bytes < 0:
+                    raise FrameError("more log than its budget")
+                self._say(context, child, number, told)
+            else:
+                channel.send(*self._tell(context, told), deadline_s=until_s)
+            # what this side did meanwhile is not held against the child
+            until_s = max(until_s, time.monotonic() + GRACE_S)
+
+    def _say(self, context: CallContext, child: Child, number: int, said: Said) -> None:
+        if self._on_log is None or context.ended:
+            return
+        try:
+            self._on_log(LogRecord(context.plugin_id, said.level, said.message, said.source))
+        # the host's failure, which comes out to the caller as it is
+        except BaseException as error:  # noqa: BLE001
+            context.fail(error)
+            child.stop(number)
+
+    def _tell(self, context: CallContext, asked: Asked) -> Frame:
+        """Run a function of the application; whether the plugin may is asked again here."""
+        bound = self._bound.get(asked.name)
+        if bound is None:
+            raise FrameError("a function that is not linked")
+        arguments = _lift(bound, asked.arguments)
+        if bound.capability not in context.allowed:
+            context.deny(bound.capability)
+        text = None
+        if not context.ended:
+            with contextlib.suppress(StopCallError):
+                text = self._answer(asked.name, context, arguments)
+        return messages.answer_frame(text)
+
+    def _panic(self, context: CallContext, kept: Kept) -> PluginPanic:
+        code = self.keeper.crashed(kept)
+        error = PluginPanic(
+            f"cannot finish {context.func}: the process of {context.plugin_id} ended: "
+            f"{how_it_ended(code)}",
+            signal=-code if code is not None and code < 0 else 0,
+        )
+        error.stats = CallStats(took_ms=_took_ms(context))
+        return error
+
+
+class _NotDeliveredError(Exception):
+    """The child was gone before it had the whole call."""
+
+
+class _Code:
+    """A memory file with a compiled module, sealed; closed when nobody has it any more."""
+
+    def __init__(self, artefact: bytes, name: str) -> None:
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        self.descriptor = os.memfd_create(f"plugin {name}"[:200], flags)
+        weakref.finalize(self, os.close, self.descriptor)
+        with open(self.descriptor, "wb", closefd=False) as file:
+            file.write(artefact)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
+
+
+def _lift(bound: Bound, arguments: Sequence[object]) -> list[object]:
+    """The arguments of a function, by its form.
+
+    Raises:
+        FrameError: They are others.
+    """
+    hints = bound.form.params
+    if len(hints) != len(arguments):
+        raise FrameError("another number of arguments")
+    lifted: list[object] = []
+    for hint, argument in zip(hints, arguments, strict=True):
+        if isinstance(argument, bytes):
+            if hint not in {str, bytes}:
+                raise FrameError("text for a number")
+            try:
+                lifted.append(argument.decode("utf-8") if hint is str else argument)
+            except UnicodeDecodeError as error:
+                raise FrameError("text that is not UTF-8") from error
+        elif type(argument) is hint:
+            lifted.append(argument)
+        else:
+            raise FrameError("an argument of another type")
+    return lifted
+
+
+def _result(context: CallContext, ended: Ended) -> CallResult:
+    """What a call gave, as this side sees it: what went wrong here comes first."""
+    result, took_ms = ended.result, _took_ms(context)
+    cause: BaseException | None = context.error or ended.error
+    if cause is None and context.remaining_s <= 0:
+        cause = context.overdue()
+    if cause is None and result is not None:
+        return CallResult(
+            result.value, result.fuel_used, result.memory_peak_bytes, took_ms, result.stderr
+        )
+    if isinstance(cause, CallError):
+        used = ended.error.stats if isinstance(ended.error, CallError) else CallStats()
+        if result is not None:
+            used = CallStats(result.fuel_used, result.memory_peak_bytes)
+        cause.stats = CallStats(used.fuel_used, used.memory_peak_bytes, took_ms)
+    raise cause or AssertionError
+
+
+def _took_ms(context: CallContext) -> float:
+    return (time.monotonic() - context.started_s) * 1000

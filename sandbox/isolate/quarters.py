@@ -1,0 +1,74 @@
+"""Where the plugins of one sandbox live that run apart: one zygote, one watch over the idle."""
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox.hostfuncs.links import Answer
+from sandbox.isolate.idle import IdleWatch
+from sandbox.isolate.nursery import Nursery
+from sandbox.isolate.orders import Orders
+from sandbox.isolate.process import ProcessRunner
+from sandbox.log import LogRecord
+from sandbox.offmain import OffMain
+
+OnCrashLoop = Callable[[str, str, str], None]
+"""Told a plugin's id, its release, and why its process is not started again."""
+
+
+class Quarters:
+    """Makes the runners of one sandbox that run in children.
+
+    Args:
+        off_main: Keeps the waiting off the main thread.
+        answer: Runs a function of the application.
+        on_log: Takes the plugins' log records.
+        on_crash_loop: Told when a plugin's process crashed too often.
+
+    Raises:
+        SandboxError: No process can be started here.
+    """
+
+    def __init__(
+        self,
+        off_main: OffMain,
+        answer: Answer,
+        on_log: Callable[[LogRecord], None] | None,
+        on_crash_loop: OnCrashLoop,
+    ) -> None:
+        self._off_main = off_main
+        self._answer = answer
+        self._on_log = on_log
+        self._on_crash_loop = on_crash_loop
+        self._idle = IdleWatch()
+        self._nursery = Nursery()
+        self._nursery.start()
+
+    def runner(self, orders: Orders, artefact: bytes, data_dir: Path | None) -> ProcessRunner:
+        """The runner of one plugin; its child starts with the first call.
+
+        Raises:
+            SandboxError: The zygote did not start.
+        """
+        token = orders.token
+        self._nursery.start()
+        runner = ProcessRunner(
+            orders,
+            artefact,
+            data_dir,
+            nursery=self._nursery,
+            off_main=self._off_main,
+            idle=self._idle,
+            answer=self._answer,
+            on_log=self._on_log,
+            on_loop=lambda reason: self._on_crash_loop(token.plugin_id, token.release, reason),
+        )
+        # a plugin may be dropped without being closed, and a destructor may take no lock
+        weakref.finalize(runner, self._idle.leave, runner.keeper).atexit = False
+        self._nursery.wait_until_ready()  # no call pays for it
+        return runner
+
+    def close(self) -> None:
+        """Let go of everything, once the runners are closed."""
+        self._idle.close()
+        self._nursery.close()

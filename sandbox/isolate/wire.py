@@ -1,0 +1,129 @@
+"""Frames on a Unix stream socket: two lengths, a header of JSON, and bytes as they are.
+
+Strict and bounded: who reads says how long a frame may be, before any of it is kept.
+"""
+
+import json
+import socket
+import struct
+import time
+from typing import Any
+
+_LENGTHS = struct.Struct(">II")
+_READ_BYTES = 65_536
+MAX_HEADER_BYTES = 1 << 20
+
+
+class ChannelClosedError(Exception):
+    """The other side is gone."""
+
+
+class FrameError(Exception):
+    """The other side sent what is no frame, or one that is too long."""
+
+
+Frame = tuple[list[Any], bytes]
+"""A header and the bytes that follow it."""
+
+
+class Channel:
+    """One end of a socket; used by one thread at a time.
+
+    Args:
+        end: A connected Unix stream socket; closed with the channel.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._read = bytearray()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing lies here that was read and belongs to no frame yet."""
+        return not self._read
+
+    def send(
+        self, header: list[Any], tail: bytes = b"", *, deadline_s: float | None = None
+    ) -> None:
+        """Send one frame.
+
+        Args:
+            header: What JSON can carry.
+            tail: The bytes.
+            deadline_s: On the clock of ``time.monotonic()``; None = wait for the other side.
+
+        Raises:
+            ChannelClosedError: The other side is gone.
+            TimeoutError: It does not take the frame.
+        """
+        text = json.dumps(header, separators=(",", ":")).encode("ascii")
+        try:
+            self._socket.settimeout(_left_s(deadline_s))
+            self._socket.sendall(_LENGTHS.pack(len(text), len(tail)) + text + tail)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ChannelClosedError from error
+
+    def receive(self, longest: int, *, deadline_s: float | None = None) -> Frame:
+        """Wait for one frame.
+
+        Args:
+            longest: Bytes that may follow the header.
+            deadline_s: As for ``send``.
+
+        Raises:
+            ChannelClosedError: The other side is gone.
+            FrameError: What came is no frame, or is too long.
+            TimeoutError: No whole frame came in time.
+        """
+        self._fill(_LENGTHS.size, deadline_s)
+        of_header, of_tail = _LENGTHS.unpack_from(self._read)
+        if of_header > MAX_HEADER_BYTES or of_tail > longest:
+            raise FrameError(f"a frame of {of_header} + {of_tail} bytes")
+        begin, end = _LENGTHS.size + of_header, _LENGTHS.size + of_header + of_tail
+        self._fill(end, deadline_s)
+        text, tail = bytes(self._read[_LENGTHS.size : begin]), bytes(self._read[begin:end])
+        del self._read[:end]
+        return parse_header(text), tail
+
+    def close(self) -> None:
+        """Close this end; the other side finds out at its next step."""
+        self._socket.close()
+
+    def _fill(self, size: int, deadline_s: float | None) -> None:
+        while len(self._read) < size:
+            try:
+                self._socket.settimeout(_left_s(deadline_s))
+                data = self._socket.recv(max(_READ_BYTES, size - len(self._read)))
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise ChannelClosedError from error
+            if not data:
+                raise ChannelClosedError
+            self._read += data
+
+
+def parse_header(text: bytes) -> list[Any]:
+    """A header's list.
+
+    Raises:
+        FrameError: It is none.
+    """
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FrameError("a header that is no JSON") from error
+    if not isinstance(header, list) or not header:
+        raise FrameError("a header that is no list")
+    return header
+
+
+def _left_s(deadline_s: float | None) -> float | None:
+    if deadline_s is None:
+        return None
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:  # 0 would mean "do not wait", which is another error
+        raise TimeoutError
+    return left_s

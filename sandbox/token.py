@@ -1,0 +1,146 @@
+"""The capability token: what one load of a plugin is allowed, and nothing else. Pure.
+
+It is minted when a plugin is loaded, and sealed when it crosses to a child process: JSON in
+one spelling only, under a MAC. Whatever does not come out as it would go in is refused, so
+that no two texts mean the same token.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sandbox.admission import Admission
+from sandbox.capabilities import effective
+from sandbox.errors import TokenError
+from sandbox.grammar import CAPABILITY, HOST_PATTERN, PLUGIN_ID
+from sandbox.limits import Limits
+from sandbox.manifest import MAX_ID_CHARACTERS, PluginManifest
+
+KEY_BYTES = 32
+MAX_SEALED_BYTES = 65_536
+
+_PURPOSE = b"stack-composer-token/v1\n"
+_MAC_BYTES = hashlib.sha256().digest_size
+_RELEASE = re.compile(r"(?:[0-9a-f]{64})?")
+_LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What one load of a plugin is allowed.
+
+    Attributes:
+        plugin_id: Whose it is.
+        release: The release's SHA-256 in hex; empty for a folder that nobody signed.
+        capabilities: Requested ∩ granted, and ``log`` if granted.
+        hosts: The patterns of hosts it may reach with ``network``.
+        limits: The bounds of each call.
+        expires_s: Seconds since the epoch from which on no call begins; None = none such.
+        max_calls: How many calls may begin; None = any number.
+    """
+
+    plugin_id: str
+    release: str
+    capabilities: frozenset[str]
+    hosts: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+    expires_s: int | None = None
+    max_calls: int | None = None
+
+    @classmethod
+    def mint(cls, manifest: PluginManifest, admission: Admission) -> "Token":
+        """The token of a plugin that was admitted: what it requests and the operator lets it."""
+        return cls(
+            plugin_id=manifest.id,
+            release=admission.release,
+            capabilities=effective(manifest.capabilities, admission.granted),
+            hosts=frozenset(manifest.network_hosts) & admission.hosts,
+            limits=admission.limits.lowered_by(manifest.limits),
+            expires_s=admission.expires_s,
+            max_calls=admission.max_calls,
+        )
+
+
+def seal(token: Token, key: bytes) -> bytes:
+    """A token as bytes that only the key's holders can make."""
+    text = _spelled(token)
+    return _mac(text, key) + text
+
+
+def unseal(sealed: bytes, key: bytes) -> Token:
+    """The token in sealed bytes.
+
+    Raises:
+        TokenError: Too long, not sealed with the key, or not in the one spelling of a token.
+    """
+    if len(sealed) > MAX_SEALED_BYTES:
+        raise TokenError(
+            f"cannot take a token: got {len(sealed)} bytes, expected at most {MAX_SEALED_BYTES}"
+        )
+    mac, text = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _mac(text, key)):
+        raise TokenError("cannot take a token: it is not sealed with this host's key")
+    return parse_token(text)
+
+
+def parse_token(text: bytes) -> Token:
+    """The token in unsealed bytes.
+
+    Raises:
+        TokenError: They are not the one spelling of a token.
+    """
+    try:
+        fields = json.loads(text)
+        token = _checked(fields)
+        is_exact = _spelled(token) == text
+    # a stranger's JSON can be of any shape and depth
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise TokenError("cannot take a token: it is not one") from error
+    if not is_exact:
+        raise TokenError("cannot take a token: it is spelled in another way than tokens are")
+    return token
+
+
+def _checked(fields: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
+    capabilities, hosts = fields["capabilities"], fields["hosts"]
+    token = Token(
+        plugin_id=fields["plugin_id"],
+        release=fields["release"],
+        capabilities=frozenset(capabilities),
+        hosts=frozenset(hosts),
+        limits=Limits(**fields["limits"]),
+        expires_s=fields["expires_s"],
+        max_calls=fields["max_calls"],
+    )
+    fits = (
+        len(token.plugin_id) <= MAX_ID_CHARACTERS
+        and PLUGIN_ID.fullmatch(token.plugin_id) is not None
+        and _RELEASE.fullmatch(token.release) is not None
+        and all(CAPABILITY.fullmatch(word) is not None for word in capabilities)
+        and all(HOST_PATTERN.fullmatch(pattern) is not None for pattern in hosts)
+        and _is_count(token.expires_s, least=0)
+        and _is_count(token.max_calls, least=1)
+    )
+    if not fits:
+        raise ValueError
+    return token
+
+
+def _is_count(value: object, *, least: int) -> bool:
+    # bool is an int in Python
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value is None or (whole and least <= value <= _LARGEST)  # type: ignore[operator]
+
+
+def _spelled(token: Token) -> bytes:
+    fields = asdict(token)
+    for name in ("capabilities", "hosts"):
+        fields[name] = sorted(fields[name])
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _mac(text: bytes, key: bytes) -> bytes:
+    return hmac.new(key, _PURPOSE + text, hashlib.sha256).digest()
