@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from sandbox.capabilities import CAPABILITIES
     from sandbox.discovery import PluginFiles, find_sets, read_set
     from sandbox.errors import (
+        AllowanceSpentError,
         ArgumentError,
         BadModule,
         CallError,
         CallStats,
         CapabilityDenied,
+        CrashLoopError,
         DeadlineExceeded,
         FuelExhausted,
         GuestExit,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         MemoryExceeded,
         MissingExport,
         PluginNotFoundError,
+        PluginPanic,
         RegistrationError,
         SandboxError,
         UnhealthyError,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Admission": "sandbox",
+    "AllowanceSpentError": "errors",
     "ArgumentError": "errors",
     "BadModule": "errors",
     "CAPABILITIES": "capabilities",
@@ -46,6 +50,7 @@ _HOMES = {
     "CallResult": "result",
     "CallStats": "errors",
     "CapabilityDenied": "errors",
+    "CrashLoopError": "errors",
     "DeadlineExceeded": "errors",
     "FuelExhausted": "errors",
     "GuestExit": "errors",
@@ -60,6 +65,7 @@ _HOMES = {
     "PluginFiles": "discovery",
     "PluginManifest": "manifest",
     "PluginNotFoundError": "errors",
+    "PluginPanic": "errors",
     "RegistrationError": "errors",
     "RequestedLimits": "limits",
     "Sandbox": "sandbox",
@@ -76,12 +82,14 @@ _HOMES = {
 __all__ = [
     "CAPABILITIES",
     "Admission",
+    "AllowanceSpentError",
     "ArgumentError",
     "BadModule",
     "CallError",
     "CallResult",
     "CallStats",
     "CapabilityDenied",
+    "CrashLoopError",
     "DeadlineExceeded",
     "FuelExhausted",
     "GuestExit",
@@ -96,6 +104,7 @@ __all__ = [
     "PluginFiles",
     "PluginManifest",
     "PluginNotFoundError",
+    "PluginPanic",
     "RegistrationError",
     "RequestedLimits",
     "Sandbox",

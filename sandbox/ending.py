@@ -4,6 +4,8 @@ What comes out of the binding is the last thing to believe: it can be the except
 host function on another thread.
 """
 
+import errno
+
 from wasmtime import Trap, TrapCode, WasmtimeError
 
 from sandbox import memory
@@ -13,6 +15,7 @@ from sandbox.log import escape_text
 
 _FULL_PARTS = 16
 _SHOWN_CHARACTERS = 300
+_NO_MEMORY = f"(os error {errno.ENOMEM})"
 
 
 def ending(context: CallContext, raised: BaseException | None) -> BaseException | None:
@@ -54,6 +57,10 @@ def _trap(context: CallContext, raised: BaseException) -> SandboxError:
         return MemoryExceeded(
             f"cannot finish {context.func}: it needs more memory than its "
             f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
+        )
+    if _NO_MEMORY in text:
+        return MemoryExceeded(
+            f"cannot finish {context.func}: the operating system gives its process no more memory"
         )
     return GuestTrap(
         f"cannot finish {context.func}: the guest trapped: {code or text}", code=code or "UNKNOWN"

@@ -48,6 +48,7 @@ class Keeper:
         data_dir: What the plugin sees of the disk; None = nothing.
         on_start: Told when a child has started.
         on_loop: Told once, when it crashed too often to be started again.
+        on_close: Told once, when no child will be started any more.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Keeper:
         data_dir: Path | None,
         on_start: Callable[["Keeper"], None],
         on_loop: Callable[[str], None],
+        on_close: Callable[[], None],
     ) -> None:
         self._plugin_id = plugin_id
         self._make_child = make_child
         self._data_dir = data_dir
         self._on_start = on_start
         self._on_loop = on_loop
+        self._on_close = on_close
         self._changed = threading.Condition(threading.Lock())
         self._kept: Kept | None = None
         self._is_starting = False
@@ -167,6 +170,8 @@ class Keeper:
     def close(self) -> None:
         """Lend nothing more; the child goes now, or with its last call."""
         with self._changed:
+            if not self._closed and not self._is_starting:
+                self._on_close()
             self._closed = True
             kept = self._kept
             if kept is not None:
@@ -184,7 +189,9 @@ class Keeper:
             with self._changed:
                 self._is_starting = False
                 self._changed.notify_all()
-                if kept is not None and not self._closed:
+                if self._closed:
+                    self._on_close()
+                elif kept is not None:
                     self._kept = kept
                     channel = self._take(kept)
         if self._kept is not kept:  # closed meanwhile

@@ -5,7 +5,6 @@ import fcntl
 import itertools
 import os
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ GRACE_S = 1.0
 """Past its deadline a child has this long to say that the call is over; then it is killed."""
 
 _ATTEMPTS = 3
+_LONGEST_NAME = 200
 _OVERHEAD_BYTES = 65_536
 _LARGEST_FRAME_BYTES = 2**31
 _MOST_ESCAPED = 16
@@ -74,13 +74,14 @@ class ProcessRunner:
             longest += token.limits.mem_bytes
         self._longest = min(longest + _OVERHEAD_BYTES, _LARGEST_FRAME_BYTES)
         self._numbers = itertools.count(1)
-        code = _Code(artefact, orders.name)
+        code = _sealed_file(artefact, orders.name)
         self.keeper = Keeper(
             token.plugin_id,
-            lambda folder: Child(nursery, code.descriptor, folder, orders),
+            lambda folder: Child(nursery, code, folder, orders),
             data_dir,
             idle.watch,
             on_loop,
+            lambda: os.close(code),
         )
 
     def run(self, request: Request) -> CallResult:
@@ -220,17 +221,19 @@ class _NotDeliveredError(Exception):
     """The child was gone before it had the whole call."""
 
 
-class _Code:
-    """A memory file with a compiled module, sealed; closed when nobody has it any more."""
-
-    def __init__(self, artefact: bytes, name: str) -> None:
-        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        self.descriptor = os.memfd_create(f"plugin {name}"[:200], flags)
-        weakref.finalize(self, os.close, self.descriptor)
-        with open(self.descriptor, "wb", closefd=False) as file:
+def _sealed_file(artefact: bytes, name: str) -> int:
+    """A descriptor of a file in memory that holds a compiled module and never changes."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    descriptor = os.memfd_create(f"plugin {name}"[:_LONGEST_NAME], flags)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(artefact)
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _lift(bound: Bound, arguments: Sequence[object]) -> list[object]:

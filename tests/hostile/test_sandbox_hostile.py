@@ -21,7 +21,7 @@ from sandbox import (
     MissingExport,
     SandboxError,
 )
-from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
+from support.sandbox import BUMP, ECHO, admit, loaded, nothing_left, plugin_files, sandbox
 
 pytestmark = pytest.mark.usefixtures("isolation")
 
@@ -41,10 +41,11 @@ SEARCH = (
 
 @pytest.fixture(autouse=True)
 def the_sandbox_still_works() -> Iterator[None]:
-    """After each attack another plugin answers in this process."""
-    yield
-    with loaded(ECHO) as plugin:
-        assert plugin.call("run", ["still here"]).value == "still here"
+    """After each attack another plugin answers in this process, and nothing is left behind."""
+    with nothing_left():
+        yield
+        with loaded(ECHO) as plugin:
+            assert plugin.call("run", ["still here"]).value == "still here"
 
 
 @pytest.mark.parametrize(
@@ -583,6 +584,19 @@ def test_unloading_during_calls_is_safe(instance: str) -> None:
     for ending in endings:
         assert ending is None or "it is closed" in str(ending)
     assert None in endings
+
+
+def test_a_thousand_calls_at_once_are_served_or_told_why_not() -> None:
+    """More calls than any host has room for: each gets its own text back, or a deadline."""
+    texts = [f"text {n}" for n in range(1_000)]
+    with loaded(ECHO, admit(wall_timeout_ms=20_000)) as plugin, ThreadPoolExecutor(1_000) as pool:
+        calls = [pool.submit(plugin.call, "run", [text]) for text in texts]
+        endings = [(call.exception(), call) for call in calls]
+        assert all(isinstance(error, DeadlineExceeded) for error, _ in endings if error)
+        values = [None if error else call.result().value for error, call in endings]
+        assert plugin.call("run", ["and one more"]).value == "and one more"
+    assert any(values)
+    assert all(value in {None, text} for value, text in zip(values, texts, strict=True))
 
 
 def test_one_guest_that_waits_does_not_stop_the_others() -> None:

@@ -1,5 +1,9 @@
 """Plugins written as WebAssembly text, loaded through the sandbox's own door."""
 
+import contextlib
+import gc
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +16,10 @@ from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 
 HOST_VERSION = "0.1.0"
+
+_WAIT_S = 30
+_OF_THE_ENGINE = {"anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
+"""What wasmtime opens once in a process, with the first guest that reads stdin."""
 
 _where: list[Isolation] = ["inline"]
 
@@ -83,6 +91,7 @@ def sandbox(
     cache_dir: Path | None = None,
     on_log: Callable[[LogRecord], None] | None = None,
     max_module_bytes: int = 1 << 20,
+    on_crash_loop: Callable[[str, str, str], None] | None = None,
     stands_in: bool = False,
 ) -> Iterator[Sandbox]:
     """A sandbox that admits every plugin as told."""
@@ -94,12 +103,52 @@ def sandbox(
         files=Files(),
         max_module_bytes=max_module_bytes,
         on_log=on_log,
+        on_crash_loop=on_crash_loop,
         stands_in=stands_in,
     )
     try:
         yield box
     finally:
         box.close()
+
+
+def descendants() -> set[int]:
+    """The processes that this one has started, and those they have, as far as they are not over."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                # after the name, which is in brackets and may hold anything
+                state, parent = (entry / "stat").read_text("utf-8").rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    parents[int(entry.name)] = int(parent)
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """This process's open descriptors and what is behind them."""
+    links = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            links.add((entry.name, str(entry.readlink())))
+    return links
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """At the end of the block there is no thread, process or descriptor more than before."""
+    threads, open_before, running_before = set(threading.enumerate()), descriptors(), descendants()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(_WAIT_S)
+        assert not thread.is_alive(), thread
+    gc.collect()  # an error holds its traceback, and that a plugin
+    left = {item for item in descriptors() - open_before if item[1] not in _OF_THE_ENGINE}
+    assert not left, left
+    assert not descendants() - running_before
 
 
 @contextmanager

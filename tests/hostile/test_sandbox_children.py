@@ -1,0 +1,330 @@
+"""Children that are killed, stopped, starved or left alone: the host stands, nothing is left."""
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from sandbox import (
+    CallResult,
+    CrashLoopError,
+    DeadlineExceeded,
+    LogRecord,
+    MemoryExceeded,
+    Plugin,
+    PluginPanic,
+    Sandbox,
+    SandboxError,
+)
+from sandbox.isolate import crashes
+from sandbox.isolate.process import ProcessRunner
+from support.sandbox import BUMP, ECHO, admit, descendants, nothing_left, plugin_files, sandbox
+
+WAIT_S = 30
+EVER = 2**62
+
+# says "begun" and spins; says nothing and answers where it is given 0
+SPIN = f"""(module (import "stack_composer_v1" "host_log" (func $log (param i32 i32 i32))) {BUMP}
+  (global $n (mut i32) (i32.const 0))
+  (data (i32.const 0) "begun")
+  (func (export "count") (result i32)
+    (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))
+  (func (export "run") (param i32) (result i32)
+    (if (local.get 0) (then
+      (call $log (i32.const 2) (i32.const 0) (i32.const 5)) (loop (br 0))))
+    (i32.const 7)))"""
+
+
+@pytest.fixture(autouse=True)
+def all_gone() -> Iterator[None]:
+    """Whatever becomes of the children, no process, thread or descriptor is left."""
+    with nothing_left():
+        yield
+
+
+def pid_of(plugin: Plugin) -> int:
+    """The process of a plugin that was called."""
+    assert isinstance(plugin._runner, ProcessRunner)
+    pid = plugin._runner.keeper.pid
+    assert pid is not None
+    return pid
+
+
+def end(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Signal a process and wait for its end."""
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, how)
+        assert select.select([handle], [], [], WAIT_S)[0]
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def spinning(
+    calls: int = 1, wall_timeout_ms: int = 60_000, instance: str = '"fresh"'
+) -> Iterator[tuple[Plugin, list["Future[CallResult]"]]]:
+    """A plugin in whose child some calls run that end at their deadline only."""
+    begun = threading.Semaphore(0)
+
+    def note(_: LogRecord) -> None:
+        begun.release()
+
+    admission = admit(isolation="process", fuel_units=EVER, wall_timeout_ms=wall_timeout_ms)
+    with sandbox(admission, on_log=note) as box, ThreadPoolExecutor(calls) as pool:
+        plugin = box.load(plugin_files(SPIN, instance=instance))
+        running = [pool.submit(plugin.call, "run", [1]) for _ in range(calls)]
+        for _ in range(calls):
+            assert begun.acquire(timeout=WAIT_S)
+        yield plugin, running
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT, signal.SIGSYS])
+def test_a_child_that_dies_is_the_calls_end_and_not_the_hosts(how: signal.Signals) -> None:
+    """Every call in flight ends in a panic that names the signal; the next one is served."""
+    with spinning(calls=3) as (plugin, running):
+        end(pid_of(plugin), how)
+        errors = [call.exception(WAIT_S) for call in running]
+        assert plugin.call("run", [0]).value == 7
+    for error in errors:
+        assert isinstance(error, PluginPanic)
+        assert (error.signal, error.code) == (how, how.name)
+        assert error.plugin_id == "org.example.hello"
+        assert f"signal {how.value}" in str(error)
+        assert error.stats.took_ms > 0
+
+
+def test_a_child_that_died_between_calls_costs_no_call() -> None:
+    """The next call runs in a new child, and nobody is told of a panic."""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(ECHO))
+        assert plugin.call("run", ["one"]).value == "one"
+        first = pid_of(plugin)
+        end(first)
+        assert plugin.call("run", ["two"]).value == "two"
+        assert pid_of(plugin) != first
+
+
+def test_a_stopped_child_ends_its_calls_at_the_deadline() -> None:
+    """A child that takes no step any more is killed past the grace, and replaced."""
+    with spinning(calls=1, wall_timeout_ms=300) as (plugin, running):
+        stopped = pid_of(plugin)
+        os.kill(stopped, signal.SIGSTOP)
+        assert isinstance(running[0].exception(WAIT_S), DeadlineExceeded)
+        assert not Path(f"/proc/{stopped}").exists()
+        assert plugin.call("run", [0]).value == 7
+
+
+def test_a_call_to_a_stopped_child_has_its_deadline_too() -> None:
+    """A child that was stopped while nobody called: DeadlineExceeded, and then a new one."""
+    with sandbox(admit(isolation="process", wall_timeout_ms=300)) as box:
+        plugin = box.load(plugin_files(ECHO))
+        plugin.call("run", ["x"])
+        os.kill(pid_of(plugin), signal.SIGSTOP)
+        with pytest.raises(DeadlineExceeded):
+            plugin.call("run", ["x"])
+        assert plugin.call("run", ["y"]).value == "y"
+
+
+def test_a_child_starved_of_the_processor_harms_its_own_calls_only() -> None:
+    """Calls end served or by their deadlines, and those of another plugin are served."""
+    with sandbox(admit(isolation="process", wall_timeout_ms=500)) as box:
+        starved, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
+        starved.call("run", ["x"])
+        other.call("run", ["x"])
+        for thread in Path(f"/proc/{pid_of(starved)}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+        hog = subprocess.Popen(
+            [sys.executable, "-c", "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"]
+        )
+        try:
+            for _ in range(3):
+                with suppress(DeadlineExceeded, CrashLoopError):
+                    assert starved.call("run", ["x"]).value == "x"
+                assert other.call("run", ["y"]).value == "y"
+        finally:
+            hog.kill()
+            hog.wait(WAIT_S)
+
+
+def test_a_child_starved_of_memory_fails_its_call_and_serves_on() -> None:
+    """What the operating system refuses the guest is told of, or has no instance at all."""
+    grow = """(module (memory (export "memory") 1)
+      (func (export "run") (param i32) (result i32) (memory.grow (local.get 0))))"""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(grow, '[exports.run]\nparams = ["i32"]\nresult = "i32"\n'))
+        assert plugin.call("run", [1000]).value == 1
+        pid = pid_of(plugin)
+        _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        assert 8 * (256 << 20) < hard < 3 << 30
+        pages = Path(f"/proc/{pid}/statm").read_text("ascii").split()[5]
+        resource.prlimit(
+            pid, resource.RLIMIT_DATA, (int(pages) * resource.getpagesize() + (1 << 20), hard)
+        )
+        assert plugin.call("run", [1000]).value == -1
+        resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, hard))
+        with pytest.raises(MemoryExceeded, match="gives its process no more memory"):
+            plugin.call("run", [1])
+        resource.prlimit(pid, resource.RLIMIT_DATA, (hard, hard))
+        assert plugin.call("run", [1000]).value == 1
+
+
+def test_a_child_that_crashes_again_and_again_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few times it is started again; then the plugin is refused, told once, others serve on."""
+    told: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(crashes, "DELAYS_S", (0.0,) * 4)
+    with sandbox(admit(isolation="process"), on_crash_loop=lambda *what: told.append(what)) as box:
+        plugin, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
+        for _ in range(5):
+            assert plugin.call("run", ["x"]).value == "x"
+            end(pid_of(plugin), signal.SIGABRT)
+        for _ in range(2):
+            with pytest.raises(CrashLoopError, match="crashed again and again") as caught:
+                plugin.call("run", ["x"])
+        assert other.call("run", ["y"]).value == "y"
+        assert box.load(plugin_files(ECHO)).call("run", ["anew"]).value == "anew"
+    assert caught.value.retry_after_s is None
+    assert [(plugin_id, release) for plugin_id, release, _ in told] == [("org.example.hello", "")]
+    assert "signal 6" in told[0][2]
+    assert "org.example.hello is not called any more by this host" in caplog.text
+
+
+def test_after_a_second_crash_the_next_start_waits() -> None:
+    """A call that comes too early is refused and told when to come again."""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(ECHO))
+        for _ in range(2):
+            plugin.call("run", ["x"])
+            end(pid_of(plugin))
+        with pytest.raises(CrashLoopError, match=r"the next one starts in 0\.[01] s") as caught:
+            plugin.call("run", ["x"])
+        assert caught.value.retry_after_s is not None
+        assert 0 < caught.value.retry_after_s <= 0.1
+
+
+def test_a_zygote_that_dies_is_replaced() -> None:
+    """Its children go with it: calls in flight panic, the next ones are served."""
+    with spinning() as (plugin, running):
+        (zygote,) = {pid for pid in descendants() if pid != pid_of(plugin)}
+        end(zygote)
+        assert isinstance(running[0].exception(WAIT_S), PluginPanic)
+        assert plugin.call("run", [0]).value == 7
+
+
+HOST = """
+import sys
+sys.path.insert(0, {tests!r})
+from support.sandbox import ECHO, admit, descendants, plugin_files, sandbox
+with sandbox(admit(isolation="process")) as box:
+    plugin = box.load(plugin_files(ECHO))
+    plugin.call("run", ["x"])
+    print(*descendants(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_host_that_is_killed_takes_its_children_along() -> None:
+    """Zygote and child end by themselves, whatever the host could still do."""
+    code = HOST.format(tests=str(Path(__file__).parent.parent))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as host:
+        assert host.stdout is not None
+        pids = [int(word) for word in host.stdout.readline().split()]
+        handles = [os.pidfd_open(pid) for pid in pids]
+        host.kill()
+        for handle in handles:
+            assert select.select([handle], [], [], WAIT_S)[0]
+            os.close(handle)
+    assert len(pids) == 2
+
+
+def test_an_idle_child_rests_and_comes_back() -> None:
+    """After a while without a call it goes, and a reused instance's state with it."""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(SPIN, instance='"reused"'))
+        runner = plugin._runner
+        assert isinstance(runner, ProcessRunner)
+        assert runner.keeper.pid is None
+        assert [plugin.call("count").value for _ in range(2)] == [1, 2]
+        now_s = time.monotonic()
+        assert runner.keeper.rest(now_s, 60.0) > now_s
+        assert [plugin.call("count").value] == [3]
+        assert runner.keeper.rest(now_s + 61, 60.0) == float("inf")
+        assert runner.keeper.pid is None
+        assert plugin.call("count").value == 1
+
+
+def test_a_child_at_work_does_not_rest() -> None:
+    """However long a call takes, its child is not idle."""
+    with spinning() as (plugin, running):
+        runner = plugin._runner
+        assert isinstance(runner, ProcessRunner)
+        runner.keeper.rest(time.monotonic() + 1_000, 60.0)
+        assert not running[0].done()
+        end(pid_of(plugin))
+
+
+def test_a_closed_plugins_child_goes_with_its_last_call() -> None:
+    """Closing refuses new calls and lets the running one end; then there is no child."""
+    with spinning(wall_timeout_ms=1_000) as (plugin, running):
+        pid = pid_of(plugin)
+        plugin.close()
+        with pytest.raises(SandboxError, match="it is closed"):
+            plugin.call("run", [0])
+        assert Path(f"/proc/{pid}").exists()
+        assert isinstance(running[0].exception(WAIT_S), DeadlineExceeded)
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_sandbox_closed_under_a_call_lets_it_end() -> None:
+    """The zygote stays until the last child has gone, and no longer."""
+    with spinning(wall_timeout_ms=1_000) as (plugin, running):
+        pid = pid_of(plugin)
+        zygotes = descendants() - {pid}
+        owner: Sandbox = _sandbox_of(plugin)
+        owner.close()
+        assert descendants() == {pid, *zygotes}
+        assert isinstance(running[0].exception(WAIT_S), DeadlineExceeded)
+        assert descendants() == set()
+
+
+def _sandbox_of(plugin: Plugin) -> Sandbox:
+    import gc
+
+    return next(
+        box for box in gc.get_objects() if isinstance(box, Sandbox) and plugin in box._plugins
+    )
+
+
+def test_a_plugin_that_is_dropped_leaves_no_child() -> None:
+    """A plugin that nobody closed and nobody has any more: its child is buried."""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(ECHO))
+        plugin.call("run", ["x"])
+        handle = os.pidfd_open(pid_of(plugin))
+        del plugin
+        assert select.select([handle], [], [], WAIT_S)[0]
+        os.close(handle)
+
+
+def test_text_that_no_memory_could_hold_does_not_cross() -> None:
+    """Arguments longer than the guest's memory are refused before a child starts."""
+    with sandbox(admit(isolation="process", mem_bytes=1 << 20)) as box:
+        plugin = box.load(plugin_files(ECHO))
+        with pytest.raises(MemoryExceeded, match="its arguments are longer"):
+            plugin.call("run", ["x" * (1 << 20 | 1)])
+        assert plugin._runner.keeper.pid is None  # type: ignore[attr-defined]
