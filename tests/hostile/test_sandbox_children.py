@@ -117,7 +117,7 @@ def test_a_child_that_died_between_calls_costs_no_call() -> None:
 
 def test_a_stopped_child_ends_its_calls_at_the_deadline() -> None:
     """A child that takes no step any more is killed past the grace, and replaced."""
-    with spinning(calls=1, wall_timeout_ms=300) as (plugin, running):
+    with spinning(calls=1, wall_timeout_ms=1_500) as (plugin, running):
         stopped = pid_of(plugin)
         os.kill(stopped, signal.SIGSTOP)
         assert isinstance(running[0].exception(WAIT_S), DeadlineExceeded)
@@ -127,7 +127,7 @@ def test_a_stopped_child_ends_its_calls_at_the_deadline() -> None:
 
 def test_a_call_to_a_stopped_child_has_its_deadline_too() -> None:
     """A child that was stopped while nobody called: DeadlineExceeded, and then a new one."""
-    with sandbox(admit(isolation="process", wall_timeout_ms=300)) as box:
+    with sandbox(admit(isolation="process", wall_timeout_ms=1_500)) as box:
         plugin = box.load(plugin_files(ECHO))
         plugin.call("run", ["x"])
         os.kill(pid_of(plugin), signal.SIGSTOP)
@@ -138,7 +138,7 @@ def test_a_call_to_a_stopped_child_has_its_deadline_too() -> None:
 
 def test_a_child_starved_of_the_processor_harms_its_own_calls_only() -> None:
     """Calls end served or by their deadlines, and those of another plugin are served."""
-    with sandbox(admit(isolation="process", wall_timeout_ms=500)) as box:
+    with sandbox(admit(isolation="process", wall_timeout_ms=1_500)) as box:
         starved, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
         starved.call("run", ["x"])
         other.call("run", ["x"])
