@@ -198,7 +198,6 @@ class Sandbox:
                     name=name,
                     stem=manifest.stem,
                     reused=reused,
-                    logs=self._runtime.on_log is not None,
                     environment=surroundings.environment,
                     shape=shape,
                     signatures=offered,

@@ -28,7 +28,6 @@ class Orders:
         name: Id and version, for messages.
         stem: The first argument of a command.
         reused: Calls share one instance.
-        logs: The host takes log records.
         environment: WASI environment variables.
         shape: What the module needs and offers.
         signatures: What can be called.
@@ -39,7 +38,6 @@ class Orders:
     name: str
     stem: str
     reused: bool
-    logs: bool
     environment: Mapping[str, str]
     shape: Shape
     signatures: Mapping[str, Signature]
@@ -51,7 +49,6 @@ class Orders:
             "name": self.name,
             "stem": self.stem,
             "reused": self.reused,
-            "logs": self.logs,
             "environment": dict(self.environment),
             "imports": [[i.module, i.name, _types(i.kind)] for i in self.shape.imports],
             "functions": {name: _types(kind) for name, kind in self.shape.functions.items()},
@@ -83,7 +80,6 @@ def read_orders(frame: Frame, key: bytes) -> Orders:
         name=fields["name"],
         stem=fields["stem"],
         reused=fields["reused"],
-        logs=fields["logs"],
         environment=fields["environment"],
         shape=Shape(
             imports=tuple(_import(*item) for item in fields["imports"]),

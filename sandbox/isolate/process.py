@@ -60,7 +60,7 @@ class ProcessRunner:
         off_main: OffMain,
         idle: IdleWatch,
         answer: Answer,
-        on_log: Callable[[LogRecord], None] | None,
+        on_log: Callable[[LogRecord], None],
         on_loop: Callable[[str], None],
     ) -> None:
         self._token = token = orders.token
@@ -93,7 +93,7 @@ class ProcessRunner:
             limits=token.limits,
             allowed=token.capabilities,
             argv=(self._stem,),
-            log=CallLog(token.plugin_id, 0, None),
+            log=CallLog(token.plugin_id, 0, self._on_log),
             is_command=False,
         )
         running: list[tuple[Child, int]] = []
@@ -133,7 +133,7 @@ class ProcessRunner:
             running[:] = [(kept.child, number)]
             is_usable = False
             try:
-                if context.cancelled.is_set():
+                if context.cancelled:
                     raise context.overdue()
                 ended = self._converse(context, request, kept.child, channel, number)
                 is_usable = channel.is_quiet
@@ -183,7 +183,7 @@ class ProcessRunner:
             until_s = max(until_s, time.monotonic() + GRACE_S)
 
     def _say(self, context: CallContext, child: Child, number: int, said: Said) -> None:
-        if self._on_log is None or context.ended:
+        if context.ended:
             return
         try:
             self._on_log(LogRecord(context.plugin_id, said.level, said.message, said.source))

@@ -33,7 +33,7 @@ class Quarters:
         self,
         off_main: OffMain,
         answer: Answer,
-        on_log: Callable[[LogRecord], None] | None,
+        on_log: Callable[[LogRecord], None],
         on_crash_loop: OnCrashLoop,
     ) -> None:
         self._off_main = off_main

@@ -86,7 +86,7 @@ class Served:
             orders.token,
             orders.stem,
             lambda: Worker(artefact, orders.shape, surroundings, name=orders.name),
-            Runtime(Watchdog(), OffMain(), self._say if orders.logs else None),
+            Runtime(Watchdog(), OffMain(), self._say),
             reused=orders.reused,
         )
 

@@ -143,6 +143,7 @@ def test_without_room_for_a_pool_there_is_none(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_pool_goes_with_its_engine() -> None:
     """Engines that are gone do not count."""
+    gc.collect()
     before = pool._count.pools
     engines = [new_engine(RawWay().new_engine) for _ in range(3)]
     assert pool._count.pools == before + 3
