@@ -1,10 +1,11 @@
 """Whether a set of files may run here, and with what: trust, grants and limits for the sandbox."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import TrustError, translated
+from agent.errors import AgentError, TrustError, translated
 from agent.grants import granted, limits_for
 from agent.model import Generation
 from agent.reading import open_regular
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import sandbox
     import trust
     from agent.context import Context
+
+_LOG = logging.getLogger("stack_composer.host")
 
 _MAX_SMALL_BYTES = 64 * 1024
 """More than a manifest or signature may have: one that is longer is another release."""
@@ -174,3 +177,15 @@ def refusal(what: str, verdict: "trust.Verdict") -> TrustError:
 def _setting(value: object) -> str:
     """A setting as the environment variable that the plugin reads."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def note_foreign_code(context: "Context", found: "sandbox.ForeignCode") -> None:
+    """Tell of compiled code in the cache that is not ours, in the audit log; never raise.
+
+    Who can write there runs as the same user, or as root. The code was not used.
+    """
+    _LOG.warning("compiled code of %s was not used: %s", found.plugin_id, found.reason)
+    try:
+        context.audit.foreign_code(found)
+    except AgentError as error:  # no ledger to chain a line to
+        _LOG.warning("cannot write the audit log: %s; going on without", error)

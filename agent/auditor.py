@@ -25,6 +25,7 @@ from agent.model import Generation, Kind, Outcome
 from agent.reading import open_regular
 
 if TYPE_CHECKING:
+    import sandbox
     import trust
 
 _LOG = logging.getLogger("stack_composer.audit")
@@ -185,6 +186,19 @@ class Auditor:
                 )
             self.log.append(replace(entry, digest=digest))
             self._ledger.remember_audited_refusal(plugin_id, known, said)
+
+    def foreign_code(self, found: "sandbox.ForeignCode") -> None:
+        """Write that compiled code in the cache was not the cache's own; never raise."""
+        with self._told_once(required=False):
+            self.log.append(
+                self._entry(
+                    "foreign",
+                    found.reason,
+                    plugin=found.plugin_id,
+                    version=found.version,
+                    release=found.release or None,
+                )
+            )
 
     # -- what an operator decides
 

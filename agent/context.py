@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import registry
 from agent import __version__
 from agent.activation import Activation
-from agent.admission import admit, granted_to, problem_of
+from agent.admission import admit, granted_to, note_foreign_code, problem_of
 from agent.audit import AuditLog
 from agent.auditor import Auditor, Judged
 from agent.config import Config, configured_paths, load_config, trust_store_path
@@ -261,7 +261,6 @@ class Context:
         )
 
     # -- the sandbox
-
     def parse_manifest(self, data: bytes, name: str) -> PluginManifest:
         """Read a manifest for this version of the host."""
         return parse_manifest(data, name=name, host_version=__version__, satisfies=satisfies)
@@ -291,6 +290,7 @@ class Context:
             files=self.files,
             max_module_bytes=self.config.sandbox.max_module_bytes,
             on_log=on_log,
+            on_foreign_code=functools.partial(note_foreign_code, self),
             stands_in=stands_in,
         )
 

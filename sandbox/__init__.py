@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sandbox.manifest import PluginManifest, parse_manifest
     from sandbox.plugin import Plugin
     from sandbox.result import CallResult
-    from sandbox.sandbox import Admission, Sandbox
+    from sandbox.sandbox import Admission, ForeignCode, Sandbox
     from sandbox.signature import Signature
     from sandbox.slot import Slot
 
@@ -52,6 +52,7 @@ _HOMES = {
     "CapabilityDenied": "errors",
     "CrashLoopError": "errors",
     "DeadlineExceeded": "errors",
+    "ForeignCode": "sandbox",
     "FuelExhausted": "errors",
     "GuestExit": "errors",
     "GuestTrap": "errors",
@@ -91,6 +92,7 @@ __all__ = [
     "CapabilityDenied",
     "CrashLoopError",
     "DeadlineExceeded",
+    "ForeignCode",
     "FuelExhausted",
     "GuestExit",
     "GuestTrap",

@@ -1,13 +1,15 @@
 """The cache of compiled code. An entry is native code, so each is authenticated.
 
-wasmtime loads an artefact with a flipped byte and runs it. Every entry is therefore sealed
-with a key of this folder over the artefact, the module's digest and what it was compiled
-for; one that doesn't fit is no error, the module is compiled again.
+wasmtime loads an artefact with a flipped byte and runs it. Every entry therefore ends with a
+seal, made with a key of this folder over the artefact, the module's digest and what it was
+compiled for; one that doesn't fit is told, and the module is compiled again. What is mapped
+later is the file that was checked, by its descriptor: entries are replaced and never written to.
 """
 
 import contextlib
 import hashlib
 import hmac
+import mmap
 import os
 import secrets
 import stat
@@ -15,12 +17,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from sandbox.code import Code
 from sandbox.reading import open_regular
 
 _KEY_BYTES = 32
 _SEAL_BYTES = hashlib.sha256().digest_size
 _MAX_ENTRY_BYTES = 1 << 30
-_PURPOSE = b"stack-composer-aot/v1\n"
+_PURPOSE = b"stack-composer-aot/v2\n"
+
+
+class ForeignCodeError(Exception):
+    """What lies in the cache is not what it put there; the message is the reason."""
 
 
 class Files(Protocol):
@@ -52,18 +59,37 @@ class AotCache:
         self._files = files
         self._binding = binding
 
-    def load(self, payload_sha256: str) -> bytes | None:
-        """The compiled module, or None where no entry carries our seal."""
+    def load(self, payload_sha256: str) -> Code | None:
+        """The compiled module, or None where there is none.
+
+        Raises:
+            ForeignCodeError: There is an entry, and it does not carry our seal.
+        """
         key = self._key()
         if key is None:
             return None
-        entry = _read_own(self._entry(payload_sha256), _MAX_ENTRY_BYTES)
-        if entry is None or len(entry) <= _SEAL_BYTES:
+        path = self._entry(payload_sha256)
+        try:
+            with open_regular(path) as (file, status):
+                if not _is_own(status):
+                    raise ForeignCodeError(f"{path} is not the user's alone")
+                if not _SEAL_BYTES < status.st_size <= _MAX_ENTRY_BYTES:
+                    raise ForeignCodeError(f"{path} has {status.st_size} bytes")
+                length = status.st_size - _SEAL_BYTES
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    self._check(key, payload_sha256, content, length, path)
+                return Code(os.dup(file.fileno()), length)
+        except FileNotFoundError:
             return None
-        seal, artefact = entry[:_SEAL_BYTES], entry[_SEAL_BYTES:]
-        if not hmac.compare_digest(seal, self._seal(key, payload_sha256, artefact)):
-            return None
-        return artefact
+        except OSError as error:
+            raise ForeignCodeError(f"{path} can't be read: {error.strerror}") from error
+
+    def _check(
+        self, key: bytes, payload_sha256: str, content: mmap.mmap, length: int, path: Path
+    ) -> None:
+        with memoryview(content) as view, view[:length] as artefact, view[length:] as seal:
+            if not hmac.compare_digest(seal, self._seal(key, payload_sha256, artefact)):
+                raise ForeignCodeError(f"{path} does not carry the seal of this cache")
 
     def store(self, payload_sha256: str, artefact: bytes) -> None:
         """Keep a compiled module; a disk that refuses is no error."""
@@ -72,7 +98,7 @@ class AotCache:
             return
         seal = self._seal(key, payload_sha256, artefact)
         with contextlib.suppress(OSError):
-            self._files.write_atomic(self._entry(payload_sha256), seal + artefact, mode=0o600)
+            self._files.write_atomic(self._entry(payload_sha256), artefact + seal, mode=0o600)
 
     def prune(self, keep: Collection[str]) -> None:
         """Remove every entry whose payload digest is not in ``keep``, of any wasmtime.
@@ -98,7 +124,7 @@ class AotCache:
     def _entry(self, payload_sha256: str) -> Path:
         return self._folder / f"{payload_sha256}-{self._binding.hex()[:16]}.aot"
 
-    def _seal(self, key: bytes, payload_sha256: str, artefact: bytes) -> bytes:
+    def _seal(self, key: bytes, payload_sha256: str, artefact: bytes | memoryview) -> bytes:
         seal = hmac.new(key, _PURPOSE, hashlib.sha256)
         seal.update(self._binding + bytes.fromhex(payload_sha256))
         seal.update(artefact)
@@ -109,7 +135,7 @@ class AotCache:
         try:
             self._files.make_folder(self._folder, mode=0o700)
             folder = self._folder.stat()
-            if folder.st_uid != os.geteuid() or stat.S_IMODE(folder.st_mode) & 0o077:
+            if not _is_own(folder):
                 return None  # others could read the key, and seal code of their own
             key = _read_own(path, _KEY_BYTES)
             if key is None or len(key) != _KEY_BYTES:
@@ -124,9 +150,13 @@ def _read_own(path: Path, longest: int) -> bytes | None:
     """Read a regular file that is the user's alone; None for any other."""
     try:
         with open_regular(path) as (file, status):
-            own = status.st_uid == os.geteuid()
-            if not own or stat.S_IMODE(status.st_mode) & 0o077 or status.st_size > longest:
+            if not _is_own(status) or status.st_size > longest:
                 return None
             return file.read(longest)
     except OSError:
         return None
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether a file is the user's alone."""
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077

@@ -9,7 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _HEADER_BYTES = 8
-_TYPES, _IMPORTS, _FUNCTIONS, _EXPORTS = 1, 2, 3, 7
+_CUSTOM, _TYPES, _IMPORTS, _FUNCTIONS, _EXPORTS, _CODE, _DATA = 0, 1, 2, 3, 7, 10, 11
+_TINY_BYTES, _TINY_VARIABLES = 4096, 1000
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL = range(4)
 _FUNCTION_TYPE = 0x60
 _V128 = 0x7B
@@ -46,12 +47,35 @@ def has_vectors_at_its_border(payload: bytes) -> bool:
         raise ValueError("the module ends too early") from error
 
 
+def is_tiny(payload: bytes) -> bool:
+    """Whether a module is so small that its compilation takes milliseconds, whatever is in it.
+
+    What costs a compiler more than time by the byte is a product of two things in a module:
+    variables and functions, variables and loops. Data costs it nothing.
+    """
+    length = variables = 0
+    try:
+        for section, reader in _sections(payload):
+            if section not in {_CUSTOM, _DATA}:
+                length += len(reader)
+            if length > _TINY_BYTES:
+                return False
+            if section == _CODE:
+                variables = sum(reader.many(reader.variables))
+    except (IndexError, ValueError):
+        return True  # no module at all: that is quickly told
+    return variables <= _TINY_VARIABLES
+
+
 class _Reader:
     """Reads one section from its beginning."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
 
     @property
     def rest(self) -> bool:
@@ -86,6 +110,17 @@ class _Reader:
             raise ValueError(f"got the type form {form:#x}, expected {_FUNCTION_TYPE:#x}")
         params = self.take(self.number())
         return _V128 in params + self.take(self.number())
+
+    def variables(self) -> int:
+        """One function: how many variables it declares."""
+        body = _Reader(self.take(self.number()))
+        return sum(body.many(body.group))
+
+    def group(self) -> int:
+        """One group of variables: how many there are."""
+        count = self.number()
+        self.byte()
+        return count
 
     def imported(self) -> int | None:
         """One import: the type of a function, None for all else."""

@@ -5,12 +5,15 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from wasmtime import Module, WasmtimeError
+from wasmtime import WasmtimeError
 
 from sandbox.admission import Admission
-from sandbox.aot import AotCache, Files
+from sandbox.aot import AotCache, Files, ForeignCodeError
+from sandbox.code import Code
+from sandbox.compiling import compile_apart
 from sandbox.deadline import Watchdog
 from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles
 from sandbox.engine import binding, new_engine
@@ -25,7 +28,7 @@ from sandbox.isolate.quarters import OnCrashLoop, Quarters
 from sandbox.log import LogRecord
 from sandbox.logs import PluginLogs
 from sandbox.manifest import PluginManifest
-from sandbox.module import check_format, check_imports, compile_module, refuse_vectors, shape_of
+from sandbox.module import check_format, check_imports, refuse_vectors, shape_of
 from sandbox.offmain import OffMain
 from sandbox.plugin import Plugin
 from sandbox.runner import Runner
@@ -33,9 +36,26 @@ from sandbox.shape import Import, Shape
 from sandbox.token import Token
 from sandbox.worker import Surroundings, Worker
 
-__all__ = ["Admission", "Sandbox"]
+__all__ = ["Admission", "ForeignCode", "Sandbox"]
 
 _SETTING_PREFIX = "SC_SETTING_"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCode:
+    """Compiled code in the cache that was not used.
+
+    Attributes:
+        plugin_id: The plugin that was loaded.
+        version: Its version.
+        release: The release's SHA-256 in hex; empty for a folder that nobody signed.
+        reason: What is wrong with the file, which it names.
+    """
+
+    plugin_id: str
+    version: str
+    release: str
+    reason: str
 
 
 class Sandbox:
@@ -51,6 +71,7 @@ class Sandbox:
         on_log: Takes the plugins' log records, on the thread of the call; see ``logs``.
         on_crash_loop: Told when a plugin's process crashed too often to be started again, with
             its id, its release and why.
+        on_foreign_code: Told of what lies in the cache and is not ours; it is compiled anew.
         stands_in: Other applications' host functions can be imported and are unavailable;
             else a plugin that imports them is refused.
     """
@@ -65,6 +86,7 @@ class Sandbox:
         max_module_bytes: int = MAX_MODULE_BYTES,
         on_log: Callable[[LogRecord], None] | None = None,
         on_crash_loop: OnCrashLoop | None = None,
+        on_foreign_code: Callable[[ForeignCode], None] | None = None,
         stands_in: bool = False,
     ) -> None:
         self._verify = verify
@@ -72,6 +94,7 @@ class Sandbox:
         self._cache = AotCache(cache_dir / "aot", files, binding()) if cache_dir else None
         self._max_module_bytes = max_module_bytes
         self._logs = PluginLogs(on_log)
+        self._on_foreign_code = on_foreign_code
         self._runtime = Runtime(Watchdog(), OffMain(), self._logs.take)
         self._functions = FunctionTable(stands_in=stands_in)
         self._on_crash_loop = on_crash_loop or (lambda _id, _release, _reason: None)
@@ -177,8 +200,8 @@ class Sandbox:
                 "wasm32-wasip2"
             )
         digest = hashlib.sha256(files.payload).hexdigest()
-        kept = self._compiled_before(digest, files.payload, name)
-        artefact, shape = kept or self._compile(files.payload, name)
+        kept = self._compiled_before(digest, files.payload, manifest, admission)
+        code, shape = kept or self._compile(files.payload, name)
         links = self._functions.link(shape, manifest.capabilities, name=name)
         check_imports(shape, links, name=name)
         surroundings = _surroundings(manifest, admission, bodies(links, self._functions.answer))
@@ -187,7 +210,7 @@ class Sandbox:
         reused = manifest.instance == "reused"
 
         def make_worker() -> Worker:
-            return Worker(artefact, shape, surroundings, name=name)
+            return Worker(code, shape, surroundings, name=name)
 
         runner: Runner
         if admission.isolation == "process":
@@ -203,7 +226,7 @@ class Sandbox:
                     signatures=offered,
                     links=links,
                 ),
-                artefact,
+                code.read(),
                 surroundings.data_dir,
             )
         else:
@@ -212,7 +235,7 @@ class Sandbox:
             runner = inline
         plugin = Plugin(manifest, admission, token, shape, offered, runner)
         if self._cache and kept is None:  # code that is refused leaves nothing behind
-            self._cache.store(digest, artefact)
+            self._cache.store(digest, code.read())
         return plugin
 
     def _apart(self) -> Quarters:
@@ -227,21 +250,32 @@ class Sandbox:
             return self._quarters
 
     def _compiled_before(
-        self, digest: str, payload: bytes, name: str
-    ) -> tuple[bytes, Shape] | None:
-        artefact = self._cache.load(digest) if self._cache else None
-        if artefact is not None:
-            # sealed code that this wasmtime does not take after all is compiled again
-            with contextlib.suppress(WasmtimeError):
-                refuse_vectors(payload, name=name)
-                return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
+        self, digest: str, payload: bytes, manifest: PluginManifest, admission: Admission
+    ) -> tuple[Code, Shape] | None:
+        if self._cache is None:
+            return None
+        name = f"{manifest.id} {manifest.version}"
+        try:
+            code = self._cache.load(digest)
+        except ForeignCodeError as error:
+            if self._on_foreign_code:
+                found = ForeignCode(manifest.id, manifest.version, admission.release, str(error))
+                self._on_foreign_code(found)
+            return None
+        # sealed code that this wasmtime does not take after all is compiled again
+        with contextlib.suppress(WasmtimeError):
+            if code is not None:
+                return code, self._shape(code, payload, name)
         return None
 
+    def _compile(self, payload: bytes, name: str) -> tuple[Code, Shape]:
+        code = compile_apart(payload, name=name)
+        return code, self._shape(code, payload, name)
+
     @staticmethod
-    def _compile(payload: bytes, name: str) -> tuple[bytes, Shape]:
-        artefact = compile_module(payload, name=name)
+    def _shape(code: Code, payload: bytes, name: str) -> Shape:
         refuse_vectors(payload, name=name)
-        return artefact, shape_of(Module.deserialize(new_engine(), artefact), name=name)
+        return shape_of(code.module(new_engine()), name=name)
 
 
 def _surroundings(

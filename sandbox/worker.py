@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasmtime import Linker, Module, WasiConfig, WasmtimeError
+from wasmtime import Linker, WasiConfig, WasmtimeError
 
 from sandbox.capabilities import HOST_MODULES, WASI_MODULE
 from sandbox.cell import Cell, Way
+from sandbox.code import Code
 from sandbox.context import CallContext
 from sandbox.engine import new_engine
 from sandbox.errors import IncompatibleError, SandboxError
@@ -52,7 +53,7 @@ class Worker:
     """An engine, the module in it, and everything linked, ready for instances.
 
     Args:
-        artefact: The compiled module.
+        code: The compiled module.
         shape: What it imports.
         surroundings: What its instances see.
         name: For messages.
@@ -61,9 +62,7 @@ class Worker:
         IncompatibleError: An import has another type than the host's function.
     """
 
-    def __init__(
-        self, artefact: bytes, shape: Shape, surroundings: Surroundings, *, name: str
-    ) -> None:
+    def __init__(self, code: Code, shape: Shape, surroundings: Surroundings, *, name: str) -> None:
         self._way = way = best()
         self.engine = new_engine(way.new_engine)
         self.is_spent = False
@@ -73,7 +72,7 @@ class Worker:
         linker = Linker(self.engine)
         try:
             _define(way, linker, self.seat, shape, surroundings.functions)
-            module = Module.deserialize(self.engine, artefact)
+            module = code.module(self.engine)
             self._link = way.link(self.engine, linker.instantiate_pre(module), shape)
         except WasmtimeError as error:
             reason = escape_text(" ".join(str(error).split()))

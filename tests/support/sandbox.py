@@ -11,7 +11,7 @@ from pathlib import Path
 from wasmtime import wat2wasm
 
 from agent.files import Files
-from sandbox import Admission, Limits, LogRecord, Plugin, PluginFiles, Sandbox
+from sandbox import Admission, ForeignCode, Limits, LogRecord, Plugin, PluginFiles, Sandbox
 from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 
@@ -90,6 +90,7 @@ def sandbox(
     *,
     cache_dir: Path | None = None,
     on_log: Callable[[LogRecord], None] | None = None,
+    on_foreign_code: Callable[[ForeignCode], None] | None = None,
     max_module_bytes: int = 1 << 20,
     on_crash_loop: Callable[[str, str, str], None] | None = None,
     stands_in: bool = False,
@@ -104,6 +105,7 @@ def sandbox(
         max_module_bytes=max_module_bytes,
         on_log=on_log,
         on_crash_loop=on_crash_loop,
+        on_foreign_code=on_foreign_code,
         stands_in=stands_in,
     )
     try:

@@ -346,3 +346,19 @@ def test_without_the_log_a_trial_still_ends(
         assert len(told(caplog)) == 1
         assert [r.version for r in context.ledger.rejections(PLUGIN_ID).values()] == ["0.2.0"]
         assert context.audit.log.verify().is_sound
+
+
+def test_foreign_code_in_the_cache_leaves_a_line(installed: Machine) -> None:
+    """Compiled code that was tampered with is named with its plugin; the call works as before."""
+    (entry,) = installed.home.glob("cache/**/*.aot")
+    data = bytearray(entry.read_bytes())
+    data[100] ^= 1
+    entry.write_bytes(data)
+    before = len(lines(installed))
+    assert installed.run("call", "-q", PLUGIN_ID, "run", "Jane").out.strip() == "Hello, Jane"
+    assert since(installed, before) == [("call", "foreign")]
+    (line,) = lines(installed)[before:]
+    assert (line["plugin"], line["version"]) == (PLUGIN_ID, "0.1.0")
+    assert str(entry) in line["reason"]
+    installed.run("call", "-q", PLUGIN_ID, "run", "Jane")
+    assert len(lines(installed)) == before + 1
