@@ -23,6 +23,7 @@ from sandbox.reading import open_regular
 _KEY_BYTES = 32
 _SEAL_BYTES = hashlib.sha256().digest_size
 _MAX_ENTRY_BYTES = 1 << 30
+_MAPPING = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)  # all of it is read at once
 _PURPOSE = b"stack-composer-aot/v2\n"
 
 
@@ -76,7 +77,7 @@ class AotCache:
                 if not _SEAL_BYTES < status.st_size <= _MAX_ENTRY_BYTES:
                     raise ForeignCodeError(f"{path} has {status.st_size} bytes")
                 length = status.st_size - _SEAL_BYTES
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                with mmap.mmap(file.fileno(), 0, _MAPPING, mmap.PROT_READ) as content:
                     self._check(key, payload_sha256, content, length, path)
                 return Code(os.dup(file.fileno()), length)
         except FileNotFoundError:
