@@ -70,18 +70,29 @@ def read_folder(context: Context, manifest_path: Path) -> Folder:
     )
 
 
-def why_no_host_takes_it(context: Context, folder: Folder) -> str | None:
-    """Why hosts like this one would refuse a folder's code; None where nothing speaks against it.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What hosts like this one would say of a folder's code.
 
-    It is compiled and checked as in an install; nothing of it is run.
+    Attributes:
+        problem: Why they would refuse it; None where nothing speaks against it.
+        notes: Where its requests differ from its imports.
     """
+
+    problem: str | None
+    notes: tuple[str, ...] = ()
+
+
+def try_folder(context: Context, folder: Folder) -> Trial:
+    """Compile and check a folder's code as in an install; nothing of it is run."""
     longest = context.config.sandbox.max_module_bytes
     with contextlib.closing(context.open_sandbox(unsigned=True)) as sandbox:
         try:
-            sandbox.load(read_set(folder.path, max_module_bytes=longest)).close()
+            plugin = sandbox.load(read_set(folder.path, max_module_bytes=longest))
         except SandboxError as error:
-            return str(error)
-    return None
+            return Trial(str(error))
+        plugin.close()
+    return Trial(None, plugin.notes)
 
 
 def judge_folder(context: Context, folder: Folder) -> "trust.Verdict":

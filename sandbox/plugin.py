@@ -28,6 +28,7 @@ class Plugin:
         manifest: Its manifest.
         admission: What the operator lets it do.
         token: What it is allowed: requested and granted, within the lower of both limits.
+        notes: Where the manifest's requests differ from the module's imports, for people.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Plugin:
         shape: Shape,
         offered: Mapping[str, Signature],
         runner: Runner,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.manifest = manifest
         self.admission = admission
         self.token = token
+        self.notes = notes
         self._shape = shape
         self._signatures = offered
         self._allowance = Allowance(token)

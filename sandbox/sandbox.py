@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +22,7 @@ from sandbox.errors import BadModule, SandboxError
 from sandbox.exports import signatures
 from sandbox.hostfuncs import border
 from sandbox.hostfuncs.custom import HostFunction
+from sandbox.hostfuncs.installed import bring
 from sandbox.hostfuncs.table import FunctionTable, bodies
 from sandbox.inline import InlineRunner, Runtime
 from sandbox.isolate.orders import Orders
@@ -34,9 +36,12 @@ from sandbox.plugin import Plugin
 from sandbox.runner import Runner
 from sandbox.shape import Import, Shape
 from sandbox.token import Token
+from sandbox.truth import notes
 from sandbox.worker import Surroundings, Worker
 
 __all__ = ["Admission", "ForeignCode", "Sandbox"]
+
+_LOG = logging.getLogger("stack_composer.sandbox")
 
 _SETTING_PREFIX = "SC_SETTING_"
 
@@ -101,6 +106,7 @@ class Sandbox:
         self._quarters: Quarters | None = None
         self._lock = threading.Lock()
         self._plugins: weakref.WeakSet[Plugin] = weakref.WeakSet()
+        self._has_brought = False
         self._closed = False
 
     def register(
@@ -144,6 +150,7 @@ class Sandbox:
         """
         if self._closed:
             raise SandboxError(f"cannot load {files.stem}: the sandbox is closed")
+        self._bring_installed()
         admission = self._verify(files)
         manifest = self._parse(files.manifest, f"{files.stem}.toml")
         try:
@@ -155,6 +162,14 @@ class Sandbox:
             self._plugins.add(plugin)
         self._functions.complete()
         return plugin
+
+    def _bring_installed(self) -> None:
+        """Register what packages bring; what the application registered before stays."""
+        with self._lock:
+            if self._has_brought:
+                return
+            bring(self.register)
+            self._has_brought = True
 
     def logs(self, plugin_id: str) -> tuple[LogRecord, ...]:
         """What a plugin said lately, oldest first, whichever release of it; bounded."""
@@ -233,7 +248,10 @@ class Sandbox:
             inline = InlineRunner(token, manifest.stem, make_worker, self._runtime, reused=reused)
             inline.warm()
             runner = inline
-        plugin = Plugin(manifest, admission, token, shape, offered, runner)
+        differences = notes(shape.imports, manifest.capabilities, self._functions.capabilities())
+        for note in differences:
+            _LOG.info("%s: %s", name, note)
+        plugin = Plugin(manifest, admission, token, shape, offered, runner, differences)
         if self._cache and kept is None:  # code that is refused leaves nothing behind
             self._cache.store(digest, code.read())
         return plugin

@@ -16,7 +16,7 @@ from agent.publishing import (
     require_believed,
     sign_folder,
     signed_by,
-    why_no_host_takes_it,
+    try_folder,
 )
 from registry.version_tags import parse_tag
 from sandbox.manifest import PluginManifest
@@ -65,10 +65,12 @@ def push_command(
     reference = registry.parse_reference(to or manifest.id, context.bases())
     _refuse_other_names(manifest, reference, tags)
     signature = _signature(app, folder, key_file, public_file, dry_run=dry_run)
-    problem = why_no_host_takes_it(context, folder)
-    if problem is not None:
+    trial = try_folder(context, folder)
+    if trial.problem is not None:
         app.out.message(f"{manifest.id} {manifest.version}: a host like this one will refuse it")
-        app.out.message(f"  why: {problem}")
+        app.out.message(f"  why: {trial.problem}")
+    for note in trial.notes:
+        app.out.message(f"{manifest.id} {manifest.version}: {note}")
     built = build(folder, signature, context.environ)
     names = [manifest.version, *tags]
     if reference.tag is not None and reference.version is None:

@@ -44,6 +44,11 @@ class FunctionTable:
                 raise RegistrationError(f"{what}: there is one of that name already")
             self._functions[function.name] = function
 
+    def capabilities(self) -> Mapping[str, str]:
+        """The capability of each function, by the function's name."""
+        with self._lock:
+            return {function.name: function.capability for function in self._functions.values()}
+
     def complete(self) -> None:
         """Take no more functions: a plugin was loaded with those that there are."""
         with self._lock:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
@@ -24,6 +25,7 @@ from sandbox import (
     RegistrationError,
 )
 from sandbox.hostfuncs.border import CALL_FUEL
+from sandbox.hostfuncs.installed import GROUP
 from sandbox.hostfuncs.threads import MOST_OVERDUE
 from support.sandbox import BUMP, admit, host_call, plugin_files, sandbox
 
@@ -799,3 +801,45 @@ def test_threads_are_used_again_and_end_with_the_sandbox() -> None:
     for thread in ours:
         thread.join(WAIT_S)
     assert not any(thread.is_alive() for thread in ours)
+
+
+PACKAGE = """
+def lookup(key: str) -> str:
+    return key.upper()
+
+def bring(register):
+    register(lookup, name="lookup", capability="lookup")
+"""
+
+
+def install(folder: Path, name: str, code: str) -> None:
+    """A package with an entry point, as pip leaves it."""
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {name}:bring\n")
+
+
+def test_an_installed_package_brings_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plugins can import them; a package that fails is told and keeps nobody from loading."""
+    install(tmp_path, "sc_stock", PACKAGE)
+    install(tmp_path, "sc_broken", "raise OSError('no disk')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with sandbox(admit("lookup")) as box:
+        plugin = box.load(plugin_files(LOOKUP, **REQUESTED))
+        assert json.loads(str(plugin.call().value)) == {"ok": "TEXT"}
+    assert "sc_broken:bring is left out: no disk" in caplog.text
+
+
+def test_the_application_comes_before_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that the program registered itself is not a package's any more."""
+    install(tmp_path, "sc_late", PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with bringing(echo) as plugin:
+        assert json.loads(str(plugin.call().value)) == {"ok": "text"}
+    assert "there is one of that name already" in caplog.text
