@@ -32,12 +32,14 @@ class CallContext:
         argv: A command's stem and arguments.
         log: Takes what the guest says.
         is_command: ``_start`` runs: stdout is the result.
+        own_limits: The names of those bounds that the plugin itself asked for.
         started_s: ``time.monotonic()`` at the request.
         store: The call's store and its instance, once there is one.
         engine: Where the guest runs, once it is armed.
         error: What a host function ended the call with.
         exit_code: What the guest gave to ``proc_exit``.
         fuel_left: The fuel at that end.
+        host_fuel: What host functions were charged.
         stdout: What a command wrote so far.
         stderr: The same for stderr, cut at the log's budget.
         streams: Handles given out by ``host_llm_chat``, with what is left to say.
@@ -54,12 +56,14 @@ class CallContext:
     argv: tuple[str, ...]
     log: CallLog
     is_command: bool
+    own_limits: frozenset[str] = frozenset()
     started_s: float = field(default_factory=time.monotonic)
     store: Cell | None = None
     engine: Engine | None = None
     error: BaseException | None = None
     exit_code: int | None = None
     fuel_left: int | None = None
+    host_fuel: int = 0
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     streams: dict[int, list[str]] = field(default_factory=dict)
@@ -92,14 +96,9 @@ class CallContext:
         store = self.require_store()
         left = store.get_fuel() - units
         if left <= 0:
-            self.fail(
-                FuelExhausted(
-                    f"cannot finish {self.func}: it used up its fuel of "
-                    f"{self.limits.fuel_units} units; raise limits.fuel_units"
-                ),
-                fuel_left=0,
-            )
+            self.fail(self.exhausted(), fuel_left=0)
             raise StopCallError
+        self.host_fuel += units
         store.set_fuel(left)
 
     def fail(self, error: BaseException, *, fuel_left: int | None = None) -> None:
@@ -164,8 +163,21 @@ class CallContext:
         """The error of a call that took too long."""
         return DeadlineExceeded(
             f"cannot finish {self.func}: it took longer than {self.limits.wall_timeout_ms} ms; "
-            "raise limits.wall_timeout_ms"
+            + self.remedy("wall_timeout_ms")
         )
+
+    def exhausted(self) -> FuelExhausted:
+        """The error of a call that used up its fuel."""
+        return FuelExhausted(
+            f"cannot finish {self.func}: it used up its fuel of {self.limits.fuel_units} units, "
+            f"{self.host_fuel} of them in host functions; {self.remedy('fuel_units')}"
+        )
+
+    def remedy(self, bound: str) -> str:
+        """Which key raises a bound, for the end of a message."""
+        if bound in self.own_limits:
+            return f"its own manifest asks for no more: [limits] {bound}"
+        return f'raise limits.{bound}, or plugins."{self.plugin_id}".limits.{bound} for it alone'
 
     def require_store(self) -> Cell:
         """The call's store; there is one whenever guest code runs."""

@@ -10,7 +10,7 @@ from wasmtime import Trap, TrapCode, WasmtimeError
 
 from sandbox import memory
 from sandbox.context import CallContext, StopCallError
-from sandbox.errors import FuelExhausted, GuestExit, GuestTrap, MemoryExceeded, SandboxError
+from sandbox.errors import GuestExit, GuestTrap, MemoryExceeded, SandboxError
 from sandbox.log import escape_text
 
 _FULL_PARTS = 16
@@ -48,15 +48,12 @@ def _trap(context: CallContext, raised: BaseException) -> SandboxError:
     if code == TrapCode.INTERRUPT.name or context.cancelled:
         return context.overdue()
     if code == TrapCode.OUT_OF_FUEL.name:
-        return FuelExhausted(
-            f"cannot finish {context.func}: it used up its fuel of "
-            f"{context.limits.fuel_units} units; raise limits.fuel_units"
-        )
+        return context.exhausted()
     text = escape_text(" ".join(str(raised).split()))[:_SHOWN_CHARACTERS]
     if _is_full(context) or "exceeds memory limits" in text or "exceeds table limits" in text:
         return MemoryExceeded(
             f"cannot finish {context.func}: it needs more memory than its "
-            f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
+            f"{context.limits.mem_bytes} bytes; {context.remedy('mem_bytes')}"
         )
     if _NO_MEMORY in text:
         return MemoryExceeded(

@@ -89,6 +89,7 @@ class InlineRunner:
             argv=argv,
             log=CallLog(token.plugin_id, token.limits.log_bytes, self._runtime.on_log),
             is_command=is_command,
+            own_limits=token.own_limits,
         )
 
     def enter(self, context: CallContext, request: Request) -> CallResult:

@@ -55,6 +55,11 @@ class Limits:
                     f"expected a whole number from 1 to {_LARGEST}"
                 )
 
+    def lowering(self, requested: RequestedLimits) -> frozenset[str]:
+        """The names of the bounds that the plugin asked to be lower than these."""
+        wishes = ((field.name, getattr(requested, field.name)) for field in fields(requested))
+        return frozenset(n for n, wish in wishes if wish is not None and wish < getattr(self, n))
+
     def lowered_by(self, requested: RequestedLimits) -> "Limits":
         """These limits, with each bound the plugin asked for where that is lower.
 

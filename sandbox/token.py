@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sandbox.admission import Admission
@@ -26,6 +26,7 @@ _PURPOSE = b"stack-composer-token/v1\n"
 _MAC_BYTES = hashlib.sha256().digest_size
 _RELEASE = re.compile(r"(?:[0-9a-f]{64})?")
 _LARGEST = 2**63 - 1
+_BOUNDS = frozenset(bound.name for bound in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Token:
         capabilities: Requested ∩ granted, and ``log`` if granted.
         hosts: The patterns of hosts it may reach with ``network``.
         limits: The bounds of each call.
+        own_limits: The names of those bounds that the plugin itself asked to be lower.
         expires_s: Seconds since the epoch from which on no call begins; None = none such.
         max_calls: How many calls may begin; None = any number.
     """
@@ -47,6 +49,7 @@ class Token:
     capabilities: frozenset[str]
     hosts: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
+    own_limits: frozenset[str] = frozenset()
     expires_s: int | None = None
     max_calls: int | None = None
 
@@ -59,6 +62,7 @@ class Token:
             capabilities=effective(manifest.capabilities, admission.granted),
             hosts=frozenset(manifest.network_hosts) & admission.hosts,
             limits=admission.limits.lowered_by(manifest.limits),
+            own_limits=admission.limits.lowering(manifest.limits),
             expires_s=admission.expires_s,
             max_calls=admission.max_calls,
         )
@@ -93,8 +97,7 @@ def parse_token(text: bytes) -> Token:
         TokenError: They are not the one spelling of a token.
     """
     try:
-        fields = json.loads(text)
-        token = _checked(fields)
+        token = _checked(json.loads(text))
         is_exact = _spelled(token) == text
     # a stranger's JSON can be of any shape and depth
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -104,16 +107,18 @@ def parse_token(text: bytes) -> Token:
     return token
 
 
-def _checked(fields: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
-    capabilities, hosts = fields["capabilities"], fields["hosts"]
+def _checked(found: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
+    capabilities, hosts = found["capabilities"], found["hosts"]
+    own_limits = frozenset(found["own_limits"])
     token = Token(
-        plugin_id=fields["plugin_id"],
-        release=fields["release"],
+        plugin_id=found["plugin_id"],
+        release=found["release"],
         capabilities=frozenset(capabilities),
         hosts=frozenset(hosts),
-        limits=Limits(**fields["limits"]),
-        expires_s=fields["expires_s"],
-        max_calls=fields["max_calls"],
+        limits=Limits(**found["limits"]),
+        own_limits=own_limits,
+        expires_s=found["expires_s"],
+        max_calls=found["max_calls"],
     )
     fits = (
         len(token.plugin_id) <= MAX_ID_CHARACTERS
@@ -121,6 +126,7 @@ def _checked(fields: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
         and _RELEASE.fullmatch(token.release) is not None
         and all(CAPABILITY.fullmatch(word) is not None for word in capabilities)
         and all(HOST_PATTERN.fullmatch(pattern) is not None for pattern in hosts)
+        and own_limits <= _BOUNDS
         and _is_count(token.expires_s, least=0)
         and _is_count(token.max_calls, least=1)
     )
@@ -136,10 +142,10 @@ def _is_count(value: object, *, least: int) -> bool:
 
 
 def _spelled(token: Token) -> bytes:
-    fields = asdict(token)
-    for name in ("capabilities", "hosts"):
-        fields[name] = sorted(fields[name])
-    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
+    spelled = asdict(token)
+    for name in ("capabilities", "hosts", "own_limits"):
+        spelled[name] = sorted(spelled[name])
+    return json.dumps(spelled, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def _mac(text: bytes, key: bytes) -> bytes:

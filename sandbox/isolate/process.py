@@ -95,6 +95,7 @@ class ProcessRunner:
             argv=(self._stem,),
             log=CallLog(token.plugin_id, 0, self._on_log),
             is_command=False,
+            own_limits=token.own_limits,
         )
         running: list[tuple[Child, int]] = []
 

@@ -12,6 +12,8 @@ from sandbox import (
     ArgumentError,
     BadModule,
     CapabilityDenied,
+    DeadlineExceeded,
+    FuelExhausted,
     GuestExit,
     GuestTrap,
     LogRecord,
@@ -474,3 +476,25 @@ def test_a_plugin_that_asks_for_less_gets_less(asked: int, gets: int) -> None:
     extra = f"[limits]\nfuel_units = {asked}\n"
     with loaded(ECHO, admit(fuel_units=1_000), extra=extra) as plugin:
         assert plugin.limits.fuel_units == gets
+
+
+def test_an_error_of_a_limit_says_what_was_used_and_what_raises_it() -> None:
+    """The operator's key, for all plugins or this one, or that the plugin asks for no more."""
+    wat = f"""(module (import "env" "host_log" (func $log (param i32 i32 i32))) {BUMP}
+      (func (export "run")
+        (call $log (i32.const 0) (i32.const 0) (i32.const 24)) (loop (br 0)))
+      (func (export "sleep") (loop (br 0))))"""
+    with loaded(wat, admit(fuel_units=5_000)) as plugin, pytest.raises(FuelExhausted) as fuel:
+        plugin.call()
+    assert str(fuel.value) == (
+        "cannot finish run: it used up its fuel of 5000 units, 1024 of them in host functions; "
+        'raise limits.fuel_units, or plugins."org.example.hello".limits.fuel_units for it alone'
+    )
+    extra = "[limits]\nfuel_units = 4000\nwall_timeout_ms = 20\n"
+    with loaded(wat, extra=extra) as plugin, pytest.raises(FuelExhausted) as own:
+        plugin.call()
+    assert str(own.value).endswith("its own manifest asks for no more: [limits] fuel_units")
+    admission = admit(fuel_units=2**62, wall_timeout_ms=10)
+    late = pytest.raises(DeadlineExceeded, match=r"raise limits\.wall_timeout_ms, or")
+    with loaded(wat, admission, extra="[limits]\nwall_timeout_ms = 20\n") as plugin, late:
+        plugin.call("sleep")
