@@ -5,12 +5,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.data import data_dir
 from agent.errors import AgentError, TrustError, translated
-from agent.grants import granted, limits_for
+from agent.grants import granted, isolation_for, limits_for
 from agent.model import Generation
 from agent.reading import open_regular
 from agent.remembering import decisions_on
 from agent.subjects import subject_of
+from sandbox.admission import Isolation
 from sandbox.discovery import read_set
 
 if TYPE_CHECKING:
@@ -130,7 +132,12 @@ def granted_to(context: "Context", generation: Generation) -> tuple[str, ...] | 
 
 
 def admit(
-    context: "Context", files: "sandbox.PluginFiles", *, unsigned: bool, repository: str | None
+    context: "Context",
+    files: "sandbox.PluginFiles",
+    *,
+    unsigned: bool,
+    repository: str | None,
+    isolation: Isolation | None,
 ) -> "sandbox.Admission":
     """Verify a set and say what it may do; raises ``TrustError`` where it is refused."""
     import sandbox
@@ -154,13 +161,13 @@ def admit(
         ceiling = verdict.max_capabilities
     section = context.config.plugin(manifest.id)
     decisions = decisions_on(context.ledger, context.tree, manifest.id)
-    data_dir = context.data_dir(manifest.id)
     return sandbox.Admission(
         granted=granted(context.config, manifest.id, decisions, ceiling),
         limits=limits_for(context.config, section),
-        data_dir=data_dir,
+        data_dir=data_dir(context.config, context.places, manifest.id),
         settings={name: _setting(value) for name, value in section.settings.items()},
         release=subject.release,
+        isolation=isolation_for(context.config, manifest.id, isolation),
     )
 
 

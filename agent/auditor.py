@@ -99,7 +99,7 @@ class Auditor:
         """Write what becomes of a sealed release.
 
         Args:
-            outcome: activating, trial, committed, rolled_back, abandoned, pruned.
+            outcome: activating, trial, committed, rolled_back, abandoned, pruned, crash_loop.
             generation: The release.
             reason: Why, for people.
             required: Raise where it can't be written; else tell it once, and go on.
@@ -198,6 +198,17 @@ class Auditor:
                     version=found.version,
                     release=found.release or None,
                 )
+            )
+
+    def crash_loop(self, plugin_id: str, release: str, reason: str) -> None:
+        """Write that this program calls a release no more; never raise."""
+        generation = self._ledger.generation(plugin_id, release)
+        if generation is not None:
+            self.release("crash_loop", generation, reason, required=False)
+            return
+        with self._told_once(required=False):  # it runs from files that are not installed
+            self.log.append(
+                self._entry("crash_loop", reason, plugin=plugin_id, release=release or None)
             )
 
     # -- what an operator decides

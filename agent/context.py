@@ -1,7 +1,6 @@
 """One installation, wired: config, places, ledger, tree, trust, registries, sandbox.
 
-The command line and ``PluginHost`` each hold one. Everything opens on first use, so that a
-command pays for what it needs.
+The command line and ``PluginHost`` each hold one; everything opens on first use.
 """
 
 import datetime as dt
@@ -28,9 +27,10 @@ from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.ownership import claim, stranger
 from agent.places import Places, find_places
-from agent.reaching import bases, http_settings, optional_path
+from agent.reaching import bases, http_settings
 from agent.requirement import satisfies
 from agent.schema import HostSection
+from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -272,6 +272,7 @@ class Context:
         repository: str | None = None,
         on_log: "Callable[[sandbox.LogRecord], None] | None" = None,
         stands_in: bool = True,
+        isolation: Isolation | None = None,
     ) -> "sandbox.Sandbox":
         """A sandbox whose loads are verified and granted by this installation.
 
@@ -280,21 +281,20 @@ class Context:
             repository: Where bytes came from that were never accepted before.
             on_log: Receives what plugins log.
             stands_in: See ``Sandbox``: a probe is no application, and knows no functions.
+            isolation: Where plugins run; None = as ``isolation_for`` says.
         """
         import sandbox
 
         return sandbox.Sandbox(
-            verify=functools.partial(admit, self, unsigned=unsigned, repository=repository),
+            verify=functools.partial(
+                admit, self, unsigned=unsigned, repository=repository, isolation=isolation
+            ),
             parse=self.parse_manifest,
             cache_dir=self.places.cache,
             files=self.files,
             max_module_bytes=self.config.sandbox.max_module_bytes,
             on_log=on_log,
+            on_crash_loop=lambda *what: self.audit.crash_loop(*what),  # noqa: PLW0108 - on first use
             on_foreign_code=functools.partial(note_foreign_code, self),
             stands_in=stands_in,
         )
-
-    def data_dir(self, plugin_id: str) -> Path:
-        """What a plugin sees under ``/plugin/data`` with ``fs_read``."""
-        chosen = optional_path(self.config.plugin(plugin_id).data_dir, self.places.home)
-        return chosen or self.places.data / plugin_id

@@ -257,6 +257,8 @@ def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:
         (s.BadModule, FormatError, ""),
         (s.IncompatibleError, PolicyError, "incompatible"),
         (s.CapabilityDenied, PolicyError, "capability"),
+        (s.AllowanceSpentError, PolicyError, "capability"),
+        (s.CrashLoopError, PolicyError, "disabled"),
         (s.MissingExport, NotFoundError, ""),
         (s.PluginNotFoundError, NotFoundError, ""),
         (s.ArgumentError, UsageError, ""),

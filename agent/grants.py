@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from agent.config import Config
 from agent.schema import PluginSection
+from sandbox.admission import Isolation
 from sandbox.limits import Limits
 
 
@@ -32,6 +33,24 @@ def granted(
     denied = {*section.deny, *(capability for capability, yes in decisions.items() if not yes)}
     allowed = frozenset(given - denied)
     return allowed if ceiling is None else allowed & (ceiling | {"log"})
+
+
+def isolation_for(config: Config, plugin_id: str, asked: Isolation | None) -> Isolation:
+    """Where a plugin runs.
+
+    What was asked for counts, then the plugin's own section, then ``sandbox.isolation`` where it
+    is set. Its default is the service's; a library and a command run plugins inline.
+
+    Args:
+        config: The config in force.
+        plugin_id: The plugin.
+        asked: By a flag or an argument; None = not.
+    """
+    configured = config.plugin(plugin_id).isolation
+    if configured is None and "sandbox.isolation" in config.origins:
+        configured = config.sandbox.isolation
+    chosen = asked or configured or "inline"
+    return "process" if chosen == "process" else "inline"
 
 
 def decided(config: Config, plugin_id: str, decisions: Mapping[str, bool]) -> frozenset[str]:

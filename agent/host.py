@@ -26,6 +26,7 @@ from sandbox import (
     RegistrationError,
     find_sets,
 )
+from sandbox.admission import Isolation
 
 if TYPE_CHECKING:
     from sandbox import LogRecord
@@ -43,6 +44,7 @@ class PluginHost:
         on_log: Receives what plugins log; else the logger ``stack_composer.plugin``.
         stands_in: Load plugins that import other applications' functions as well; a call of
             one is ``unavailable``. Else such a plugin is refused.
+        isolation: Where plugins run, whatever the config says; None = as it says, else inline.
 
     Raises:
         ConfigError: The config cannot be used.
@@ -56,6 +58,7 @@ class PluginHost:
         context: Context | None = None,
         on_log: "Callable[[LogRecord], None] | None" = None,
         stands_in: bool = False,
+        isolation: Isolation | None = None,
     ) -> None:
         self._context = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
@@ -63,7 +66,9 @@ class PluginHost:
             endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
         )
         take = self._telemetry.logging(on_log or log_record)
-        self._sandbox = self._context.open_sandbox(on_log=take, stands_in=stands_in)
+        self._sandbox = self._context.open_sandbox(
+            on_log=take, stands_in=stands_in, isolation=isolation
+        )
         self._watch = Watch(self._context, self._telemetry)
         self._loader = Loader(self._context, self._sandbox, self._watch, self._telemetry)
         self._served: dict[str, Served] = {}
@@ -146,8 +151,8 @@ class PluginHost:
         name = Path(text).name
         stem = name.removesuffix(".toml") if name.endswith(".toml") else name.removesuffix(".wasm")
         if "/" in text:
-            manifest = Path(text).parent / f"{stem}.toml"
-            return self._serve_bytes(self._loader.read(manifest)).plugin_id
+            files = self._loader.read(Path(text).parent / f"{stem}.toml")
+            return self._serve_bytes(files).plugin_id
         self._watch.adopt(stem=stem)
         # A ledger that was lost and made anew knows no stems; the tree does.
         owner = self._context.ledger.stem_owner(stem) or self._context.tree.serving_stem(stem)

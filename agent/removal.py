@@ -3,6 +3,7 @@
 import contextlib
 
 from agent.context import LOCK_TIMEOUT_S, Context
+from agent.data import data_dir
 from agent.disabling import end_of_trial, noted
 from agent.inventory import require_own
 from agent.model import Kind, Outcome
@@ -34,7 +35,7 @@ def remove(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: b
         return noted(context, row, dry_run=dry_run)
     require_own(context, plugin_id, "remove")
     before = activation.live(plugin_id) or activation.good(plugin_id)
-    data = context.data_dir(plugin_id)
+    data = data_dir(context.config, context.places, plugin_id)
     stays = f"its data stays in {data}" if data.exists() else "it has no data"
     if is_in_system(context, plugin_id):
         stays = f"{stays}; the system's copy is served instead"

@@ -13,6 +13,7 @@ from agent.cli.output import Output
 from agent.errors import UsageError
 from agent.host import PluginHost
 from sandbox import CallError, CallResult, read_set
+from sandbox.admission import Isolation
 
 if TYPE_CHECKING:
     from sandbox import LogRecord
@@ -32,6 +33,11 @@ _SHOWN_FROM = 2
 @click.argument("function", metavar="[FUNC]", required=False)
 @click.argument("arguments", metavar="[ARG]...", nargs=-1)
 @click.option("--stats", is_flag=True, help="Print fuel, memory and time on stderr.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["inline", "process"]),
+    help="Run it in this process, or in one of its own. Default: the config's, else inline.",
+)
 @click.option("--dev", is_flag=True, help="Run the unsigned folder PATH.")
 @format_flag
 def call_command(
@@ -41,6 +47,7 @@ def call_command(
     arguments: tuple[str, ...],
     *,
     stats: bool,
+    isolation: Isolation | None,
     dev: bool,
 ) -> None:
     """Call a function of a plugin; without FUNC, its entry.
@@ -64,9 +71,11 @@ def call_command(
 
     try:
         if dev:
-            result = _call_folder(app, plugin, function, arguments, show)
+            result = _call_folder(app, plugin, function, arguments, show, isolation)
         else:
-            with PluginHost(context=app.context, on_log=show, stands_in=True) as host:
+            with PluginHost(
+                context=app.context, on_log=show, stands_in=True, isolation=isolation
+            ) as host:
                 host.load_installed(plugin)
                 result = host.call(function, arguments, plugin=plugin)
     except CallError as error:
@@ -84,11 +93,13 @@ def _call_folder(
     function: str | None,
     arguments: tuple[str, ...],
     show: "Callable[[LogRecord], None]",
+    isolation: Isolation | None,
 ) -> CallResult:
-    """``--dev``: believed as it is, run inline, never installed or recorded."""
+    """``--dev``: believed as it is, never installed or recorded."""
     app.out.message(f"{path}: run unsigned (--dev)")
     files = read_set(manifest_at(path))
-    with contextlib.closing(app.context.open_sandbox(unsigned=True, on_log=show)) as sandbox:
+    box = app.context.open_sandbox(unsigned=True, on_log=show, isolation=isolation)
+    with contextlib.closing(box) as sandbox:
         return sandbox.load(files).call(function, arguments)
 
 

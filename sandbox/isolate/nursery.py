@@ -43,16 +43,19 @@ class Nursery:
             SandboxError: It can't be started.
         """
         with self._lock:
+            self._refuse_closed()
             self._open()
 
     def wait_until_ready(self) -> None:
-        """Wait until the zygote can fork.
+        """Wait until the zygote can fork, if it can't yet.
 
         Raises:
             SandboxError: It did not start.
         """
-        with self._lock:
-            self._greet()
+        if not self._is_ready:
+            with self._lock:
+                self._refuse_closed()
+                self._greet()
 
     def fork(self, given: Sequence[socket.socket | int]) -> tuple[int, int]:
         """Start a child.
@@ -68,8 +71,7 @@ class Nursery:
         """
         numbers = [item if isinstance(item, int) else item.fileno() for item in given]
         with self._lock:
-            if self._closed:
-                raise SandboxError("cannot start a plugin's process: the sandbox is closed")
+            self._refuse_closed()
             for is_last in (False, True):  # a zygote that was killed is replaced once
                 zygote = self._greet()
                 try:
@@ -117,6 +119,10 @@ class Nursery:
             self._closed = True
             if not self._children:
                 self._end()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise SandboxError("cannot start a plugin's process: the sandbox is closed")
 
     def _reap(self, pid: int) -> int | None:
         if self._socket is None:
@@ -181,6 +187,7 @@ class Nursery:
             self._process.kill()
             self._process.wait()
             self._process = None
+        self._is_ready = self._closed  # a call of what is closed has nothing to wait for
 
 
 def _spelled(*words: object) -> bytes:

@@ -65,6 +65,7 @@ class ProcessRunner:
     ) -> None:
         self._token = token = orders.token
         self._stem = orders.stem
+        self._nursery = nursery
         self._off_main = off_main
         self._answer = answer
         self._on_log = on_log
@@ -87,6 +88,7 @@ class ProcessRunner:
     def run(self, request: Request) -> CallResult:
         """Run one call; raises as ``Runner.run`` does."""
         token = self._token
+        self._nursery.wait_until_ready()  # a call's time begins then
         context = CallContext(
             plugin_id=token.plugin_id,
             func=request.func,

@@ -48,7 +48,7 @@ class Quarters:
         """The runner of one plugin; its child starts with the first call.
 
         Raises:
-            SandboxError: The zygote did not start.
+            SandboxError: The zygote can't be started.
         """
         token = orders.token
         self._nursery.start()
@@ -65,7 +65,6 @@ class Quarters:
         )
         # a plugin may be dropped without being closed, and a destructor may take no lock
         weakref.finalize(runner, self._idle.leave, runner.keeper).atexit = False
-        self._nursery.wait_until_ready()  # no call pays for it
         return runner
 
     def close(self) -> None:

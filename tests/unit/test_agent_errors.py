@@ -58,6 +58,10 @@ CODES: dict[type[Exception], tuple[int, str]] = {
     sandbox.errors.MemoryExceeded: (1, "guest"),
     sandbox.errors.DeadlineExceeded: (124, "deadline"),
     sandbox.errors.GuestTrap: (1, "guest"),
+    sandbox.errors.PluginPanic: (1, "guest"),
+    sandbox.errors.CrashLoopError: (8, "policy"),
+    sandbox.errors.AllowanceSpentError: (8, "policy"),
+    sandbox.errors.TokenError: (1, "failed"),
     sandbox.errors.CapabilityDenied: (8, "policy"),
     sandbox.errors.GuestExit: (1, "guest"),
 }
@@ -96,6 +100,10 @@ def made(kind: type[Exception]) -> Exception:
         extra = {"code": "UNREACHABLE"}
     elif kind is sandbox.errors.GuestExit:
         extra = {"code": 3}
+    elif kind is sandbox.errors.PluginPanic:
+        extra = {"signal": 11}
+    elif kind is sandbox.errors.CrashLoopError:
+        extra = {"retry_after_s": None}
     elif kind is sandbox.errors.CapabilityDenied:
         extra = {"capability": "network"}
     return kind("cannot x", **extra)

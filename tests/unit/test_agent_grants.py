@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import Config
-from agent.grants import decided, granted, limits_for
+from agent.grants import decided, granted, isolation_for, limits_for
 from agent.schema import (
     CAPABILITIES,
     CapabilitiesSection,
     LimitsSection,
     PluginLimitsSection,
     PluginSection,
+    SandboxSection,
 )
+from sandbox.admission import Isolation
 
 PLUGIN = "org.example.hello"
 
@@ -94,3 +96,27 @@ def test_limits_are_the_operators(name: str) -> None:
     assert limit(None) == base
     assert limit(base * 2) == base * 2
     assert limit(base // 2) == base // 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "general", "runs"),
+    [
+        (None, None, None, "inline"),
+        (None, None, "process", "process"),
+        (None, "inline", "process", "inline"),
+        (None, "process", None, "process"),
+        ("inline", "process", "process", "inline"),
+        ("process", "inline", None, "process"),
+    ],
+)
+def test_where_a_plugin_runs(
+    asked: Isolation | None, own: str | None, general: str | None, runs: str
+) -> None:
+    """The flag, the plugin's section, the config where it is set; else in this process."""
+    origins = {} if general is None else {"sandbox.isolation": "plugin-host.toml"}
+    chosen = Config(
+        sandbox=SandboxSection(isolation=general or "process"),
+        plugins={PLUGIN: PluginSection(isolation=own)},
+        origins=origins,
+    )
+    assert isolation_for(chosen, PLUGIN, asked) == runs
