@@ -166,13 +166,16 @@ class ProcessRunner:
             args=request.args,
         )
         until_s = context.deadline_s + GRACE_S
+        left_bytes = _MOST_ESCAPED * (context.limits.log_bytes + _OVERHEAD_BYTES)
         try:
             channel.send(*call.frame(), deadline_s=until_s)
+            frame = channel.receive(self._longest, deadline_s=until_s)
         except ChannelClosedError as error:
-            raise _NotDeliveredError from error
-        left_bytes = _MOST_ESCAPED * (context.limits.log_bytes + _OVERHEAD_BYTES)
+            if error.is_unread:
+                raise _NotDeliveredError from error
+            raise
         while True:
-            told = messages.read_told(channel.receive(self._longest, deadline_s=until_s))
+            told = messages.read_told(frame)
             if isinstance(told, Ended):
                 return told
             if isinstance(told, Said):
@@ -184,6 +187,7 @@ class ProcessRunner:
                 channel.send(*self._tell(context, told), deadline_s=until_s)
             # what this side did meanwhile is not held against the child
             until_s = max(until_s, time.monotonic() + GRACE_S)
+            frame = channel.receive(self._longest, deadline_s=until_s)
 
     def _say(self, context: CallContext, child: Child, number: int, said: Said) -> None:
         if context.ended:

@@ -12,10 +12,19 @@ from typing import Any
 _LENGTHS = struct.Struct(">II")
 _READ_BYTES = 65_536
 MAX_HEADER_BYTES = 1 << 20
+_spelled = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class ChannelClosedError(Exception):
-    """The other side is gone."""
+    """The other side is gone.
+
+    Attributes:
+        is_unread: It had not read all that it was sent.
+    """
+
+    def __init__(self, *, is_unread: bool = False) -> None:
+        super().__init__()
+        self.is_unread = is_unread
 
 
 class FrameError(Exception):
@@ -34,7 +43,9 @@ class Channel:
     """
 
     def __init__(self, end: socket.socket) -> None:
+        end.settimeout(None)
         self._socket = end
+        self._is_patient = True
         self._read = bytearray()
 
     @property
@@ -56,14 +67,14 @@ class Channel:
             ChannelClosedError: The other side is gone.
             TimeoutError: It does not take the frame.
         """
-        text = json.dumps(header, separators=(",", ":")).encode("ascii")
+        text = _spelled(header).encode("ascii")
         try:
-            self._socket.settimeout(_left_s(deadline_s))
+            self._be_patient_until(deadline_s)
             self._socket.sendall(_LENGTHS.pack(len(text), len(tail)) + text + tail)
         except TimeoutError:
             raise
         except OSError as error:
-            raise ChannelClosedError from error
+            raise ChannelClosedError(is_unread=True) from error
 
     def receive(self, longest: int, *, deadline_s: float | None = None) -> Frame:
         """Wait for one frame.
@@ -91,13 +102,27 @@ class Channel:
         """Close this end; the other side finds out at its next step."""
         self._socket.close()
 
+    def _be_patient_until(self, deadline_s: float | None) -> None:
+        if deadline_s is None:
+            if not self._is_patient:
+                self._socket.settimeout(None)
+                self._is_patient = True
+            return
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:  # 0 would mean "do not wait", which is another error
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+        self._is_patient = False
+
     def _fill(self, size: int, deadline_s: float | None) -> None:
         while len(self._read) < size:
             try:
-                self._socket.settimeout(_left_s(deadline_s))
+                self._be_patient_until(deadline_s)
                 data = self._socket.recv(max(_READ_BYTES, size - len(self._read)))
             except TimeoutError:
                 raise
+            except ConnectionResetError as error:  # which Linux keeps for this very case
+                raise ChannelClosedError(is_unread=True) from error
             except OSError as error:
                 raise ChannelClosedError from error
             if not data:
@@ -112,18 +137,9 @@ def parse_header(text: bytes) -> list[Any]:
         FrameError: It is none.
     """
     try:
-        header = json.loads(text)
+        header = json.loads(text.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise FrameError("a header that is no JSON") from error
     if not isinstance(header, list) or not header:
         raise FrameError("a header that is no list")
     return header
-
-
-def _left_s(deadline_s: float | None) -> float | None:
-    if deadline_s is None:
-        return None
-    left_s = deadline_s - time.monotonic()
-    if left_s <= 0:  # 0 would mean "do not wait", which is another error
-        raise TimeoutError
-    return left_s
