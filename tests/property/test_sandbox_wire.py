@@ -1,0 +1,190 @@
+"""What crosses between host and child: it comes out as it went in, and rubbish is refused."""
+
+import contextlib
+import json
+import socket
+import string
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox import (
+    CallError,
+    CallResult,
+    CapabilityDenied,
+    DeadlineExceeded,
+    FuelExhausted,
+    GuestExit,
+    GuestTrap,
+    Limits,
+    MemoryExceeded,
+    MissingExport,
+    SandboxError,
+)
+from sandbox.errors import CallStats, TokenError
+from sandbox.isolate.messages import (
+    Asked,
+    Call,
+    Ended,
+    Said,
+    answer_frame,
+    read_answer,
+    read_call,
+    read_told,
+)
+from sandbox.isolate.wire import Channel, ChannelClosedError, FrameError, parse_header
+from sandbox.log import escape_text
+from sandbox.token import Token, parse_token, seal, unseal
+
+KEY = b"k" * 32
+
+words = st.text(string.ascii_lowercase, min_size=1, max_size=9)
+ids = st.lists(words, min_size=2, max_size=4).map(".".join)
+counts = st.integers(1, 2**63 - 1)
+tokens = st.builds(
+    Token,
+    plugin_id=ids,
+    release=st.sampled_from(["", "0f" * 32]),
+    capabilities=st.frozensets(words),
+    hosts=st.frozensets(ids),
+    limits=st.builds(Limits, fuel_units=counts, mem_bytes=counts, log_bytes=counts),
+    expires_s=st.none() | st.integers(0, 2**63 - 1),
+    max_calls=st.none() | counts,
+)
+utf8 = st.text(st.characters(exclude_categories=["Cs"]))
+numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+lowered = st.lists(st.binary() | numbers, max_size=5).map(tuple)
+figures = st.tuples(st.integers(0, 2**63), st.integers(0, 2**40), st.floats(0, 1e9))
+results = st.builds(
+    lambda value, used, stderr: CallResult(value, used[0], used[1], used[2], stderr),
+    st.none() | utf8 | st.binary() | numbers,
+    figures,
+    utf8,
+)
+rubbish = st.recursive(
+    st.none() | st.booleans() | numbers | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=9,
+)
+kinds = st.sampled_from(["call", "said", "asked", "result", "error", "answer", "", 7])
+
+
+@given(tokens)
+def test_tokens_cross(token: Token) -> None:
+    """Whatever is allowed arrives as it was minted."""
+    assert unseal(seal(token, KEY), KEY) == token
+
+
+@given(st.binary() | rubbish.map(lambda value: json.dumps(value).encode()))
+def test_rubbish_is_no_token(text: bytes) -> None:
+    """Only ``TokenError`` comes out, with and without a seal."""
+    for read in (parse_token, lambda data: unseal(data, KEY)):
+        with pytest.raises(TokenError):
+            read(text)
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1e9), words, st.booleans(), st.booleans(), lowered)
+def test_calls_cross(
+    number: int,
+    at: float,
+    func: str,
+    enters: bool,  # noqa: FBT001
+    apart: bool,  # noqa: FBT001
+    args: tuple[Any, ...],
+) -> None:
+    """Numbers stay integers or reals, bytes stay bytes, in their order."""
+    call = Call(number, at, func, enters, apart, args)
+    assert read_call(crossed(call.frame())) == call
+
+
+@given(results)
+def test_results_cross(result: CallResult) -> None:
+    """Value, figures and stderr."""
+    assert read_told(crossed(Ended(result).frame())) == Ended(result)
+
+
+@given(
+    st.sampled_from([FuelExhausted, MemoryExceeded, DeadlineExceeded, MissingExport, SandboxError])
+    | st.builds(lambda code: lambda m: GuestTrap(m, code=code), words)
+    | st.builds(lambda word: lambda m: CapabilityDenied(m, capability=word), words)
+    | st.builds(lambda code: lambda m: GuestExit(m, code=code), st.integers(0, 2**32 - 1)),
+    st.text(max_size=80),
+    figures,
+)
+def test_errors_cross(make: Any, message: str, used: tuple[int, int, float]) -> None:
+    """Type, code and figures are kept; the text is made harmless."""
+    error: SandboxError = make(message)
+    if isinstance(error, CallError):
+        error.stats = CallStats(*used)
+    told = read_told(crossed(Ended(None, error).frame()))
+    assert isinstance(told, Ended)
+    assert type(told.error) is type(error)
+    assert str(told.error) == escape_text(message.encode("utf-8", "replace").decode())
+    for name in ("stats", "code", "capability"):
+        assert getattr(told.error, name, None) == getattr(error, name, None)
+
+
+@given(
+    st.integers(0, 4),
+    utf8,
+    words,
+    st.lists(utf8 | st.binary() | numbers | st.booleans(), max_size=5),
+)
+def test_words_of_a_guest_cross(level: int, text: str, name: str, arguments: list[Any]) -> None:
+    """Log records come out harmless; a function's arguments with text as bytes."""
+    assert read_told(crossed(Said(level, "stderr", text).frame())) == Said(
+        level, "stderr", escape_text(text)
+    )
+    as_bytes = tuple(a.encode() if isinstance(a, str) else a for a in arguments)
+    assert read_told(crossed(Asked(name, tuple(arguments)).frame())) == Asked(name, as_bytes)
+    assert read_answer(crossed(answer_frame(text))) == text
+    assert read_answer(crossed(answer_frame(None))) is None
+
+
+@given(st.tuples(kinds, st.lists(rubbish, max_size=6)), st.binary(max_size=99))
+def test_a_child_that_lies_is_caught(said: tuple[object, list[object]], tail: bytes) -> None:
+    """Any other words than a child's are a ``FrameError``, and what is taken is in its ranges."""
+    frame = crossed(([said[0], *said[1]], tail))
+    for read in (read_told, read_call, read_answer):
+        try:
+            told = read(frame)
+        except FrameError:
+            continue
+        if isinstance(told, Ended) and told.result is not None:
+            assert told.result.fuel_used >= 0
+            assert told.result.took_ms >= 0
+        if isinstance(told, Said):
+            assert told.message.isprintable()
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_frame(data: bytes) -> None:
+    """Random bytes end in ``FrameError`` or at the end of them, and keep nobody waiting."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    theirs.sendall(data)
+    theirs.close()
+    refused = pytest.raises((FrameError, ChannelClosedError))
+    with contextlib.closing(channel), refused:
+        for _ in data + b".":  # a frame is some bytes long
+            channel.receive(64)
+
+
+@pytest.mark.parametrize(("header", "tail"), [(2**32 - 1, 0), (2, 65), (2**20 + 1, 0)])
+def test_a_frame_that_is_too_long_is_not_read(header: int, tail: int) -> None:
+    """The lengths alone are enough to refuse it."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    with theirs:
+        theirs.sendall(struct.pack(">II", header, tail))
+        with pytest.raises(FrameError, match="a frame of"):
+            channel.receive(64)
+    channel.close()
+
+
+def crossed(frame: tuple[list[Any], bytes]) -> tuple[list[Any], bytes]:
+    """A frame after the wire's JSON."""
+    return parse_header(json.dumps(frame[0]).encode("ascii")), frame[1]
