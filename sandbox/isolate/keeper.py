@@ -91,14 +91,16 @@ class Keeper:
             SandboxError: Closed, or no child can be started.
         """
         while True:
-            buried: Kept | None = None
+            dead: Kept | None = None
+            unused: Kept | None = None
             with self._changed:
                 self._refuse_closed()
                 kept = self._kept
                 if kept is not None and not kept.child.is_alive():
-                    buried = kept
+                    dead = kept
                 elif kept is not None and self._has_other_folder(kept.child):
                     self._retire(kept)
+                    unused = None if kept.in_flight else kept
                 elif kept is not None and (kept.idle or kept.opened < MOST_CHANNELS):
                     return kept, self._take(kept)
                 elif kept is None and not self._is_starting:
@@ -107,8 +109,10 @@ class Keeper:
                     break
                 elif not self._changed.wait(deadline_s - time.monotonic()):
                     raise TimeoutError
-            if buried is not None:
-                self.crashed(buried)
+            if dead is not None:
+                self.crashed(dead)
+            if unused is not None:
+                unused.child.bury()
         return self._start()
 
     def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:

@@ -115,6 +115,26 @@ def test_a_child_that_died_between_calls_costs_no_call() -> None:
         assert pid_of(plugin) != first
 
 
+def test_a_call_that_a_dying_child_never_read_is_made_again() -> None:
+    """A call that lies unread in a killed child's socket ran nowhere: the next child serves it."""
+    with sandbox(admit(isolation="process", wall_timeout_ms=60_000)) as box:
+        plugin = box.load(plugin_files(ECHO))
+        plugin.call("run", ["x"])
+        pid, runner = pid_of(plugin), plugin._runner
+        assert isinstance(runner, ProcessRunner)
+        os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(plugin.call, "run", ["again"])
+            kept = runner.keeper._kept
+            assert kept is not None
+            until_s = time.monotonic() + WAIT_S
+            while not kept.in_flight:  # then it is sent, or about to be
+                assert time.monotonic() < until_s
+            end(pid)
+            assert call.result(WAIT_S).value == "again"
+        assert pid_of(plugin) != pid
+
+
 def test_a_stopped_child_ends_its_calls_at_the_deadline() -> None:
     """A child that takes no step any more is killed past the grace, and replaced."""
     with spinning(calls=1, wall_timeout_ms=1_500) as (plugin, running):

@@ -40,6 +40,36 @@ ECHO = f"""(module {BUMP}
             (i64.extend_i32_u (local.get $len)))))"""
 """``run`` gives back its string."""
 
+READ_FILE = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (func (export "alloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "open") (param i32 i32) (result i32)
+    (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
+      (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 0)))
+  (func (export "create") (param i32 i32) (result i32)
+    (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
+      (i32.const 1) (i64.const 66) (i64.const 66) (i32.const 0) (i32.const 0)))
+  (func (export "run") (param i32 i32) (result i64)
+    (if (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
+      (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 0)) (then unreachable))
+    (i32.store (i32.const 8) (i32.const 1024))
+    (i32.store (i32.const 12) (i32.const 1024))
+    (drop (call $read (i32.load (i32.const 0)) (i32.const 8) (i32.const 1) (i32.const 16)))
+    (i64.or (i64.const 4398046511104) (i64.extend_i32_u (i32.load (i32.const 16))))))"""
+"""``run`` reads a file below ``/plugin/data``; ``open`` and ``create`` give the error's number."""
+
+READ_EXPORTS = """
+[exports.open]
+params = ["string"]
+result = "i32"
+[exports.create]
+params = ["string"]
+result = "i32"
+"""
+
 
 def host_call(name: str, params: str, body: str, *, module: str = "stack_composer_v1") -> str:
     """A plugin whose ``run`` gives back the answer of one host function."""

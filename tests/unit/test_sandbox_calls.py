@@ -21,7 +21,17 @@ from sandbox import (
     SandboxError,
     UnhealthyError,
 )
-from support.sandbox import BUMP, ECHO, admit, host_call, loaded, plugin_files, sandbox
+from support.sandbox import (
+    BUMP,
+    ECHO,
+    READ_EXPORTS,
+    READ_FILE,
+    admit,
+    host_call,
+    loaded,
+    plugin_files,
+    sandbox,
+)
 
 pytestmark = pytest.mark.usefixtures("isolation")
 
@@ -325,36 +335,6 @@ def test_a_chat_without_a_provider_fails_in_its_first_next() -> None:
         with pytest.raises(GuestTrap) as caught:
             plugin.call("run")
     assert caught.value.code == "UNKNOWN_HANDLE"
-
-
-READ_FILE = """(module
-  (import "wasi_snapshot_preview1" "path_open"
-    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 2)
-  (func (export "alloc") (param i32) (result i32) (i32.const 4096))
-  (func (export "open") (param i32 i32) (result i32)
-    (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
-      (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 0)))
-  (func (export "create") (param i32 i32) (result i32)
-    (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
-      (i32.const 1) (i64.const 66) (i64.const 66) (i32.const 0) (i32.const 0)))
-  (func (export "run") (param i32 i32) (result i64)
-    (if (call $open (i32.const 3) (i32.const 0) (local.get 0) (local.get 1)
-      (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 0)) (then unreachable))
-    (i32.store (i32.const 8) (i32.const 1024))
-    (i32.store (i32.const 12) (i32.const 1024))
-    (drop (call $read (i32.load (i32.const 0)) (i32.const 8) (i32.const 1) (i32.const 16)))
-    (i64.or (i64.const 4398046511104) (i64.extend_i32_u (i32.load (i32.const 16))))))"""
-
-READ_EXPORTS = """
-[exports.open]
-params = ["string"]
-result = "i32"
-[exports.create]
-params = ["string"]
-result = "i32"
-"""
 
 
 def test_fs_read_shows_the_data_folder_read_only(tmp_path: Path) -> None:
