@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wasmtime import WasmtimeError
 
@@ -25,8 +26,6 @@ from sandbox.hostfuncs.custom import HostFunction
 from sandbox.hostfuncs.installed import bring
 from sandbox.hostfuncs.table import FunctionTable, bodies
 from sandbox.inline import InlineRunner, Runtime
-from sandbox.isolate.orders import Orders
-from sandbox.isolate.quarters import OnCrashLoop, Quarters
 from sandbox.log import LogRecord
 from sandbox.logs import PluginLogs
 from sandbox.manifest import PluginManifest
@@ -38,6 +37,9 @@ from sandbox.shape import Import, Shape
 from sandbox.token import Token
 from sandbox.truth import notes
 from sandbox.worker import Surroundings, Worker
+
+if TYPE_CHECKING:
+    from sandbox.isolate.quarters import Quarters
 
 __all__ = ["Admission", "ForeignCode", "Sandbox"]
 
@@ -90,7 +92,7 @@ class Sandbox:
         files: Files,
         max_module_bytes: int = MAX_MODULE_BYTES,
         on_log: Callable[[LogRecord], None] | None = None,
-        on_crash_loop: OnCrashLoop | None = None,
+        on_crash_loop: Callable[[str, str, str], None] | None = None,
         on_foreign_code: Callable[[ForeignCode], None] | None = None,
         stands_in: bool = False,
     ) -> None:
@@ -229,6 +231,8 @@ class Sandbox:
 
         runner: Runner
         if admission.isolation == "process":
+            from sandbox.isolate.orders import Orders
+
             make_worker()  # what can't be linked is told now
             runner = self._apart().runner(
                 Orders(
@@ -256,7 +260,10 @@ class Sandbox:
             self._cache.store(digest, code.read())
         return plugin
 
-    def _apart(self) -> Quarters:
+    def _apart(self) -> "Quarters":
+        # what speaks with processes is loaded where there are any
+        from sandbox.isolate.quarters import Quarters
+
         with self._lock:
             if self._quarters is None:
                 self._quarters = Quarters(

@@ -11,6 +11,7 @@ import struct
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 
@@ -32,8 +33,7 @@ def give_up(folder: int | None) -> int:
     Raises:
         OSError: The kernel has it and refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
+    version = _LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
     if version < 1:
         return 0
     bits = next(bits for since, bits in reversed(_FILES) if version >= since)
@@ -43,12 +43,12 @@ def give_up(folder: int | None) -> int:
     if version >= _SCOPES_FROM:
         rights.append(_SCOPES)
     asked = struct.pack(f"={len(rights)}Q", *rights)
-    rules = _checked(libc.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
+    rules = _checked(_LIBC.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
     try:
         if folder is not None:
             beneath = struct.pack("=Qi", _READ_FILE | _READ_DIR, folder)
-            _checked(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0))
-        _checked(libc.syscall(_RESTRICT_SELF, rules, 0))
+            _checked(_LIBC.syscall(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0))
+        _checked(_LIBC.syscall(_RESTRICT_SELF, rules, 0))
     finally:
         os.close(rules)
     return int(version)

@@ -10,10 +10,17 @@ from pathlib import Path
 
 from sandbox.isolate import landlock
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
 _MOST_DESCRIPTORS = 256
 _PAGE_BYTES = resource.getpagesize()
+
+
+def go_first() -> None:
+    """Have the kernel, when memory is short, kill this process and its children before others."""
+    with contextlib.suppress(OSError):  # no /proc, or a stricter one
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def die_with_parent(parent: int) -> None:
@@ -33,8 +40,6 @@ def lock_down(*, data_bytes: int, folder: int | None) -> None:
     Raises:
         OSError: The kernel refused.
     """
-    with contextlib.suppress(OSError):  # no /proc, or a stricter one
-        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # it goes before its host does
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _drop_capabilities()
@@ -61,14 +66,12 @@ def _data_in_use() -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
+    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
         number = ctypes.get_errno()
         raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
 def _drop_capabilities() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.capset(struct.pack("=Ii", _CAPABILITIES_V3, 0), bytes(24)):
+    if _LIBC.capset(struct.pack("=Ii", _CAPABILITIES_V3, 0), bytes(24)):
         number = ctypes.get_errno()
         raise OSError(number, f"capset: {os.strerror(number)}")

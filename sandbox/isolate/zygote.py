@@ -17,7 +17,7 @@ import socket
 import sys
 
 from sandbox.isolate import serving
-from sandbox.isolate.lockdown import die_with_parent
+from sandbox.isolate.lockdown import die_with_parent, go_first
 from sandbox.log import escape_text
 from sandbox.token import KEY_BYTES
 
@@ -40,6 +40,7 @@ def main(descriptor: int) -> None:
             return
         # a process that the host forked keeps the socket open for it: look at the host as well
         parent = os.pidfd_open(os.getppid())
+        go_first()
         escape_text("\x1b")  # a codec is loaded when it is used first, and a child can't read files
         gc.collect()
         gc.freeze()  # what is here now is shared with every child, and never looked at again
