@@ -66,9 +66,9 @@ def _many(payload: bytes, artefact: bytes, folder: Path) -> bool:
     # a module with another custom section is another module, and the same code
     payloads = [payload + b"\0\x03\x01n" + bytes([number]) for number in range(PLUGINS)]
     with sandbox(cache_dir=folder, max_module_bytes=MOST_BYTES) as box:
-        assert box._cache is not None  # noqa: SLF001  # filled without 200 compilations
+        assert box._builds._cache is not None  # noqa: SLF001  # filled without 200 compilations
         for other in payloads:
-            box._cache.store(hashlib.sha256(other).hexdigest(), artefact)  # noqa: SLF001
+            box._builds._cache.store(hashlib.sha256(other).hexdigest(), artefact)  # noqa: SLF001
     with sandbox(cache_dir=folder, max_module_bytes=MOST_BYTES) as box:
         gc.collect()
         before = _resident_bytes()

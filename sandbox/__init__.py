@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sandbox.builds import ForeignCode
     from sandbox.capabilities import CAPABILITIES
     from sandbox.discovery import PluginFiles, find_sets, read_set
     from sandbox.errors import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from sandbox.manifest import PluginManifest, parse_manifest
     from sandbox.plugin import Plugin
     from sandbox.result import CallResult
-    from sandbox.sandbox import Admission, ForeignCode, Sandbox
+    from sandbox.sandbox import Admission, Sandbox
     from sandbox.signature import Signature
     from sandbox.slot import Slot
 
@@ -52,7 +53,7 @@ _HOMES = {
     "CapabilityDenied": "errors",
     "CrashLoopError": "errors",
     "DeadlineExceeded": "errors",
-    "ForeignCode": "sandbox",
+    "ForeignCode": "builds",
     "FuelExhausted": "errors",
     "GuestExit": "errors",
     "GuestTrap": "errors",

@@ -1,25 +1,18 @@
 """The door: load = verify → format → compile or cache → import check → plugin."""
 
-import contextlib
-import hashlib
 import logging
 import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wasmtime import WasmtimeError
-
 from sandbox.admission import Admission
-from sandbox.aot import AotCache, Files, ForeignCodeError
-from sandbox.code import Code
-from sandbox.compiling import compile_apart
+from sandbox.aot import Files
+from sandbox.builds import Builds, ForeignCode
 from sandbox.deadline import Watchdog
 from sandbox.discovery import MAX_MODULE_BYTES, PluginFiles
-from sandbox.engine import binding, new_engine
-from sandbox.errors import BadModule, SandboxError
+from sandbox.errors import SandboxError
 from sandbox.exports import signatures
 from sandbox.hostfuncs import border
 from sandbox.hostfuncs.custom import HostFunction
@@ -29,11 +22,11 @@ from sandbox.inline import InlineRunner, Runtime
 from sandbox.log import LogRecord
 from sandbox.logs import PluginLogs
 from sandbox.manifest import PluginManifest
-from sandbox.module import check_format, check_imports, refuse_vectors, shape_of
+from sandbox.module import check_imports
 from sandbox.offmain import OffMain
 from sandbox.plugin import Plugin
 from sandbox.runner import Runner
-from sandbox.shape import Import, Shape
+from sandbox.shape import Import
 from sandbox.token import Token
 from sandbox.truth import notes
 from sandbox.worker import Surroundings, Worker
@@ -41,28 +34,11 @@ from sandbox.worker import Surroundings, Worker
 if TYPE_CHECKING:
     from sandbox.isolate.quarters import Quarters
 
-__all__ = ["Admission", "ForeignCode", "Sandbox"]
+__all__ = ["Admission", "Sandbox"]
 
 _LOG = logging.getLogger("stack_composer.sandbox")
 
 _SETTING_PREFIX = "SC_SETTING_"
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignCode:
-    """Compiled code in the cache that was not used.
-
-    Attributes:
-        plugin_id: The plugin that was loaded.
-        version: Its version.
-        release: The release's SHA-256 in hex; empty for a folder that nobody signed.
-        reason: What is wrong with the file, which it names.
-    """
-
-    plugin_id: str
-    version: str
-    release: str
-    reason: str
 
 
 class Sandbox:
@@ -98,10 +74,8 @@ class Sandbox:
     ) -> None:
         self._verify = verify
         self._parse = parse
-        self._cache = AotCache(cache_dir / "aot", files, binding()) if cache_dir else None
-        self._max_module_bytes = max_module_bytes
+        self._builds = Builds(cache_dir, files, max_module_bytes, on_foreign_code)
         self._logs = PluginLogs(on_log)
-        self._on_foreign_code = on_foreign_code
         self._runtime = Runtime(Watchdog(), OffMain(), self._logs.take)
         self._functions = FunctionTable(stands_in=stands_in)
         self._on_crash_loop = on_crash_loop or (lambda _id, _release, _reason: None)
@@ -183,8 +157,7 @@ class Sandbox:
         Raises:
             OSError: An entry can't be removed.
         """
-        if self._cache:
-            self._cache.prune(keep)
+        self._builds.prune(keep)
 
     def forget(self, payload_sha256: str) -> None:
         """Remove the compiled code of a payload from the cache.
@@ -192,8 +165,7 @@ class Sandbox:
         Raises:
             OSError: An entry can't be removed.
         """
-        if self._cache:
-            self._cache.remove(payload_sha256)
+        self._builds.forget(payload_sha256)
 
     def close(self) -> None:
         """Close every plugin; calls that run are left to end, by their deadlines at the latest."""
@@ -210,15 +182,8 @@ class Sandbox:
 
     def _load(self, files: PluginFiles, manifest: PluginManifest, admission: Admission) -> Plugin:
         name = f"{manifest.id} {manifest.version}"
-        check_format(files.payload, name=name, max_module_bytes=self._max_module_bytes)
-        if manifest.wasm_target == "wasm32-wasip2":
-            raise BadModule(
-                f"cannot load {name}: it is a core module, and plugin.wasm_target says "
-                "wasm32-wasip2"
-            )
-        digest = hashlib.sha256(files.payload).hexdigest()
-        kept = self._compiled_before(digest, files.payload, manifest, admission)
-        code, shape = kept or self._compile(files.payload, name)
+        built = self._builds.get(files.payload, manifest, admission)
+        shape = built.shape
         links = self._functions.link(shape, manifest.capabilities, name=name)
         check_imports(shape, links, name=name)
         surroundings = _surroundings(manifest, admission, bodies(links, self._functions.answer))
@@ -227,7 +192,7 @@ class Sandbox:
         reused = manifest.instance == "reused"
 
         def make_worker() -> Worker:
-            return Worker(code, shape, surroundings, name=name)
+            return Worker(built.code, shape, surroundings, name=name)
 
         runner: Runner
         if admission.isolation == "process":
@@ -245,7 +210,7 @@ class Sandbox:
                     signatures=offered,
                     links=links,
                 ),
-                code.read(),
+                built.code.read(),
                 surroundings.data_dir,
             )
         else:
@@ -256,8 +221,7 @@ class Sandbox:
         for note in differences:
             _LOG.info("%s: %s", name, note)
         plugin = Plugin(manifest, admission, token, shape, offered, runner, differences)
-        if self._cache and kept is None:  # code that is refused leaves nothing behind
-            self._cache.store(digest, code.read())
+        self._builds.keep(built)  # code that is refused leaves nothing behind
         return plugin
 
     def _apart(self) -> "Quarters":
@@ -273,34 +237,6 @@ class Sandbox:
                     self._on_crash_loop,
                 )
             return self._quarters
-
-    def _compiled_before(
-        self, digest: str, payload: bytes, manifest: PluginManifest, admission: Admission
-    ) -> tuple[Code, Shape] | None:
-        if self._cache is None:
-            return None
-        name = f"{manifest.id} {manifest.version}"
-        try:
-            code = self._cache.load(digest)
-        except ForeignCodeError as error:
-            if self._on_foreign_code:
-                found = ForeignCode(manifest.id, manifest.version, admission.release, str(error))
-                self._on_foreign_code(found)
-            return None
-        # sealed code that this wasmtime does not take after all is compiled again
-        with contextlib.suppress(WasmtimeError):
-            if code is not None:
-                return code, self._shape(code, payload, name)
-        return None
-
-    def _compile(self, payload: bytes, name: str) -> tuple[Code, Shape]:
-        code = compile_apart(payload, name=name)
-        return code, self._shape(code, payload, name)
-
-    @staticmethod
-    def _shape(code: Code, payload: bytes, name: str) -> Shape:
-        refuse_vectors(payload, name=name)
-        return shape_of(code.module(new_engine()), name=name)
 
 
 def _surroundings(

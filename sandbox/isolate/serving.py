@@ -1,12 +1,12 @@
 """A plugin's child process: the inline runner, served over channels."""
 
-import mmap
 import os
 import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from sandbox.code import Code
 from sandbox.context import CallContext, StopCallError
 from sandbox.deadline import Watchdog
 from sandbox.errors import MemoryExceeded, SandboxError
@@ -75,8 +75,7 @@ class Served:
         self._here = threading.local()
         self._lock = threading.Lock()
         self._running: dict[int, CallContext] = {}
-        with mmap.mmap(code, size, prot=mmap.PROT_READ) as mapped:
-            artefact = mapped[:]
+        compiled = Code(code, size)
         surroundings = Surroundings(
             environment=orders.environment,
             data_dir=None if folder is None else Path(f"/proc/self/fd/{folder}"),
@@ -85,7 +84,7 @@ class Served:
         self._runner = InlineRunner(
             orders.token,
             orders.stem,
-            lambda: Worker(artefact, orders.shape, surroundings, name=orders.name),
+            lambda: Worker(compiled, orders.shape, surroundings, name=orders.name),
             Runtime(Watchdog(), OffMain(), self._say),
             reused=orders.reused,
         )

@@ -14,9 +14,9 @@ from sandbox import CrashLoopError, GuestTrap, LogRecord, PluginPanic
 from sandbox.admission import Isolation
 from sandbox.isolate import crashes
 from sandbox.isolate.process import ProcessRunner
+from support.otlp import attributes, receiving
 from support.sandbox import nothing_left
 from support.system import PLUGIN_ID, Machine, Publisher
-from support.otlp import attributes, receiving
 
 WAIT_S = 30
 SPINS = """(module (import "stack_composer_v1" "host_log" (func $log (param i32 i32 i32)))

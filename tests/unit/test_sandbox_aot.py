@@ -210,9 +210,9 @@ def test_sealed_code_that_the_engine_refuses_is_compiled_again(tmp_path: Path) -
     files = plugin_files(ECHO)
     digest = hashlib.sha256(files.payload).hexdigest()
     with sandbox(cache_dir=tmp_path) as box:
-        assert box._cache is not None
-        box._cache.store(digest, b"no code")
+        assert box._builds._cache is not None
+        box._builds._cache.store(digest, b"no code")
         assert box.load(files).call("run", ["hi"]).value == "hi"
-        assert content(box._cache, digest) != b"no code"
+        assert content(box._builds._cache, digest) != b"no code"
         box.prune([])
-        assert content(box._cache, digest) is None
+        assert content(box._builds._cache, digest) is None
