@@ -14,40 +14,13 @@ from sandbox.binary import is_tiny
 from sandbox.compiling import compile_apart
 from sandbox.engine import new_engine
 from support.sandbox import ECHO, plugin_files, sandbox
+from support.wasm import BOMB, module, number, section, variables
 
 LARGE = (
     "(module "
     + "".join(f'(func (export "f{n}") (result i32) i32.const {n})' for n in range(400))
     + ")"
 )
-
-
-def number(value: int) -> bytes:
-    """A number as wasm writes it."""
-    encoded = b""
-    while value > 0x7F:
-        encoded += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return encoded + bytes([value])
-
-
-def section(kind: int, *items: bytes) -> bytes:
-    """A section with a list in it."""
-    content = number(len(items)) + b"".join(items)
-    return bytes([kind]) + number(len(content)) + content
-
-
-def module(*bodies: bytes, more: bytes = b"") -> bytes:
-    """A module of functions without parameters, by their bodies."""
-    types = section(1, b"\x60\0\0")
-    functions = section(3, *[b"\0"] * len(bodies))
-    code = section(10, *[number(len(body)) + body for body in bodies])
-    return b"\0asm\x01\0\0\0" + types + functions + code + more
-
-
-def variables(count: int) -> bytes:
-    """A body that declares variables and does nothing."""
-    return b"\x01" + number(count) + b"\x7f" + b"\x0b"
 
 
 def test_a_module_is_compiled_apart() -> None:
@@ -85,9 +58,8 @@ def test_only_small_modules_are_compiled_here() -> None:
 def test_a_compilation_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bomb is refused when its time is over, and its process is gone."""
     monkeypatch.setattr(compiling, "TIMEOUT_S", 0.3)
-    bomb = module(*[variables(50_000)] * 3000)
     with pytest.raises(BadModule, match=r"longer than 0\.3 s to compile"):
-        compile_apart(bomb, name="x")
+        compile_apart(BOMB, name="x")
 
 
 def test_a_compilation_has_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +96,9 @@ def test_a_compiler_ends_with_its_parent() -> None:
     root = Path(__file__).parents[2]
     code = (
         f"import sys; sys.path[:0] = {[str(root), str(root / 'tests')]!r}\n"
-        "from unit.test_sandbox_compiling import module, variables\n"
+        "from support.wasm import BOMB\n"
         "from sandbox.compiling import compile_apart\n"
-        "compile_apart(module(*[variables(50_000)] * 3000), name='bomb')\n"
+        "compile_apart(BOMB, name='bomb')\n"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
