@@ -14,6 +14,7 @@ _TINY_BYTES, _TINY_VARIABLES = 4096, 1000
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL = range(4)
 _FUNCTION_TYPE = 0x60
 _V128 = 0x7B
+_MOST_BITS = 64
 
 
 def has_vectors_at_its_border(payload: bytes) -> bool:
@@ -35,7 +36,8 @@ def has_vectors_at_its_border(payload: bytes) -> bool:
                 if not any(types):
                     return False
             elif section == _IMPORTS:
-                functions = [kind for kind in reader.many(reader.imported) if kind is not None]
+                imports = reader.many(reader.imported)
+                functions = [kind for *_, kind in imports if kind is not None]
                 crossing += functions
             elif section == _FUNCTIONS:
                 functions += reader.many(reader.number)
@@ -45,6 +47,24 @@ def has_vectors_at_its_border(payload: bytes) -> bool:
         return any(types[kind] for kind in crossing)
     except IndexError as error:
         raise ValueError("the module ends too early") from error
+
+
+def imports(payload: bytes) -> list[tuple[str, str]]:
+    """Module and name of what a core module imports; nothing of it need be valid.
+
+    Raises:
+        ValueError: It can't be read as far as its imports.
+    """
+    try:
+        for section, reader in _sections(payload):
+            if section == _IMPORTS:
+                return [
+                    (module.decode("utf-8", "replace"), name.decode("utf-8", "replace"))
+                    for module, name, _ in reader.many(reader.imported)
+                ]
+    except IndexError as error:
+        raise ValueError("the module ends too early") from error
+    return []
 
 
 def is_tiny(payload: bytes) -> bool:
@@ -95,6 +115,8 @@ class _Reader:
             if not byte & 0x80:
                 return value
             shift += 7
+            if shift > _MOST_BITS:
+                raise ValueError("a number is too long")
 
     def take(self, length: int) -> bytes:
         self._at += length
@@ -122,10 +144,13 @@ class _Reader:
         self.byte()
         return count
 
-    def imported(self) -> int | None:
-        """One import: the type of a function, None for all else."""
-        self.take(self.number())
-        self.take(self.number())
+    def imported(self) -> tuple[bytes, bytes, int | None]:
+        """One import: module, name and the type of a function, None for all else."""
+        module, name = self.take(self.number()), self.take(self.number())
+        return module, name, self.imported_type()
+
+    def imported_type(self) -> int | None:
+        """What is imported: the type of a function, None for all else."""
         kind = self.byte()
         if kind == _FUNCTION:
             return self.number()

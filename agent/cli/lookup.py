@@ -3,10 +3,14 @@
 import click
 
 import registry
+from agent.candidate import Head
 from agent.cli.app import App, format_flag, require_no_path, verb
 from agent.cli.output import sizes
 from agent.heads import find_head, open_looking
 from agent.plan import version_offers
+from sandbox.binary import imports
+from sandbox.shape import Import
+from sandbox.truth import notes
 
 
 @verb(name="tags", examples="agent tags org.example.hello\nagent tags localhost:5000/plugins/a.b")
@@ -52,7 +56,10 @@ def resolve_command(app: App, reference_text: str) -> None:
 @click.argument("reference_text", metavar="REF")
 @format_flag
 def inspect_command(app: App, reference_text: str) -> None:
-    """Print what an artifact says of itself. Nothing of it is believed by that: see verify."""
+    """Print what an artifact says of itself. Nothing of it is believed by that: see verify.
+
+    The notes say where the capabilities that it requests differ from what its code imports.
+    """
     require_no_path("inspect", reference_text)
     reference, head = find_head(app.context, reference_text)
     manifest, meta, oci = head.manifest, head.manifest.meta, head.artifact.manifest
@@ -72,6 +79,7 @@ def inspect_command(app: App, reference_text: str) -> None:
         "entry": manifest.entry,
         "capabilities": list(manifest.capabilities),
         "stem": manifest.stem,
+        "notes": _notes(app, reference, head),
     }
     layers = [
         {"media_type": part.media_type, "digest": part.digest, "size_bytes": part.size_bytes}
@@ -84,3 +92,18 @@ def inspect_command(app: App, reference_text: str) -> None:
     app.out.line("layers")
     for part in oci.layers:
         app.out.line(f"  {part.digest[:19]}…  {sizes(part.size_bytes)}  {part.media_type}")
+
+
+def _notes(app: App, reference: registry.Reference, head: Head) -> list[str]:
+    """Where requests and imports differ; the code is fetched for that and not kept."""
+    longest = app.context.config.sandbox.max_module_bytes
+    code = head.artifact.payload
+    if code.size_bytes > longest:
+        return [f"its code has {code.size_bytes} bytes, more than sandbox.max_module_bytes"]
+    with open_looking(app.context, reference) as repository:
+        payload = repository.read_blob(code, max_bytes=longest)
+    try:
+        imported = [Import(module, name, None) for module, name in imports(payload)]
+    except ValueError as error:
+        return [f"its code can't be read: {error}"]
+    return list(notes(imported, head.manifest.capabilities, {}))

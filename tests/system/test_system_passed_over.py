@@ -235,8 +235,13 @@ def test_its_publisher_is_warned(machine: Machine, publisher: Publisher, name: s
 def test_its_publisher_learns_what_is_requested_for_nothing(
     machine: Machine, publisher: Publisher
 ) -> None:
-    """A capability that the code can't use is told at the push, which goes on."""
+    """A capability that the code can't use is told at the push, which goes on, and later."""
     folder = publisher.plugin("0.1.0", edit={'["log"]': '["log", "plan"]'})
     ran = machine.json("push", folder, "--key", publisher.key)
     assert "it requests 'plan' and imports nothing of it" in ran.err
     assert ran.document["digest"]
+    inspected = machine.json("inspect", PLUGIN_ID).document
+    assert inspected["notes"] == ["it requests 'plan' and imports nothing of it"]
+    good = publisher.plugin("0.2.0")
+    machine.run("push", good, "--key", publisher.key)
+    assert machine.json("inspect", PLUGIN_ID).document["notes"] == []

@@ -10,7 +10,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from sandbox import BadModule, SandboxError, compiling
-from sandbox.binary import is_tiny
+from sandbox.binary import imports, is_tiny
 from sandbox.compiling import compile_apart
 from sandbox.engine import new_engine
 from support.sandbox import ECHO, plugin_files, sandbox
@@ -53,6 +53,25 @@ def test_only_small_modules_are_compiled_here() -> None:
     assert not is_tiny(module(*[variables(1)] * 1000))
     assert is_tiny(b"\0asm")
     assert is_tiny(b"\0asm\x01\0\0\0\x0a\x05\xff\xff\xff\xff\xff")
+
+
+def test_a_number_without_an_end_is_no_number() -> None:
+    """A module of nothing but one is told at once, however long it is."""
+    endless = b"\0asm\x01\0\0\0\x01" + b"\xff" * 5_000_000
+    assert is_tiny(endless)
+    with pytest.raises(ValueError, match="too long"):
+        imports(endless)
+
+
+def test_imports_are_read_without_the_engine() -> None:
+    """Their modules and names; a module that ends too early is told."""
+    text = """(module (import "a" "b" (func)) (import "c" "memory" (memory 1 2))
+      (import "d" "table" (table 1 funcref)) (import "e" "global" (global i32)))"""
+    payload = bytes(wat2wasm(text))
+    assert imports(payload) == [("a", "b"), ("c", "memory"), ("d", "table"), ("e", "global")]
+    assert imports(bytes(wat2wasm(ECHO))) == []
+    with pytest.raises(ValueError, match="ends too early"):
+        imports(payload[:-3])
 
 
 def test_a_compilation_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
