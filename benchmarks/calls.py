@@ -23,7 +23,7 @@ from wasmtime import Config, Engine, Func, Linker, Memory, Module, Store, _ffi, 
 
 from benchmarks.figures import report
 from sandbox import Plugin
-from support.sandbox import loaded
+from support.sandbox import admit, loaded
 
 TEXT = "x" * 1024
 ROUNDS, CALLS, WARM_UP = 15, 1000, 200
@@ -71,6 +71,10 @@ EXTISM_GUEST = """(module
     (call $output (local.get $to) (local.get $len))
     (i32.const 0)))"""
 
+BUSY = """(module (func (export "run") (param $n i32)
+  (loop (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if 0 (local.get $n)))))"""
+BUSY_LOOPS, BUSY_CALLS, MIN_GAIN = 5_000_000, 5, 1.8
+
 Call = Callable[[], object]
 
 
@@ -106,7 +110,8 @@ def _measure() -> bool:
             if engine:
                 times["C"].append(engine(pooled=False))
                 times["C pooled"].append(engine(pooled=True))
-    return _report({name: statistics.median(us) for name, us in times.items() if us})
+    met = _report({name: statistics.median(us) for name, us in times.items() if us})
+    return _side_by_side() and met
 
 
 def _report(us: dict[str, float]) -> bool:
@@ -134,6 +139,31 @@ def _report(us: dict[str, float]) -> bool:
         ratio("reused call / extism, reused, fuel", "reused", "extism fuel", MAX_EXTISM_FUEL)
         and met
     )
+
+
+def _side_by_side() -> bool:
+    """Two threads on a guest that computes, beside one that makes the same calls."""
+    with loaded(BUSY, admit(fuel_units=2**62)) as plugin:
+
+        def work(calls: int) -> None:
+            for _ in range(calls):
+                plugin.call("run", [BUSY_LOOPS])
+
+        gains = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            work(2 * BUSY_CALLS)
+            alone_s = time.perf_counter() - began
+            threads = [threading.Thread(target=work, args=(BUSY_CALLS,)) for _ in range(2)]
+            began = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            gains.append(alone_s / (time.perf_counter() - began))
+    gain = statistics.median(gains)
+    name = "two threads on a guest that computes / one"
+    return report(name, f"{gain:.2f} ×", f"≥ {MIN_GAIN} ×", met=gain >= MIN_GAIN)
 
 
 def _median_us(call: Call) -> float:

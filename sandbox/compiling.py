@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from sandbox.binary import is_tiny
 from sandbox.code import Code, new_memory
@@ -61,7 +62,10 @@ def compile_apart(payload: bytes, *, name: str) -> Code:
 def _run(source: int, target: int, name: str) -> int:
     """Run the compiler; its exit code, negative for a signal."""
     numbers = map(str, (os.getpid(), source, target, MEM_BYTES))
-    command = [sys.executable, "-I", "-S", "-c", _START, *numbers, name, *sys.path]
+    paths = [str(Path(path).absolute()) for path in sys.path]
+    command = [sys.executable, "-I", "-c", _START, *numbers, name, *paths]
+    # a Python built with a library of its own needs to find that, and nothing else of ours
+    environment = {key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"}
     try:
         process = subprocess.Popen(
             command,
@@ -70,7 +74,7 @@ def _run(source: int, target: int, name: str) -> int:
             stderr=subprocess.DEVNULL,
             pass_fds=(source, target),
             cwd="/",
-            env={},
+            env=environment,
             start_new_session=True,  # Ctrl-C is for us: we end it
         )
     except OSError as error:
