@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from wasmtime import Config, Linker, Module, Trap, _ffi
 
-from sandbox.cell import Number, Way
+from sandbox.cell import Cell, Number, Way
 from sandbox.limits import Limits
 from sandbox.plain import PlainWay
 from sandbox.shape import Shape
@@ -64,16 +64,18 @@ def trial(way: Way) -> list[object]:
     engine = way.new_engine(config)
     linker = Linker(engine)
     seen: list[object] = []
+    cells: list[Cell] = []  # not the cell: the library keeps the function, and so what it knows
 
     def host(caller: object, *numbers: Number) -> int:
         seen.extend(numbers)
-        seen.append(cell.find_memory(caller))
-        seen.append(cell.get_fuel())
+        seen.append(cells[0].find_memory(caller))
+        seen.append(cells[0].get_fuel())
         return -2
 
     way.define(linker, ("a", "b"), _ALL, host)
     link = way.link(engine, linker.instantiate_pre(Module(engine, _TRIAL)), _SHAPE)
     cell = link.open(Limits(mem_bytes=65536), None)
+    cells.append(cell)
     cell.set_fuel(_FUEL)
     cell.start()
     seen.append(cell.call("run", *_NUMBERS))
@@ -84,5 +86,5 @@ def trial(way: Way) -> list[object]:
     except Trap as trap:
         seen.append(trap.trap_code)
     seen.append(cell.get_fuel())
-    cell.close()
+    cells.pop().close()
     return seen

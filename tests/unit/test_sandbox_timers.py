@@ -145,6 +145,27 @@ def test_a_deadline_far_off_is_told_to_the_kernel_when_it_is_near(
     assert told[0] <= 0.02
 
 
+def test_a_worker_whose_deadline_passed_unseen_is_not_used_again() -> None:
+    """A guest that slept past its deadline: the tick may come later, and meets nobody's call."""
+    wat = """(module
+      (import "wasi_snapshot_preview1" "poll_oneoff"
+        (func $poll (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "end"))
+      (func (export "run")
+        (i64.store (i32.const 24) (i64.const 60000000000))
+        (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"""
+    with loaded(wat, admit(wall_timeout_ms=20)) as plugin:
+        (first,) = plugin._fresh._pool._idle
+        with pytest.raises(DeadlineExceeded):
+            plugin.call("run")
+        assert first.is_spent
+        assert plugin._fresh._pool._idle == []
+        plugin.call("end")
+        (second,) = plugin._fresh._pool._idle
+        assert second.engine is not first.engine
+
+
 FORKED = """
 import os, sys, time
 sys.path[:0] = {paths!r}

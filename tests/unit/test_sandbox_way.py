@@ -5,15 +5,18 @@ import logging
 import math
 
 import pytest
-from wasmtime import Linker, Module, WasmtimeError, wat2wasm
+from wasmtime import Linker, Module, Trap, WasmtimeError, wat2wasm
 
-from sandbox import Limits, library, pool, way
+from sandbox import Limits, library, pool, raw, way
 from sandbox.cell import Cell, Way
 from sandbox.engine import new_engine
 from sandbox.module import shape_of
 from sandbox.plain import PlainWay
 from sandbox.raw import RawCell, RawWay
+from sandbox.signature import WasmType
+from support.sandbox import admit, host_call, loaded
 
+HOST_CALL = host_call("host_retrieval_search", "(param i32 i32 i32)", "(i32.const 0)" * 3)
 WAYS = pytest.mark.parametrize("route", [RawWay(), PlainWay()], ids=["raw", "plain"])
 
 ECHOES = """(module (memory (export "memory") 1)
@@ -150,3 +153,30 @@ def test_a_pool_goes_with_its_engine() -> None:
     del engines
     gc.collect()
     assert pool._count.pools == before
+
+
+def test_host_functions_go_with_their_engine() -> None:
+    """What the library calls back is kept as long as it can be called, and no longer."""
+    gc.collect()
+    before = len(raw._crossings)
+    with loaded(HOST_CALL, admit("retrieval"), capabilities='["retrieval"]') as plugin:
+        plugin.call()
+        assert len(raw._crossings) == before + 1
+    del plugin
+    gc.collect()
+    assert len(raw._crossings) == before
+
+
+def test_nothing_leaves_a_host_function(capfd: pytest.CaptureFixture[str]) -> None:
+    """An error below our own border is a trap, and not a line on somebody's stderr."""
+    engine = new_engine(RawWay().new_engine)
+    module = Module(engine, bytes(wat2wasm('(module (import "a" "b" (func)) (start 0))')))
+    linker = Linker(engine)
+    RawWay.define(linker, ("a", "b"), WasmType((), ()), lambda _: 1 // 0)
+    shape = shape_of(module, name="x")
+    cell = RawWay().link(engine, linker.instantiate_pre(module), shape).open(Limits(), None)
+    cell.set_fuel(1000)
+    with pytest.raises((Trap, WasmtimeError), match="host function"):
+        cell.start()
+    cell.close()
+    assert capfd.readouterr().err == ""
