@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import threading
 from dataclasses import dataclass
@@ -63,8 +62,6 @@ class Child:
         finally:
             control.close()
             channel.close()
-        self._alive = select.poll()
-        self._alive.register(self._handle, select.POLLIN)
         # to one that died already; who calls it will find out
         with contextlib.suppress(Exception):
             self.first.send(*orders.frame(nursery.key))
@@ -73,11 +70,6 @@ class Child:
     def pid(self) -> int:
         """Its process id, for messages."""
         return self._pid
-
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-        with self._lock:
-            return not self._is_buried and not self._alive.poll(0)
 
     def open_channel(self) -> Channel:
         """A further channel.

@@ -91,28 +91,29 @@ class Keeper:
             SandboxError: Closed, or no child can be started.
         """
         while True:
-            dead: Kept | None = None
             unused: Kept | None = None
+            deaf: Kept | None = None
             with self._changed:
                 self._refuse_closed()
                 kept = self._kept
-                if kept is not None and not kept.child.is_alive():
-                    dead = kept
-                elif kept is not None and self._has_other_folder(kept.child):
-                    self._retire(kept)
-                    unused = None if kept.in_flight else kept
-                elif kept is not None and (kept.idle or kept.opened < MOST_CHANNELS):
-                    return kept, self._take(kept)
-                elif kept is None and not self._is_starting:
+                if kept is None and not self._is_starting:
                     self._refuse_crashed()
                     self._is_starting = True
                     break
+                if kept is not None and self._has_other_folder(kept.child):
+                    self._retire(kept)
+                    unused = None if kept.in_flight else kept
+                elif kept is not None and (kept.idle or kept.opened < MOST_CHANNELS):
+                    try:
+                        return kept, self._take(kept)
+                    except OSError:
+                        deaf = kept
                 elif not self._changed.wait(deadline_s - time.monotonic()):
                     raise TimeoutError
-            if dead is not None:
-                self.crashed(dead)
             if unused is not None:
                 unused.child.bury()
+            if deaf is not None:
+                self.crashed(deaf)
         return self._start()
 
     def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:

@@ -80,6 +80,16 @@ def end(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.close(handle)
 
 
+def stop(pid: int) -> None:
+    """Stop a process; it may take a step more before it does."""
+    os.kill(pid, signal.SIGSTOP)
+    until_s = time.monotonic() + WAIT_S
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    for thread in threads:
+        while (thread / "stat").read_text("ascii").rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < until_s
+
+
 @contextmanager
 def spinning(
     calls: int = 1, wall_timeout_ms: int = 60_000, instance: str = '"fresh"'
@@ -132,7 +142,7 @@ def test_a_call_that_a_dying_child_never_read_is_made_again() -> None:
         plugin.call("run", ["x"])
         pid, runner = pid_of(plugin), plugin._runner
         assert isinstance(runner, ProcessRunner)
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(plugin.call, "run", ["again"])
             kept = runner.keeper._kept
@@ -149,7 +159,7 @@ def test_a_stopped_child_ends_its_calls_at_the_deadline() -> None:
     """A child that takes no step any more is killed past the grace, and replaced."""
     with spinning(calls=1, wall_timeout_ms=1_500) as (plugin, running):
         stopped = pid_of(plugin)
-        os.kill(stopped, signal.SIGSTOP)
+        stop(stopped)
         assert isinstance(running[0].exception(WAIT_S), DeadlineExceeded)
         assert not Path(f"/proc/{stopped}").exists()
         assert plugin.call("run", [0]).value == 7
@@ -160,7 +170,7 @@ def test_a_call_to_a_stopped_child_has_its_deadline_too() -> None:
     with sandbox(admit(isolation="process", wall_timeout_ms=1_500)) as box:
         plugin = box.load(plugin_files(ECHO))
         plugin.call("run", ["x"])
-        os.kill(pid_of(plugin), signal.SIGSTOP)
+        stop(pid_of(plugin))
         with pytest.raises(DeadlineExceeded):
             plugin.call("run", ["x"])
         assert plugin.call("run", ["y"]).value == "y"
