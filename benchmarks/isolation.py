@@ -2,8 +2,9 @@
 
 *Call*: string → string, 1 KB, a fresh instance per call, all limits on, in a hot loop on a thread
 of its own. *Killed*: SIGKILL to the child, then the time until the next call is served, the start
-of another child in it. *Idle*: a loaded plugin with a 1 MB module after a call: what its child and
-the zygote hold together (proportional set size), and what the child has resident.
+of another child in it; no child stands by. *Idle*: a loaded plugin with a 1 MB module after a
+call: what its child and the zygote hold together (proportional set size), and what the child has
+resident.
 """
 
 import os

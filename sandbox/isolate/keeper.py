@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.errors import CrashLoopError, SandboxError
+from sandbox.errors import SandboxError
 from sandbox.isolate.child import Child, Folder
-from sandbox.isolate.crashes import Crashes
+from sandbox.isolate.crashes import Crashes, how_it_ended
 from sandbox.isolate.serving import MOST_CHANNELS
 from sandbox.isolate.wire import Channel
 
@@ -97,7 +97,7 @@ class Keeper:
                 self._refuse_closed()
                 kept = self._kept
                 if kept is None and not self._is_starting:
-                    self._refuse_crashed()
+                    self._crashes.require_start(time.monotonic(), self._plugin_id)
                     self._is_starting = True
                     break
                 if kept is not None and self._has_other_folder(kept.child):
@@ -231,23 +231,6 @@ class Keeper:
                 f"cannot call {self._plugin_id}: it is closed", plugin_id=self._plugin_id
             )
 
-    def _refuse_crashed(self) -> None:
-        if self._crashes.is_loop:
-            raise CrashLoopError(
-                f"cannot call {self._plugin_id}: its process crashed again and again; "
-                f"see: agent disable {self._plugin_id}",
-                retry_after_s=None,
-                plugin_id=self._plugin_id,
-            )
-        wait_s = self._crashes.wait_s(time.monotonic())
-        if wait_s > 0:
-            raise CrashLoopError(
-                f"cannot call {self._plugin_id}: its process crashed, the next one starts "
-                f"in {wait_s:.1f} s",
-                retry_after_s=wait_s,
-                plugin_id=self._plugin_id,
-            )
-
     def _open_folder(self) -> Folder | None:
         if self._data_dir is None:
             return None
@@ -270,10 +253,3 @@ class Keeper:
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-
-def how_it_ended(code: int | None) -> str:
-    """For messages: what is known of a process's end."""
-    if code is None:
-        return "nothing is known of how"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

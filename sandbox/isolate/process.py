@@ -13,8 +13,9 @@ from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
 from sandbox.hostfuncs.links import Answer, Bound
 from sandbox.isolate import messages
 from sandbox.isolate.child import Child
+from sandbox.isolate.crashes import how_it_ended
 from sandbox.isolate.idle import IdleWatch
-from sandbox.isolate.keeper import Keeper, Kept, how_it_ended
+from sandbox.isolate.keeper import Keeper, Kept
 from sandbox.isolate.messages import Asked, Call, Ended, Said
 from sandbox.isolate.nursery import Nursery
 from sandbox.isolate.orders import Orders
