@@ -14,12 +14,16 @@ from agent.files import Files
 from sandbox import Admission, ForeignCode, Limits, LogRecord, Plugin, PluginFiles, Sandbox
 from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
+from sandbox.raw import _engines
 
 HOST_VERSION = "0.1.0"
 
 _WAIT_S = 30
 _OF_THE_ENGINE = {"anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
 """What wasmtime opens once in a process, with the first guest that reads stdin."""
+
+CODE = "/memfd:code (deleted)"
+"""A module's compiled code, as a descriptor's link shows it."""
 
 _where: list[Isolation] = ["inline"]
 
@@ -179,7 +183,10 @@ def nothing_left() -> Iterator[None]:
         assert not thread.is_alive(), thread
     gc.collect()  # an error holds its traceback, and that a plugin
     left = {item for item in descriptors() - open_before if item[1] not in _OF_THE_ENGINE}
-    assert not left, left
+    # an engine that rests after a deadline holds the code that it ran last
+    code = {item for item in left if item[1] == CODE}
+    assert len(code) <= len(_engines._resting), code
+    assert left == code, left - code
     assert not descendants() - running_before
 
 

@@ -12,6 +12,7 @@ from sandbox import DeadlineExceeded, deadline, timers
 from sandbox.cell import Cell
 from sandbox.deadline import Watchdog
 from sandbox.engine import new_engine
+from sandbox.inline import InlineRunner
 from sandbox.module import shape_of
 from sandbox.raw import RawWay
 from sandbox.timers import Engines, TimedEngine
@@ -156,13 +157,15 @@ def test_a_worker_whose_deadline_passed_unseen_is_not_used_again() -> None:
         (i64.store (i32.const 24) (i64.const 60000000000))
         (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"""
     with loaded(wat, admit(wall_timeout_ms=20)) as plugin:
-        (first,) = plugin._fresh._pool._idle
+        assert isinstance(plugin._runner, InlineRunner)
+        pool = plugin._runner._fresh._pool
+        (first,) = pool._idle
         with pytest.raises(DeadlineExceeded):
             plugin.call("run")
         assert first.is_spent
-        assert plugin._fresh._pool._idle == []
+        assert pool._idle == []
         plugin.call("end")
-        (second,) = plugin._fresh._pool._idle
+        (second,) = pool._idle
         assert second.engine is not first.engine
 
 

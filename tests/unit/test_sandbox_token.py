@@ -44,6 +44,7 @@ def test_a_token_is_what_was_requested_and_granted() -> None:
         capabilities=frozenset({"log", "network"}),
         hosts=frozenset({"b.example"}),
         limits=Limits(fuel_units=5, mem_bytes=66),
+        own_limits=frozenset({"fuel_units"}),
         expires_s=12,
         max_calls=34,
     )
