@@ -120,10 +120,14 @@ class Engines:
         """An engine that nobody else uses."""
         with self._lock:
             if self._resting and time.monotonic() - self._resting[0][0] > _REST_S:
-                return self._resting.popleft()[1]
+                engine = self._resting.popleft()[1]
+                ctypes.pythonapi.Py_DecRef(ctypes.py_object(engine))
+                return engine
         return self._make(config)
 
     def rest(self, engine: Engine) -> None:
         """Keep an engine that may yet be interrupted; its user lets go of it."""
         with self._lock:
+            # the end of the process must not free it either
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
             self._resting.append((time.monotonic(), engine))

@@ -148,7 +148,7 @@ def test_a_pool_goes_with_its_engine() -> None:
     """Engines that are gone do not count."""
     gc.collect()
     before = pool._count.pools
-    engines = [new_engine(RawWay().new_engine) for _ in range(3)]
+    engines = [new_engine(pool.new_engine) for _ in range(3)]
     assert pool._count.pools == before + 3
     del engines
     gc.collect()
