@@ -362,6 +362,24 @@ def _sandbox_of(plugin: Plugin) -> Sandbox:
     )
 
 
+def test_ctrl_c_ends_a_guest_in_its_child() -> None:
+    """A guest that spins in another process is stopped, long before its deadline."""
+
+    def interrupt(_: LogRecord) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    admission = admit(isolation="process", fuel_units=EVER, wall_timeout_ms=60_000)
+    with sandbox(admission, on_log=interrupt) as box:
+        plugin = box.load(plugin_files(SPIN))
+        started_s = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            plugin.call("run", [1])
+        assert time.monotonic() - started_s < 50
+        pid = pid_of(plugin)
+        assert plugin.call("run", [0]).value == 7
+        assert pid_of(plugin) == pid
+
+
 def test_a_plugin_that_is_dropped_leaves_no_child() -> None:
     """A plugin that nobody closed and nobody has any more: its child is buried."""
     with sandbox(admit(isolation="process")) as box:

@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -163,6 +164,31 @@ def test_text_of_a_child_is_made_harmless() -> None:
         assert not isinstance(caught.value, PluginPanic)
     for text in (logs[0].message, str(caught.value), caught.value.code):
         assert text == "\\x1b[2J\\u202e"
+
+
+class SlowLog(list[LogRecord]):
+    """Takes longer for a record than a call may take."""
+
+    def append(self, record: LogRecord) -> None:
+        """Take it."""
+        super().append(record)
+        until_s = time.monotonic() + 1.6
+        while time.monotonic() < until_s:
+            pass
+
+
+def test_a_host_that_is_slow_makes_the_call_late() -> None:
+    """The child was in time; what the host did with its words counts, and is not its fault."""
+    said = [word(Said(2, "stdout", "x")), word(Ended(RESULT))]
+    logs, late = SlowLog(), pytest.raises(DeadlineExceeded)
+    with lying(said, logs=logs, limits={"wall_timeout_ms": 1_500}) as (plugin, _):
+        runner = plugin._runner
+        assert isinstance(runner, ProcessRunner)
+        pid = runner.keeper.pid
+        with late:
+            plugin.call()
+        assert runner.keeper.pid == pid
+    assert len(logs) == 1
 
 
 def test_a_result_that_comes_late_is_late() -> None:
