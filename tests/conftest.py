@@ -9,7 +9,7 @@ from sandbox.admission import Isolation
 from sandbox.cell import Way
 from sandbox.plain import PlainWay
 from sandbox.raw import RawWay
-from support.sandbox import running
+from support.sandbox import ECHO, loaded, nothing_left, running
 
 _WAYS: dict[str, tuple[Isolation, type[Way] | None]] = {
     "inline": ("inline", RawWay),
@@ -28,3 +28,13 @@ def isolation(
         monkeypatch.setattr(worker, "best", way)
     with running(isolation):
         yield isolation
+
+
+@pytest.fixture
+def unharmed(isolation: Isolation) -> Iterator[None]:  # noqa: ARG001  # runs first
+    """After an attack another plugin answers, and nothing of this one is left."""
+    with nothing_left():
+        yield
+        with loaded(ECHO) as plugin:
+            assert plugin.call("run", ["still here"]).value == "still here"
+        del plugin  # its code goes with it

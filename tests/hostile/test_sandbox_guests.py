@@ -1,10 +1,7 @@
 """More guests that mean harm: by growth, recursion, their allocator, exit codes, in a crowd."""
 
-import functools
-import gc
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +21,7 @@ from sandbox import (
 from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 from support.wasm import BOMB
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("isolation", "unharmed")
 
 EVER = 2**62
 WASI = "wasi_snapshot_preview1"
@@ -36,36 +33,6 @@ CLOCK = f'(import "{WASI}" "clock_time_get" (func $clock (param i32 i64 i32) (re
 RANDOM = f'(import "{WASI}" "random_get" (func $random (param i32 i32) (result i32)))'
 WRITE = f'(import "{WASI}" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))'
 ZERO = "(i32.const 0)"
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """After each attack another plugin answers, and no descriptor or child is left."""
-    _open_what_wasi_keeps()
-    gc.collect()
-    before = _descriptors()
-    yield
-    with loaded(ECHO) as plugin:
-        assert plugin.call("run", ["still here"]).value == "still here"
-    del plugin
-    gc.collect()
-    assert _descriptors() <= before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-@functools.cache
-def _open_what_wasi_keeps() -> None:
-    """The first file call of a process opens what the engine's WASI then keeps."""
-    wat = f"""(module (import "{WASI}" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-      (memory (export "memory") 1)
-      (func (export "run") (result i32) (call $read {ZERO} {ZERO} {ZERO} {ZERO})))"""
-    with loaded(wat) as plugin:
-        plugin.call()
-
-
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from sandbox import (
     MissingExport,
     SandboxError,
 )
-from support.sandbox import BUMP, ECHO, admit, loaded, nothing_left, plugin_files, sandbox
+from support.sandbox import BUMP, ECHO, admit, loaded, plugin_files, sandbox
 
-pytestmark = pytest.mark.usefixtures("isolation")
+pytestmark = pytest.mark.usefixtures("isolation", "unharmed")
 
 ENDLESS = "(loop (br 0))"
 EVER = 2**62
@@ -37,15 +36,6 @@ SEARCH = (
     '(import "stack_composer_v1" "host_retrieval_search"'
     " (func $search (param i32 i32 i32) (result i64)))"
 )
-
-
-@pytest.fixture(autouse=True)
-def the_sandbox_still_works() -> Iterator[None]:
-    """After each attack another plugin answers in this process, and nothing is left behind."""
-    with nothing_left():
-        yield
-        with loaded(ECHO) as plugin:
-            assert plugin.call("run", ["still here"]).value == "still here"
 
 
 @pytest.mark.parametrize(
