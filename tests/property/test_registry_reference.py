@@ -132,6 +132,45 @@ def test_empty_parts_are_refused(location: HttpLocation, data: st.DataObject) ->
             parse_reference(text, BASES)
 
 
+@given(http_locations, st.sampled_from([".", ".."]), st.data())
+def test_dot_parts_are_refused(location: HttpLocation, dots: str, data: st.DataObject) -> None:
+    """No part of a path is ``.`` or ``..``: nothing is ever resolved against a URL or a folder."""
+    parts = location.name.split("/")
+    parts.insert(data.draw(st.integers(0, len(parts))), dots)
+    with pytest.raises(ReferenceFormatError):
+        parse_reference(f"{location.host}/{'/'.join(parts)}", BASES)
+
+
+@given(
+    st.one_of(names, addresses, addresses6, st.just("localhost")),
+    st.one_of(
+        st.integers(65536, 10**12).map(str),
+        st.integers(0, 65535).map("0{}".format),
+        st.integers(-99, -1).map(str),
+        st.sampled_from(["", "+1", "1_0", "٣", "80:80", "http", " 80"]),
+    ),
+)
+def test_what_is_no_port_is_refused(host: str, port: str) -> None:
+    """A port is 1 to 65535 in plain decimal digits, with no zero before them."""
+    with pytest.raises(ReferenceFormatError):
+        parse_reference(f"{host}:{port}/org.example.hello", BASES)
+
+
+@given(references, st.data())
+def test_a_digest_has_one_spelling(reference: Reference, data: st.DataObject) -> None:
+    """Another algorithm, length or case is refused, never guessed at."""
+    digits = data.draw(st.text(HEX, max_size=130).filter(lambda text: len(text) != 64))
+    upper = data.draw(digests).upper().replace("SHA", "sha")
+    algorithm = data.draw(st.sampled_from(["sha512", "sha1", "md5", "SHA256", ""]))
+    bare = Reference(reference.location, reference.tag).text
+    digest = data.draw(st.sampled_from([f"sha256:{digits}", f"{algorithm}:{'a' * 64}"]))
+    with pytest.raises(ReferenceFormatError):
+        parse_reference(f"{bare}@{digest}", BASES)
+    if upper != upper.lower():
+        with pytest.raises(ReferenceFormatError):
+            parse_reference(f"{bare}@{upper}", BASES)
+
+
 @given(st.ip_addresses(v=6), ports)
 def test_ipv6_has_one_spelling(address: IPv6Address, port: str) -> None:
     """Long and short forms of an address are the same host."""
