@@ -27,7 +27,7 @@ from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.ownership import claim, stranger
 from agent.places import Places, find_places
-from agent.reaching import bases, http_settings
+from agent.reaching import Registries
 from agent.requirement import satisfies
 from agent.schema import HostSection
 from sandbox.admission import Isolation
@@ -87,13 +87,11 @@ class Context:
     plugins_folder: Path = field(init=False)
     system_folder: Path = field(init=False)
     tree: Tree = field(init=False)
+    registries: Registries = field(init=False)
     _ledger: Ledger | None = field(init=False, default=None)
     _replaced: Ledger | None = field(init=False, default=None)
     _opening: threading.Lock = field(init=False, default_factory=threading.Lock)
     _is_checked: bool = field(init=False, default=False)
-    _connections: registry.KeptConnections = field(
-        init=False, default_factory=registry.KeptConnections
-    )
     _audit: Auditor | None = field(init=False, default=None)
     _judged: dict[str, Judged] = field(init=False, default_factory=dict)
     _trusted: "tuple[object, trust.TrustStore] | None" = field(init=False, default=None)
@@ -112,12 +110,15 @@ class Context:
             base=self.options.registry,
             every_host=self.options.of_every_host(),
         )
+        unnamed = HostSection(**self.options.of_every_host())
+        home = self.places.home
+        self.registries = Registries.of(self.config, unnamed, home, self.files, self.environ)
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
         self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
 
     def close(self) -> None:
         """Close the ledger, if it was opened, and connections that are kept."""
-        self._connections.close()
+        self.registries.connections.close()
         for ledger in filter(None, (self._ledger, self._replaced)):
             ledger.close()
         self._ledger = self._replaced = self._audit = None
@@ -244,21 +245,11 @@ class Context:
 
     def bases(self) -> registry.Bases:
         """Where plugins named by ID are looked for."""
-        return bases(self.config, self.places.home)
+        return self.registries.bases()
 
     def open_repository(self, location: registry.Location) -> registry.Repository:
-        """Open a repository with the settings of its host.
-
-        Raises:
-            NetworkError: It is behind a network and the agent is offline.
-        """
-        if isinstance(location, registry.LayoutLocation):
-            return registry.open_repository(location, files=self.files)
-        unnamed = HostSection(**self.options.of_every_host())
-        settings = http_settings(location, self.config, unnamed, self.places.home)
-        return registry.open_repository(
-            location, files=self.files, http=settings, connections=self._connections
-        )
+        """Open a repository; see ``Registries.open``."""
+        return self.registries.open(location)
 
     # -- the sandbox
     def parse_manifest(self, data: bytes, name: str) -> PluginManifest:

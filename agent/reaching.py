@@ -1,51 +1,99 @@
-"""How registries are reached: the config's bases and hosts."""
+"""How registries are reached: the config's bases and hosts, credentials, kept connections."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import registry
 from agent.config import Config
 from agent.errors import NetworkError
+from agent.files import Files
 from agent.schema import HostSection, local_path
 
 
-def bases(config: Config, home: Path) -> registry.Bases:
-    """Where plugins named by ID are looked for."""
-    return registry.Bases(
-        default=config.registry.default,
-        namespaces=config.namespaces,
-        home=home,
-        working_folder=Path.cwd(),
-    )
+@dataclass(slots=True)
+class Registries:
+    """What an installation knows of registries.
 
-
-def http_settings(
-    location: registry.HttpLocation, config: Config, unnamed: HostSection, home: Path
-) -> registry.HttpSettings:
-    """How to speak with the host of a repository.
-
-    Args:
-        location: The repository.
+    Attributes:
         config: The config in force.
         unnamed: What holds for a host that the config does not name.
         home: What ``~`` in paths means.
-
-    Raises:
-        NetworkError: The agent is offline.
+        files: How things come to the disk.
+        credentials: Whose requests these are.
+        connections: Kept for as long as the installation is open.
     """
-    if config.network.offline:
-        raise NetworkError(
-            f"cannot reach {location.text}: offline",
-            hint="leave out --offline, or set network.offline = false",
+
+    config: Config
+    unnamed: HostSection
+    home: Path
+    files: Files
+    credentials: registry.CredentialFiles
+    connections: registry.KeptConnections = field(default_factory=registry.KeptConnections)
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        unnamed: HostSection,
+        home: Path,
+        files: Files,
+        environ: Mapping[str, str],
+    ) -> "Registries":
+        """Wire them; nothing is read or asked yet."""
+        credentials = registry.CredentialFiles.from_environment(environ)
+        return cls(config, unnamed, home, files, credentials)
+
+    def bases(self) -> registry.Bases:
+        """Where plugins named by ID are looked for."""
+        return registry.Bases(
+            default=self.config.registry.default,
+            namespaces=self.config.namespaces,
+            home=self.home,
+            working_folder=Path.cwd(),
         )
-    host = config.hosts.get(location.host, unnamed)
-    return registry.HttpSettings(
-        plain_http=host.plain_http,
-        insecure=host.insecure,
-        ca_file=optional_path(host.ca_file, home),
-        client_cert=optional_path(host.client_cert, home),
-        client_key=optional_path(host.client_key, home),
-        proxy=config.network.proxy,
-    )
+
+    def settings_of(self, host: str) -> registry.HttpSettings:
+        """How to speak with a host, ``HOST[:PORT]``: a registry, or where one sends us to."""
+        section = self.config.hosts.get(host, self.unnamed)
+        return registry.HttpSettings(
+            plain_http=section.plain_http,
+            insecure=section.insecure,
+            ca_file=optional_path(section.ca_file, self.home),
+            client_cert=optional_path(section.client_cert, self.home),
+            client_key=optional_path(section.client_key, self.home),
+            proxy=self.config.network.proxy,
+        )
+
+    def require_online(self, what: str) -> None:
+        """Refuse to use the network where the agent is offline.
+
+        Raises:
+            NetworkError: It is.
+        """
+        if self.config.network.offline:
+            raise NetworkError(
+                f"cannot reach {what}: offline",
+                hint="leave out --offline, or set network.offline = false",
+            )
+
+    def open(self, location: registry.Location) -> registry.Repository:
+        """Open a repository with the settings of its host.
+
+        Raises:
+            NetworkError: It is behind a network and the agent is offline.
+        """
+        if isinstance(location, registry.LayoutLocation):
+            return registry.open_repository(location, files=self.files)
+        self.require_online(location.text)
+        return registry.open_repository(
+            location,
+            files=self.files,
+            http=self.settings_of(location.host),
+            credentials=self.credentials,
+            connections=self.connections,
+            others=self.settings_of,
+        )
 
 
 def optional_path(text: str | None, home: Path) -> Path | None:

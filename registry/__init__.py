@@ -1,8 +1,11 @@
 """How bytes travel: OCI references, manifests, layouts and registries."""
 
 from registry.artifact import PluginArtifact, is_stem, read_artifact
-from registry.auth import Anonymous, Credential, CredentialSource, DockerConfig
+from registry.auth import Anonymous, Credential, CredentialSource, Given
+from registry.credentials import CredentialFiles
+from registry.deadline import Timing
 from registry.digest import copy_verified, parse_digest, sha256_digest
+from registry.docker_config import DockerConfig
 from registry.errors import (
     AuthenticationError,
     BusyError,
@@ -16,6 +19,7 @@ from registry.errors import (
 )
 from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
+from registry.login import check_login
 from registry.model import Descriptor, Manifest
 from registry.opening import open_repository
 from registry.publish import ArtifactInput, BuiltArtifact, build_artifact, push_artifact
@@ -26,6 +30,7 @@ from registry.reference import (
     Location,
     Reference,
     locate,
+    parse_host,
     parse_location,
     parse_reference,
 )
@@ -42,10 +47,12 @@ __all__ = [
     "BusyError",
     "ContentError",
     "Credential",
+    "CredentialFiles",
     "CredentialSource",
     "Descriptor",
     "DockerConfig",
     "Files",
+    "Given",
     "HttpLocation",
     "HttpSettings",
     "KeptConnections",
@@ -62,13 +69,16 @@ __all__ = [
     "RegistryError",
     "Repository",
     "TagMovedError",
+    "Timing",
     "UnsignedError",
     "build_artifact",
+    "check_login",
     "copy_verified",
     "is_stem",
     "locate",
     "open_repository",
     "parse_digest",
+    "parse_host",
     "parse_location",
     "parse_reference",
     "push_artifact",

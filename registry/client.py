@@ -13,8 +13,9 @@ from urllib.parse import urljoin, urlsplit
 from registry.auth import CredentialSource
 from registry.digest import check_bytes, copy_verified, parse_digest, sha256_digest
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
-from registry.failures import join
+from registry.exchange import Body, Reply
 from registry.kept import KeptConnections
+from registry.links import join
 from registry.model import (
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
@@ -24,9 +25,10 @@ from registry.model import (
 )
 from registry.reference import HttpLocation
 from registry.repository import Files, Progress, check_unmoved
+from registry.sending import SettingsOf
 from registry.settings import HttpSettings
 from registry.strict_json import parse_object
-from registry.transport import Body, Reply, Transport
+from registry.transport import Transport
 from registry.version_tags import is_release_tag, is_tag
 
 _MAX_TAGS_BYTES = 4 << 20
@@ -47,6 +49,7 @@ class HttpRepository:
         credentials: Asked once.
         files: How blobs come to the disk.
         connections: Shared with others; None = its own, which end with it.
+        others: Settings of the hosts that the registry may send us to.
     """
 
     def __init__(
@@ -56,12 +59,15 @@ class HttpRepository:
         credentials: CredentialSource,
         files: Files,
         connections: KeptConnections | None = None,
+        others: SettingsOf | None = None,
     ) -> None:
         self._location = location
         self._files = files
         self._path = f"/v2/{location.name}"
         credential = credentials.find(location.host, location.name)
-        self._transport = Transport(location.host, settings, credential, connections)
+        self._transport = Transport(
+            location.host, location.name, settings, credential, connections, others
+        )
 
     @property
     def location(self) -> HttpLocation:
@@ -70,7 +76,11 @@ class HttpRepository:
 
     def resolve(self, tag: str) -> Descriptor:
         """Ask with one HEAD what a tag names; where the registry does not say, fetch it."""
-        with self._transport.request("HEAD", self._manifest_path(tag), accept=_ACCEPT) as reply:
+        return self._resolve(tag, writes=False)
+
+    def _resolve(self, tag: str, *, writes: bool) -> Descriptor:
+        path = self._manifest_path(tag)
+        with self._transport.request("HEAD", path, accept=_ACCEPT, writes=writes) as reply:
             digest = reply.header("Docker-Content-Digest")
             length = reply.header("Content-Length") or ""
             media_type = (reply.header("Content-Type") or "").partition(";")[0].strip()
@@ -84,7 +94,7 @@ class HttpRepository:
     def tagged(self, tag: str) -> Descriptor | None:
         """Say what a tag is set to."""
         try:
-            return self.resolve(tag)
+            return self._resolve(tag, writes=True)
         except NotFoundError:
             return None
 
@@ -168,7 +178,7 @@ class HttpRepository:
         """Ask with one HEAD whether the blob is there."""
         path = f"{self._path}/blobs/{descriptor.digest}"
         try:
-            with self._transport.request("HEAD", path):
+            with self._transport.request("HEAD", path, writes=True):
                 return True
         except NotFoundError:
             return False
@@ -204,7 +214,12 @@ class HttpRepository:
         path = self._manifest_path(manifest.digest if tag is None else tag)
         body = Body(manifest.media_type, raw, len(raw))
         with self._transport.request(
-            "PUT", path, expected=(HTTPStatus.CREATED,), body=body, transfer_bytes=len(raw)
+            "PUT",
+            path,
+            expected=(HTTPStatus.CREATED,),
+            body=body,
+            writes=True,
+            transfer_bytes=len(raw),
         ) as reply:
             said = reply.header("Docker-Content-Digest")
         if said is not None and said != manifest.digest:
@@ -250,7 +265,7 @@ class HttpRepository:
 
     def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
         with self._transport.request(
-            "POST", f"{self._path}/blobs/uploads/", expected=(HTTPStatus.ACCEPTED,)
+            "POST", f"{self._path}/blobs/uploads/", expected=(HTTPStatus.ACCEPTED,), writes=True
         ) as reply:
             place = reply.header("Location")
             if place is None:
@@ -263,7 +278,9 @@ class HttpRepository:
             "PUT",
             url,
             expected=(HTTPStatus.CREATED,),
-            body=Body("application/octet-stream", file, descriptor.size_bytes, progress),
+            body=Body("application/octet-stream", file, descriptor.size_bytes, progress=progress),
+            writes=True,
             transfer_bytes=descriptor.size_bytes,
+            attempts=1,
         ):
             pass

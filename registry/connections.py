@@ -8,8 +8,6 @@ looks at the deadline of the operation it belongs to.
 import io
 import socket
 import ssl
-import threading
-import time
 import urllib.request
 from http.client import HTTPResponse
 from ipaddress import ip_address
@@ -20,6 +18,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import InsecureRequestWarning
 
+from registry.deadline import Deadline, Pace, Timing
 from registry.errors import SettingsError
 from registry.reading import open_regular
 from registry.settings import HttpSettings
@@ -28,36 +27,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-class Deadline(threading.local):
-    """When the operation that this thread is in has to be over, on the monotonic clock."""
-
-    at_s: float = float("inf")
-
-    def start(self, budget_s: float) -> None:
-        """Begin an operation."""
-        self.at_s = time.monotonic() + budget_s
-
-    def remaining_s(self) -> float:
-        """Return what is left.
-
-        Raises:
-            TimeoutError: Nothing is.
-        """
-        remaining_s = self.at_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("the operation's time is up")
-        return remaining_s
-
-
 class _DeadlineReader(io.RawIOBase):
     """The reading side of a socket."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: Deadline, pace: Pace) -> None:
         super().__init__()
         # makefile() keeps the socket open for as long as a response still reads from it.
         self._raw = connection.makefile("rb", buffering=0)
         self._socket = connection
         self._deadline = deadline
+        self._pace = pace
         self._timeout_s = connection.gettimeout() or float("inf")
 
     def readable(self) -> bool:
@@ -65,7 +44,9 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         self._socket.settimeout(min(self._timeout_s, self._deadline.remaining_s()))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._pace.took(count or 0)
+        return count
 
     def close(self) -> None:
         if not self.closed:
@@ -73,13 +54,16 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-def make_manager(url: str, settings: HttpSettings, deadline: Deadline) -> urllib3.PoolManager:
-    """Make the pool that requests to ``url``, and to where it redirects, go through.
+def make_manager(
+    url: str, settings: HttpSettings, deadline: Deadline, timing: Timing
+) -> urllib3.PoolManager:
+    """Make the pool that requests to an origin go through.
 
     Args:
-        url: The registry's origin.
-        settings: Proxy, certificates.
+        url: The origin.
+        settings: Proxy, certificates, least speed.
         deadline: Looked at by every read.
+        timing: Measures the speed.
 
     Raises:
         SettingsError: A certificate or key file can't be used.
@@ -89,7 +73,8 @@ def make_manager(url: str, settings: HttpSettings, deadline: Deadline) -> urllib
         def __init__(self, sock: socket.socket, *args: object, **kwargs: object) -> None:
             super().__init__(sock, *args, **kwargs)  # type: ignore[arg-type]
             self.fp.close()
-            self.fp = io.BufferedReader(_DeadlineReader(sock, deadline))
+            pace = Pace(timing, settings.read_timeout_s, settings.min_bytes_per_s)
+            self.fp = io.BufferedReader(_DeadlineReader(sock, deadline, pace))
 
     class Plain(HTTPConnection):
         response_class = Response

@@ -5,7 +5,9 @@ the local disk stay ``OSError``: a full disk is no fault of a registry.
 """
 
 import re
+from collections.abc import Iterable
 
+_MAX_TEXT_CHARS = 300
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 _AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=._~-]{6,}")
 
@@ -15,11 +17,23 @@ def redact(text: str) -> str:
     return _AUTHORIZATION.sub(r"\1 ***", _USERINFO.sub("***@", text))
 
 
+def one_line(text: str) -> str:
+    """Make a stranger's text fit to be part of a message."""
+    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT_CHARS]
+
+
 class RegistryError(Exception):
     """Something a registry, a layout or a reference to one did not allow; secrets are redacted."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Take these texts out of the message, whoever brought them in."""
+        message = str(self)
+        for secret in secrets:
+            message = message.replace(secret, "***")
+        self.args = (message,)
 
 
 class ReferenceFormatError(RegistryError):

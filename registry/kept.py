@@ -3,31 +3,41 @@
 import threading
 from typing import TYPE_CHECKING
 
+from registry.deadline import Deadline, Timing
 from registry.settings import HttpSettings
+from registry.tokens import KeptTokens
 
 if TYPE_CHECKING:
     import urllib3
 
-    from registry.connections import Deadline
-
+_MAX_ORIGINS = 32
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class KeptConnections:
     """What repositories share, so that a run over many plugins connects once a registry.
 
-    Any thread may use it, for one operation at a time. No credential is kept here: each
-    request brings its own.
+    Any thread may use it, for one operation at a time. No credential is kept here, and no token
+    is given to anyone whose it is not.
+
+    Args:
+        timing: Clock, pauses and chance.
+
+    Attributes:
+        timing: As given.
+        deadline: Of the operation that a thread is in.
+        tokens: What realms gave.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing | None = None) -> None:
+        self.timing = timing or Timing()
+        self.deadline = Deadline(self.timing)
+        self.tokens = KeptTokens()
         self._lock = threading.Lock()
-        self._kept: dict[
-            tuple[str, HttpSettings], tuple[_Stamp, urllib3.PoolManager, Deadline]
-        ] = {}
+        self._kept: dict[tuple[str, HttpSettings], tuple[_Stamp, urllib3.PoolManager]] = {}
 
-    def to(self, origin: str, settings: HttpSettings) -> "tuple[urllib3.PoolManager, Deadline]":
-        """The pool for a registry's origin, and the deadline that its reads look at.
+    def to(self, origin: str, settings: HttpSettings) -> "urllib3.PoolManager":
+        """The pool for an origin; of strangers' hosts the ones that were used last are kept.
 
         A TLS file that was replaced, such as a renewed certificate, is read again.
 
@@ -35,21 +45,26 @@ class KeptConnections:
             RegistryError: A TLS file can't be used.
         """
         # urllib3 takes longer to import than all the rest of a short command.
-        from registry.connections import Deadline, make_manager
+        from registry.connections import make_manager
 
         stamp = _stamp(settings)
         with self._lock:
-            kept = self._kept.get((origin, settings))
-            if kept is None or kept[0] != stamp:
-                deadline = Deadline()
-                kept = stamp, make_manager(origin, settings, deadline), deadline
-                self._kept[origin, settings] = kept
-        return kept[1], kept[2]
+            kept = self._kept.pop((origin, settings), None)
+            if kept is not None and kept[0] != stamp:
+                kept[1].clear()
+                kept = None
+            if kept is None:
+                kept = stamp, make_manager(origin, settings, self.deadline, self.timing)
+            self._kept[origin, settings] = kept
+            while len(self._kept) > _MAX_ORIGINS:
+                _, oldest = self._kept.pop(next(iter(self._kept)))
+                oldest.clear()
+        return kept[1]
 
     def close(self) -> None:
         """Close what is idle; it may be used again."""
         with self._lock:
-            for _, manager, _ in self._kept.values():
+            for _, manager in self._kept.values():
                 manager.clear()
 
 

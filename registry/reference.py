@@ -190,6 +190,18 @@ def parse_location(text: str, home: Path) -> Location:
     return _location(text, Bases(default="", namespaces={}, home=home))
 
 
+def parse_host(text: str) -> str:
+    """Read the name of a registry, ``HOST[:PORT]``, as it stands before a reference's first ``/``.
+
+    Raises:
+        ReferenceFormatError: It is malformed.
+    """
+    if "." not in text and ":" not in text and text != "localhost":
+        message = f"cannot use host {text[:80]!r}: expected one with '.' or ':', or localhost"
+        raise ReferenceFormatError(message)
+    return _host(text)
+
+
 def _join(base: str, plugin_id: str, bases: Bases) -> Location:
     if base == _LAYOUT:
         message = f"cannot use registry base {base!r}: expected oci:DIR"

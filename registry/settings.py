@@ -1,7 +1,8 @@
 """How to speak HTTP to registries. Plain values; the defaults are here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class HttpSettings:
         connect_timeout_s: For one connection, TLS included.
         read_timeout_s: For one silence of the other side.
         total_timeout_s: For one operation with its retries, its data's transfer not counted.
-        min_bytes_per_s: A transfer slower than this on the whole is given up.
+        min_bytes_per_s: A transfer slower than this, on the whole or for as long as
+            ``read_timeout_s``, is given up.
         attempts: How often an operation that may be repeated is tried at most.
         backoff_s: The first pause between two attempts; it doubles, with jitter.
         max_retry_after_s: The longest pause a registry can ask for.
@@ -37,3 +39,11 @@ class HttpSettings:
     backoff_s: float = 0.25
     max_retry_after_s: float = 10
     proxy: str = ""
+
+    def elsewhere(self) -> Self:
+        """The settings for another host than the one that these are for.
+
+        What concerns this one alone is left out: its client certificate, and that its own
+        certificate is not looked at.
+        """
+        return replace(self, plain_http=None, insecure=False, client_cert=None, client_key=None)

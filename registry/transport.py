@@ -1,138 +1,85 @@
-"""The only HTTP: time-outs, retries, redirects, and who may see the credentials.
+"""To whom a request goes: redirects, challenges, and who may see the credentials.
 
-What is above says what to ask and what the answer must look like; what is here says how long,
-how often, and to whom.
+What is above says what to ask and what the answer must look like; how often and how long is
+``sending``'s.
 """
 
-import io
-import random
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
-from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
 from registry.auth import Credential
-from registry.connections import Deadline, is_loopback
-from registry.errors import ContentError, NetworkError, RegistryError
-from registry.failures import (
-    RETRIED_STATUSES,
-    is_certificate,
-    join,
-    network_error,
-    shown,
-    status_error,
-)
+from registry.authority import Authority
+from registry.connections import is_loopback
+from registry.errors import AuthenticationError, ContentError, NetworkError, RegistryError
+from registry.exchange import Body, Reply
+from registry.failures import status_error
 from registry.kept import KeptConnections
-from registry.repository import Progress
+from registry.links import api_host, join, origin_of, shown
+from registry.sending import Sender, SettingsOf
 from registry.settings import HttpSettings
+from registry.tokens import MAX_ANSWER_BYTES, TokenRequest
 
-# One piece has to leave within one time-out, on a thin uplink too.
-_SEND_BYTES = 64 << 10
-_READ_BYTES = 64 << 10
-_MAX_ERROR_BYTES = 64 << 10
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-_REPEATABLE = {"GET", "HEAD", "PUT"}
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a request carries.
-
-    Attributes:
-        media_type: Its ``Content-Type``.
-        data: Bytes, which may be sent again, or an open file, which is sent once.
-        size_bytes: How many.
-        progress: Called with the number of bytes of each piece sent.
-    """
-
-    media_type: str
-    data: bytes | BinaryIO
-    size_bytes: int
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer whose status was expected; the body is still to be read.
-
-    Attributes:
-        url: Where it came from in the end.
-        response: Status, headers and the body's stream.
-    """
-
-    url: str
-    response: urllib3.BaseHTTPResponse
-
-    def header(self, name: str) -> str | None:
-        """Return a header's value."""
-        return self.response.headers.get(name)
-
-    def read(self, size: int, /) -> bytes:
-        """Return what has arrived, at most ``size`` bytes; none means the end.
-
-        Raises:
-            NetworkError: The connection broke, the other side was silent too long, or the
-                operation took too long as a whole.
-        """
-        try:
-            return self.response.read1(size, decode_content=False)
-        except (HTTPError, OSError) as error:
-            raise network_error(self.url, error) from error
-
-    def read_all(self, max_bytes: int, what: str) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            ContentError: It is larger than ``max_bytes``.
-            NetworkError: See ``read``.
-        """
-        data = bytearray()
-        while piece := self.read(min(_READ_BYTES, max_bytes + 1 - len(data))):
-            data += piece
-            if len(data) > max_bytes:
-                message = f"cannot accept {what}: got more than {max_bytes} bytes"
-                raise ContentError(message)
-        return bytes(data)
+_IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE"}
+# Basic may be answered by a challenge for a token, and that token by one for a wider scope.
+_MAX_CHALLENGES = 2
 
 
 class Transport:
-    """HTTP to one registry and to where it redirects.
+    """HTTP to one repository's registry and to where it sends us.
 
     Args:
         host: The registry's host with its port.
+        name: The repository; empty for the registry as a whole.
         settings: Time-outs, certificates, proxy.
-        credential: Sent to this registry's own origin and to no other.
+        credential: Sent to this registry's own origin, to its realm, and nowhere else.
         connections: Shared with others; None = its own, which end with it.
+        others: Settings of other hosts; ``None``: the registry's, without what is its alone.
     """
 
     def __init__(
         self,
         host: str,
+        name: str,
         settings: HttpSettings,
         credential: Credential | None,
         connections: KeptConnections | None = None,
+        others: SettingsOf | None = None,
     ) -> None:
         plain = settings.plain_http
         if plain is None:
             plain = is_loopback(urlsplit(f"//{host}").hostname or "")
-        self.origin = f"{'http' if plain else 'https'}://{host}"
+        self.host = host
+        self.origin = f"{'http' if plain else 'https'}://{api_host(host)}"
         self._settings = settings
-        self._credential = credential
         self._connections = connections or KeptConnections()
         self._shares = connections is not None
-        self._manager, self._deadline = self._connections.to(self.origin, settings)
+        self._sender = Sender(
+            self.origin,
+            settings,
+            self._connections,
+            others or (lambda _: settings.elsewhere()),
+        )
+        self._authority = Authority(
+            self.origin,
+            name,
+            credential,
+            self._connections.tokens,
+            self._connections.timing.clock,
+            self._ask_realm,
+        )
 
     def close(self) -> None:
         """Close idle connections, unless others share them."""
         if not self._shares:
             self._connections.close()
+
+    def operation(self, transfer_bytes: int) -> AbstractContextManager[None]:
+        """Bound what is done within, requests and pauses: more bytes may take longer."""
+        return self._sender.operation(transfer_bytes)
 
     @contextmanager
     def request(
@@ -143,58 +90,111 @@ class Transport:
         expected: tuple[int, ...] = (HTTPStatus.OK,),
         accept: str = "*/*",
         body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        writes: bool = False,
         transfer_bytes: int = 0,
+        attempts: int | None = None,
     ) -> Iterator[Reply]:
         """Send a request, again if that may help, and yield the answer.
 
         Args:
-            method: GET, HEAD, POST or PUT.
+            method: GET, HEAD, POST, PUT, PATCH or DELETE.
             url: A path on the registry, or a whole URL that it gave.
             expected: The statuses that are an answer.
             accept: The ``Accept`` header.
             body: What to send.
+            headers: More of them.
+            writes: It is part of a push.
             transfer_bytes: How many bytes are going to be sent or received: more take longer.
+            attempts: How often at most; ``None``: as the settings say, where it may be repeated.
 
         Yields:
             The answer. Its connection is used again only if its body was read to the end.
 
         Raises:
-            AuthenticationError: 401, 403.
+            AuthenticationError: 401, 403, or no token to be had.
             NotFoundError: 404.
-            NetworkError: No answer in time, a broken connection, 429 or 5xx after all attempts.
+            NetworkError: No answer in time, a broken connection, 408, 429 or 5xx after all
+                attempts.
             ContentError: The registry calls what we sent invalid, or encoded what it sent.
             RegistryError: Any other status, or a redirect that must not be followed.
         """
+        sent = {"Accept": accept, **(headers or {})}
+        if body is not None:
+            sent |= {"Content-Type": body.media_type, **dict(body.headers)}
+        if attempts is None:
+            attempts = self._settings.attempts if method in _IDEMPOTENT else 1
         url = urljoin(self.origin, url)
-        self._deadline.start(
-            self._settings.total_timeout_s + transfer_bytes / self._settings.min_bytes_per_s
-        )
-        reply = self._follow(method, url, accept, body)
         try:
-            if reply.response.status not in expected:
-                raise status_error(
-                    method,
-                    reply.url,
-                    reply.response.status,
-                    body=_error_bytes(reply),
-                    challenge=reply.header("WWW-Authenticate"),
-                )
-            if reply.response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                message = (
-                    f"cannot accept {shown(reply.url)}: got it compressed, which was not asked for"
-                )
-                raise ContentError(message)
-            yield reply
-        finally:
-            _finish(reply.response)
+            with self.operation(transfer_bytes):
+                reply = self._authorized(method, url, sent, body, attempts, writes=writes)
+                try:
+                    self._require(method, reply, expected)
+                    yield reply
+                finally:
+                    reply.finish()
+        except RegistryError as error:
+            # A registry may put into its texts and links what we sent it.
+            error.hide(self._authority.secrets)
+            raise
 
-    def _follow(self, method: str, url: str, accept: str, body: Body | None) -> Reply:
+    def _require(self, method: str, reply: Reply, expected: tuple[int, ...]) -> None:
+        if reply.status not in expected:
+            raise self._refused(method, reply)
+        if (reply.header("Content-Encoding") or "identity").lower() != "identity":
+            message = (
+                f"cannot accept {shown(reply.url)}: got it compressed, which was not asked for"
+            )
+            raise ContentError(message)
+
+    def _authorized(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Body | None,
+        attempts: int,
+        *,
+        writes: bool,
+    ) -> Reply:
+        """Send it as whom it concerns; what the registry then asks for is given once."""
+        is_ours = self._is_ours(url)
+        said = self._authority.header(writes=writes) if is_ours else None
+        for _ in range(_MAX_CHALLENGES):
+            reply = self._follow(method, url, headers, body, attempts, said)
+            # A 401 from elsewhere is no challenge to us.
+            is_challenge = is_ours and self._is_ours(reply.url)
+            if reply.status != HTTPStatus.UNAUTHORIZED or not is_challenge:
+                return reply
+            challenges = reply.header("WWW-Authenticate") or ""
+            try:
+                answer = self._authority.answer(challenges, sent=said, writes=writes)
+            except RegistryError:
+                reply.finish()
+                raise
+            if answer is None:
+                return reply
+            reply.error_bytes()
+            reply.finish()
+            said = answer
+        return self._follow(method, url, headers, body, attempts, said)
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Body | None,
+        attempts: int,
+        authorization: str | None,
+    ) -> Reply:
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._attempts(method, url, accept, body)
-            target = response.headers.get("Location")
-            if response.status not in _REDIRECTS or target is None or method not in {"GET", "HEAD"}:
-                return Reply(url, response)
-            _finish(response)
+            said = {"Authorization": authorization} if authorization and self._is_ours(url) else {}
+            reply = self._sender.send(method, url, {**headers, **said}, body, attempts)
+            target = reply.header("Location")
+            if reply.status not in _REDIRECTS or target is None or method not in {"GET", "HEAD"}:
+                return reply
+            reply.finish()
             source, url = url, join(url, target)
             if urlsplit(url).scheme != "https" and urlsplit(url).scheme != urlsplit(source).scheme:
                 message = (
@@ -203,98 +203,30 @@ class Transport:
                 raise RegistryError(message)
         raise NetworkError(f"cannot get {shown(url)}: more than {_MAX_REDIRECTS} redirects")
 
-    def _attempts(
-        self, method: str, url: str, accept: str, body: Body | None
-    ) -> urllib3.BaseHTTPResponse:
-        settings = self._settings
-        once = method not in _REPEATABLE or (body is not None and not isinstance(body.data, bytes))
-        attempts = 1 if once else max(1, settings.attempts)
-        attempt = 0
-        while True:
-            attempt += 1
-            pause_s = settings.backoff_s * 2 ** (attempt - 1) * random.uniform(1, 2)  # noqa: S311 - jitter
-            try:
-                response = self._send(method, url, accept, body)
-            except (HTTPError, OSError) as error:
-                if attempt == attempts or is_certificate(error):
-                    raise network_error(url, error) from error
-            else:
-                if attempt == attempts or response.status not in RETRIED_STATUSES:
-                    return response
-                pause_s = max(pause_s, _retry_after_s(response, settings.max_retry_after_s))
-                _finish(response)
-            try:
-                time.sleep(min(pause_s, self._deadline.remaining_s()))
-            except TimeoutError as error:
-                raise network_error(url, error) from error
+    def _ask_realm(self, asked: TokenRequest) -> bytes:
+        """Ask for a token. A redirect is not followed: the credential is for this realm alone."""
+        headers = {"Accept": "application/json"}
+        if asked.authorization is not None:
+            headers["Authorization"] = asked.authorization
+        body = None
+        if asked.form is not None:
+            media_type = "application/x-www-form-urlencoded"
+            headers["Content-Type"] = media_type
+            body = Body(media_type, asked.form, len(asked.form))
+        reply = self._sender.send(asked.method, asked.url, headers, body, self._settings.attempts)
+        try:
+            if reply.status == HTTPStatus.OK:
+                return reply.read_all(MAX_ANSWER_BYTES, f"the token of {shown(asked.url)}")
+            error = self._refused(asked.method, reply)
+            if isinstance(error, NetworkError | AuthenticationError):
+                raise error
+            raise AuthenticationError(str(error)) from error
+        finally:
+            reply.finish()
 
-    def _send(
-        self, method: str, url: str, accept: str, body: Body | None
-    ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": accept, "Accept-Encoding": "identity", "User-Agent": "stack-composer"}
-        if self._credential is not None and _origin(url) == _origin(self.origin):
-            headers["Authorization"] = self._credential.basic
-        if body is not None:
-            headers["Content-Type"] = body.media_type
-            headers["Content-Length"] = str(body.size_bytes)
-        settings = self._settings
-        return self._manager.request(
-            method,
-            url,
-            body=None if body is None else _pieces(body, self._deadline),
-            headers=headers,
-            timeout=urllib3.Timeout(
-                total=self._deadline.remaining_s(),
-                connect=settings.connect_timeout_s,
-                read=settings.read_timeout_s,
-            ),
-            preload_content=False,
-            decode_content=False,
-            redirect=False,
-        )
+    def _refused(self, method: str, reply: Reply) -> RegistryError:
+        body = reply.error_bytes()
+        return status_error(method, reply.url, reply.status, body=body, host=self.host)
 
-
-def _pieces(body: Body, deadline: Deadline) -> Iterator[bytes]:
-    """Read a body as urllib3 sends it: as much as was announced, and only while there is time."""
-    file = io.BytesIO(body.data) if isinstance(body.data, bytes) else body.data
-    missing = body.size_bytes
-    while missing:
-        deadline.remaining_s()
-        piece = file.read(min(_SEND_BYTES, missing))
-        if not piece:
-            message = f"cannot send {body.size_bytes} bytes: the source ends {missing} before"
-            raise ContentError(message)
-        yield piece
-        missing -= len(piece)
-        if body.progress is not None:
-            body.progress(len(piece))
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _finish(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection back if nothing of the body is left, else close it."""
-    if response.closed:
-        response.release_conn()
-    else:
-        response.close()
-
-
-def _retry_after_s(response: urllib3.BaseHTTPResponse, max_s: float) -> float:
-    """Return the pause asked for in seconds; dates and nonsense count as none."""
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), max_s) if text.isascii() and text.isdigit() else 0
-
-
-def _error_bytes(reply: Reply) -> bytes:
-    """Read as much of an error's body as anyone needs."""
-    data = bytearray()
-    try:
-        while piece := reply.read(_MAX_ERROR_BYTES - len(data)):
-            data += piece
-    except NetworkError:
-        return b""
-    return bytes(data)
+    def _is_ours(self, url: str) -> bool:
+        return origin_of(url) == origin_of(self.origin)

@@ -29,6 +29,8 @@ _VERBS = {
     "unhold": ("holds", "Let update runs at a plugin again."),
     "tags": ("lookup", "The versions of a plugin in its registry."),
     "resolve": ("lookup", "The digest and release that a reference names."),
+    "login": ("login", "Keep credentials for a registry."),
+    "logout": ("login", "Forget the credentials for a registry."),
     "inspect": ("lookup", "What an artifact in a registry holds."),
     "list": ("installed", "The installed plugins."),
     "info": ("installed", "Everything about one installed plugin."),

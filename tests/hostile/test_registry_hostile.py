@@ -478,7 +478,7 @@ def test_a_huge_error_is_read_in_part(server: Misbehaving) -> None:
             handler.wfile.write(chunk(b"x" * 65536))
 
     server.route = route
-    with open_at(server) as repository, pytest.raises(AuthenticationError, match="docker login"):
+    with open_at(server) as repository, pytest.raises(AuthenticationError, match="agent login 127"):
         repository.tags()
 
 
@@ -517,14 +517,6 @@ def test_an_error_that_makes_no_sense_is_an_error(server: Misbehaving, errors: b
     """The status alone decides."""
     server.route = lambda handler: reply(handler, 403, errors)
     with open_at(server) as repository, pytest.raises(AuthenticationError):
-        repository.tags()
-
-
-def test_a_token_challenge_is_explained(server: Misbehaving) -> None:
-    """Token authentication is named as what is missing."""
-    challenge = 'Bearer realm="http://127.0.0.1/token",service="s"'
-    server.route = lambda handler: reply(handler, 401, WWW_Authenticate=challenge)
-    with open_at(server) as repository, pytest.raises(AuthenticationError, match="token"):
         repository.tags()
 
 

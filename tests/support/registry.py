@@ -4,7 +4,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,19 +19,30 @@ PASSWORD = "correct horse"
 
 
 @contextmanager
-def docker_registry(folder: Path, *, login: bool = False) -> Iterator[str]:
+def docker_registry(
+    folder: Path,
+    *,
+    login: bool = False,
+    address: str = "127.0.0.1:0",
+    more: Sequence[str] = (),
+    http: str = "",
+) -> Iterator[str]:
     """Run a docker-registry that keeps its data in ``folder``; yields its ``host:port``.
 
     Args:
         folder: Existing and empty.
         login: Whether it wants ``USER`` and ``PASSWORD``.
+        address: Where it listens.
+        more: Lines of its configuration.
+        http: More keys of its ``http`` section.
     """
     # Port 0: the system chooses one, and the log says which.
     lines = [
         "version: 0.1",
         "log: {level: info, accesslog: {disabled: true}}",
         f"storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}",
-        "http: {addr: '127.0.0.1:0', secret: test}",
+        f"http: {{addr: '{address}', secret: test{http and ', '}{http}}}",
+        *more,
     ]
     if login:
         command = ["htpasswd", "-Bbn", USER, PASSWORD]

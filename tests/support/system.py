@@ -140,12 +140,9 @@ class Machine:
     @contextlib.contextmanager
     def popen(self, *arguments: str | Path, **settings: Any) -> Iterator[subprocess.Popen[str]]:
         """Start a verb as a process; killed at the end if it still runs."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(
-            self.command(*arguments),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **settings,
+            self.command(*arguments), text=True, **{**pipes, **settings}
         ) as process:
             try:
                 yield process

@@ -17,6 +17,7 @@ _NUMBERS = itertools.count()
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the developer's own settings and credentials out."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     for name in list(os.environ):
         if name.startswith(("STACK_COMPOSER_", "OTEL_")) or name == "SOURCE_DATE_EPOCH":

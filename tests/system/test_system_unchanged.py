@@ -47,7 +47,7 @@ def test_it_writes_at_most_once_a_plugin_and_waits_for_no_disk(context: Context)
 def test_it_connects_once(context: Context) -> None:
     """Two repositories of one registry share a connection."""
     update_all(context)
-    (kept,) = context._connections._kept.values()
+    (kept,) = context.registries.connections._kept.values()
     manager = kept[1]
     (key,) = manager.pools.keys()
     assert manager.pools[key].num_connections == 1

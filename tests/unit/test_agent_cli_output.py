@@ -227,7 +227,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         *("deny", "grants", "call", "prune", "completion", "config show", "config check"),
         *("trust add", "trust list", "trust show", "trust check", "trust revoke"),
         *("audit show", "audit verify"),
-        *("doctor", "hold", "unhold", "disable", "enable", "remove"),
+        *("doctor", "hold", "unhold", "disable", "enable", "remove", "login", "logout"),
     }
 
 
@@ -248,6 +248,7 @@ def test_every_verb_explains_itself(capsys: Capture, path: Sequence[str], flag: 
 CHANGING = [
     *("keygen", "sign", "push", "pull", "update", "rollback", "prune", "grant", "deny"),
     *("trust add", "trust revoke", "doctor", "disable", "enable", "remove", "hold", "unhold"),
+    *("login", "logout"),
 ]
 
 

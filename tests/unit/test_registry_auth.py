@@ -18,7 +18,7 @@ def encode(pair: str) -> dict[str, str]:
 def config(folder: Path, auths: object) -> DockerConfig:
     """Write a config."""
     (folder / "config.json").write_text(json.dumps({"auths": auths}))
-    return DockerConfig.from_environment({"DOCKER_CONFIG": str(folder)})
+    return DockerConfig(folder / "config.json")
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,6 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A folder in its place is no config."""
     with pytest.raises(AuthenticationError, match="cannot read credentials"):
         DockerConfig(tmp_path).find("h", "x")
-
-
-def test_docker_s_own_place_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without ``DOCKER_CONFIG`` it is ``~/.docker``."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert DockerConfig.from_environment({}).path == tmp_path / ".docker" / "config.json"
 
 
 def test_errors_show_no_secret() -> None:

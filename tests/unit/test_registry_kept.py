@@ -20,7 +20,7 @@ def test_one_pool_for_an_origin_and_its_settings() -> None:
         kept.to("http://127.0.0.1:5001", settings),
         kept.to(HTTP, replace(settings, proxy="http://p")),
     ]
-    assert len({id(manager) for manager, _ in [pool, *others]}) == 3
+    assert len({id(manager) for manager in [pool, *others]}) == 3
     kept.close()
     assert kept.to(HTTP, settings) == pool
 

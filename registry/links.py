@@ -1,0 +1,53 @@
+"""Links that strangers give: resolved, compared and shown. Pure."""
+
+from urllib.parse import urljoin, urlsplit
+
+from registry.errors import ContentError, one_line
+
+_PORTS = {"http": 80, "https": 443}
+_HUB = "docker.io"
+_HUB_API = "registry-1.docker.io"
+_HUB_HOSTS = (_HUB, "index.docker.io", _HUB_API)
+_HUB_SERVER = "https://index.docker.io/v1/"
+
+
+def origin_of(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: what may see a secret that belongs to another URL (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def join(base: str, target: str) -> str:
+    """Resolve a link that a registry gave against where it gave it.
+
+    Raises:
+        ContentError: It is no URL.
+    """
+    try:
+        url = urljoin(base, target)
+        # Asked for here, once: looking at a bad port is what raises.
+        _ = urlsplit(url).port
+    except ValueError as error:
+        message = f"cannot follow {one_line(target)} from {shown(base)}: {error}"
+        raise ContentError(message) from error
+    return url
+
+
+def shown(url: str) -> str:
+    """Take from a URL what may be secret: stores sign the links they give out in the query."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def api_host(host: str) -> str:
+    """Where a registry's API is: Docker Hub's is not at the name that references have."""
+    return _HUB_API if host in _HUB_HOSTS else host
+
+
+def hosts_of(host: str) -> tuple[str, ...]:
+    """The names under which credentials for a registry may be kept."""
+    return _HUB_HOSTS if host in _HUB_HOSTS else (host,)
+
+
+def server_of(host: str) -> str:
+    """What docker calls a registry in its config and to credential helpers."""
+    return _HUB_SERVER if host in _HUB_HOSTS else host

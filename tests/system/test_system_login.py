@@ -1,0 +1,182 @@
+"""login and logout: checked at a registry, kept where docker keeps it, and shown to nobody."""
+
+import base64
+import io
+import json
+import os
+import pty
+import select
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.realm import TokenRealm, token_realm
+from support.registry import PASSWORD, USER, docker_registry
+from support.system import PLUGIN_ID, Machine, Publisher, Ran
+
+DEADLINE_S = 60
+PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+@pytest.fixture
+def logins(tmp_path: Path) -> Path:
+    """The docker config in force; not there yet."""
+    return tmp_path / "docker" / "config.json"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    """A docker-registry that wants a password."""
+    (tmp_path / "storage").mkdir()
+    with docker_registry(tmp_path / "storage", login=True) as running:
+        yield running
+
+
+def log_in(
+    machine: Machine,
+    host: str,
+    *more: str,
+    password: bytes = PASSWORD.encode() + b"\n",
+    expect: int = 0,
+) -> Ran:
+    """Run ``agent login`` with a password on stdin."""
+    stdin = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(password))
+    try:
+        flags = ("--username", USER, "--password-stdin")
+        return machine.run("login", host, *flags, *more, expect=expect)
+    finally:
+        sys.stdin = stdin
+
+
+def test_login_lets_a_push_and_a_pull_in(
+    machine: Machine, publisher: Publisher, host: str, logins: Path
+) -> None:
+    """Kept for this user alone; forgotten by logout, and the registry closed again."""
+    folder = publisher.plugin("0.1.0")
+    push = ("push", folder, "--key", publisher.key, "--registry", f"{host}/plugins")
+    assert f"agent login {host}" in machine.run(*push, expect=4).err
+    ran = log_in(machine, host)
+    assert f"kept the login of {USER} at {host}\n  in {logins}" in ran.out
+    assert stat.S_IMODE(logins.stat().st_mode) == 0o600
+    assert json.loads(logins.read_text())["auths"] == {host: {"auth": PAIR}}
+    machine.run(*push)
+    machine.run("pull", PLUGIN_ID, "--registry", f"{host}/plugins")
+    assert machine.json("logout", host).document["was_logged_in"] is True
+    assert json.loads(logins.read_text())["auths"] == {}
+    machine.run("tags", PLUGIN_ID, "--registry", f"{host}/plugins", expect=4)
+    ran = machine.run("logout", host)
+    assert ran.out == f"no login at {host} to forget\n"
+
+
+def test_a_token_registry_is_logged_in_to(
+    machine: Machine, publisher: Publisher, tmp_path: Path, logins: Path
+) -> None:
+    """The realm says whether the password is one; an update run asks for one token a repository."""
+    (tmp_path / "storage").mkdir()
+    with (
+        token_realm(tmp_path) as realm,
+        docker_registry(tmp_path / "storage", more=realm.lines()) as host,
+    ):
+        machine.registry = f"{host}/plugins"
+        machine.configure(probation="0s")
+        log_in(machine, host, password=b"wrong\n", expect=4)
+        assert not logins.exists()
+        log_in(machine, host)
+        ids = [f"org.example.p{number}" for number in range(3)]
+        for plugin_id in ids:
+            publisher.release("0.1.0", plugin_id=plugin_id, stem=plugin_id)
+            machine.run("pull", plugin_id)
+        _one_token_each(machine, realm, ids)
+
+
+def _one_token_each(machine: Machine, realm: TokenRealm, ids: list[str]) -> None:
+    realm.asked.clear()
+    machine.run("update")
+    assert sorted(realm.asked) == [[f"repository:plugins/{one}:pull"] for one in ids]
+
+
+@pytest.mark.parametrize("way", ["wrong", "dry run", "offline", "no host", "nothing listens"])
+def test_what_does_not_log_in_keeps_nothing(
+    machine: Machine, host: str, logins: Path, way: str
+) -> None:
+    """A password that is refused, a dry run, or a registry that can't be asked."""
+    ways = {
+        "wrong": (host, (), b"wrong\n", 4),
+        "dry run": (host, ("--dry-run",), PASSWORD.encode(), 0),
+        "offline": (host, ("--offline",), PASSWORD.encode(), 5),
+        "no host": ("registry", (), PASSWORD.encode(), 2),
+        "nothing listens": ("127.0.0.1:1", (), PASSWORD.encode(), 5),
+    }
+    where, flags, password, code = ways[way]
+    ran = log_in(machine, where, *flags, password=password, expect=code)
+    assert not logins.exists()
+    for secret in (PASSWORD, PAIR, "wrong"):
+        assert secret not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("password", [b"", b"\n", b"\xff\n", b"a" * 20_000])
+def test_what_is_no_password_is_2(machine: Machine, logins: Path, password: bytes) -> None:
+    """Nobody is asked."""
+    log_in(machine, "127.0.0.1:1", password=password, expect=2)
+    assert not logins.exists()
+
+
+def test_a_password_is_never_an_argument(machine: Machine, logins: Path) -> None:
+    """There is no flag for it; without a terminal or --password-stdin it is 2, with the way."""
+    assert not logins.exists()
+    machine.run("login", "127.0.0.1:1", "--password", PASSWORD, expect=2)
+    ran = machine.process("login", "127.0.0.1:1", "-u", USER, expect=2)
+    assert "--password-stdin" in ran.err
+    assert "--username" in machine.process("login", "127.0.0.1:1", expect=2).err
+    for name in ("", "a:b", "a\nb"):
+        machine.run("login", "127.0.0.1:1", "-u", name, "--password-stdin", expect=2)
+
+
+def test_a_login_of_another_file_is_told(
+    machine: Machine, host: str, logins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``$REGISTRY_AUTH_FILE`` is written where it is set; what docker has stays, and is told."""
+    log_in(machine, host)
+    named = tmp_path / "auth.json"
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(named))
+    assert str(named) in log_in(machine, host).out
+    ran = machine.run("logout", host)
+    assert f"{logins} still has one" in ran.err
+    assert machine.json("logout", host).document["still"] == [str(logins)]
+
+
+def test_a_terminal_is_asked_and_shows_no_password(
+    machine: Machine, host: str, logins: Path
+) -> None:
+    """User name and password are typed; only the name is echoed."""
+    terminal, theirs = pty.openpty()
+    try:
+        # Without a terminal of its own that it could open, it is asked at stdin.
+        ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        with machine.popen("login", host, start_new_session=True, **ends) as process:
+            shown = _until(terminal, "Username: ")
+            os.write(terminal, f"{USER}\n".encode())
+            shown += _until(terminal, "Password of")
+            os.write(terminal, f"{PASSWORD}\n".encode())
+            shown += _until(terminal, "a credential helper")
+            assert process.wait(DEADLINE_S) == 0
+    finally:
+        os.close(terminal)
+        os.close(theirs)
+    assert PASSWORD not in shown
+    assert json.loads(logins.read_text())["auths"] == {host: {"auth": PAIR}}
+
+
+def _until(terminal: int, text: str) -> str:
+    """Read until a text was shown."""
+    shown = ""
+    until = time.monotonic() + DEADLINE_S
+    while text not in shown:
+        assert select.select([terminal], [], [], max(0.0, until - time.monotonic()))[0], shown
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown
