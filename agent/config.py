@@ -14,7 +14,6 @@ from typing import Any
 
 import tomli
 
-import registry
 from agent.errors import ConfigError
 from agent.places import Places
 from agent.reading import open_regular
@@ -43,7 +42,6 @@ _MAX_CONFIG_BYTES = 1 << 20
 _PREFIX = "STACK_COMPOSER_"
 _PLACES = frozenset({f"{_PREFIX}HOME", f"{_PREFIX}CONFIG"})
 DEFAULT = "default"
-_SAMPLE_ID = "org.example.hello"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,26 +258,6 @@ def _environment_value(text: str, kind: Kind) -> object:
         return text
     # STACK_COMPOSER_REGISTRY__DEFAULT=5000 is text that happens to look like a number.
     return text if kind.is_text and not isinstance(value, str) else value
-
-
-def check_bases(config: Config, places: Places) -> None:
-    """Prove that every registry base is one (contract §4): looking up an ID finds out too late.
-
-    Raises:
-        ConfigError: ``registry.default`` or a namespace's base is malformed.
-    """
-    bases = {"registry.default": config.registry.default}
-    bases |= {f'registry.namespaces."{of}"': base for of, base in config.namespaces.items()}
-    for key, base in bases.items():
-        alone = registry.Bases(default=base, namespaces={}, home=places.home)
-        try:
-            registry.locate(_SAMPLE_ID, alone)
-        except registry.ReferenceFormatError as error:
-            raise ConfigError(
-                f"cannot use {config.origins.get(key, DEFAULT)}: {key} is {toml_text(base)}, "
-                f"expected HOST[:PORT][/PATH] or oci:DIR: {error.__cause__ or error}",
-                hint=f"change {key}",
-            ) from error
 
 
 def configured_paths(config: Config, places: Places) -> tuple[Path, Path]:

@@ -66,7 +66,7 @@ def make_manager(
         timing: Measures the speed.
 
     Raises:
-        SettingsError: A certificate or key file can't be used.
+        SettingsError: A certificate or key file, or the proxy, can't be used.
     """
 
     class Response(HTTPResponse):
@@ -97,6 +97,7 @@ def make_manager(
     proxy = settings.proxy or _environment_proxy(url)
     manager: urllib3.PoolManager
     if proxy and not is_loopback(urlsplit(url).hostname or ""):
+        _require_proxy(proxy)
         userinfo, at, host = urlsplit(proxy).netloc.rpartition("@")
         headers = urllib3.make_headers(proxy_basic_auth=userinfo) if at else None
         bare = proxy.replace(f"{userinfo}@{host}", host, 1) if at else proxy
@@ -105,6 +106,17 @@ def make_manager(
         manager = urllib3.PoolManager(**options)  # type: ignore[arg-type]
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return manager
+
+
+def _require_proxy(proxy: str) -> None:
+    try:
+        parts = urlsplit(proxy)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = None
+    if not sound:
+        message = f"cannot use the proxy {proxy[:80]!r}: expected http://HOST:PORT"
+        raise SettingsError(message)
 
 
 def is_loopback(host: str) -> bool:
@@ -128,8 +140,9 @@ def _ssl_context(url: str, settings: HttpSettings) -> ssl.SSLContext | None:
                 pass  # OpenSSL would wait for a FIFO's writer, and names no file
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.client_cert is not None:
-            context.load_cert_chain(settings.client_cert, settings.client_key)
-    except (OSError, ssl.SSLError) as error:
+            # Without a passphrase OpenSSL would ask the terminal for the one of an encrypted key.
+            context.load_cert_chain(settings.client_cert, settings.client_key, password="")
+    except (OSError, ValueError) as error:
         names = ", ".join(str(file) for file in files)
         message = f"cannot use TLS files {names}: {error}; expected PEM"
         raise SettingsError(message) from error

@@ -41,7 +41,7 @@ class ReferenceFormatError(RegistryError):
 
 
 class SettingsError(RegistryError):
-    """A certificate or key file that the settings name can't be used."""
+    """A certificate or key file or a proxy that the settings name can't be used."""
 
 
 class NotFoundError(RegistryError):

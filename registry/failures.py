@@ -18,6 +18,9 @@ from registry.errors import (
 from registry.links import shown
 
 RETRIED_STATUSES = {408, 429, 500, 502, 503, 504}
+# nginx answers 400 to who shows no client certificate, or a wrong one; its own are 495 and 496.
+_CERTIFICATE_STATUSES = {400, 495, 496}
+_WANTS_CERTIFICATE = re.compile(r"(?i)alert.*(certificate|handshake.failure|unknown.ca)")
 _CONTENT_CODES = {
     "BLOB_UPLOAD_INVALID",
     "DIGEST_INVALID",
@@ -37,11 +40,14 @@ def network_error(url: str, error: Exception) -> NetworkError:
         error: What urllib3 or the socket raised.
     """
     host = urlsplit(url).netloc
-    if is_certificate(error):
+    reason = one_line(_reason(error))
+    if is_certificate(error) and _WANTS_CERTIFICATE.search(reason):
+        hint = _certificate_hint(host)
+    elif is_certificate(error):
         hint = "; give the registry's CA with --ca-file, or --plain-http if it speaks no TLS"
     else:
         hint = "; check the host, or try again later"
-    return NetworkError(f"cannot reach {host}: {one_line(_reason(error))}{hint}")
+    return NetworkError(f"cannot reach {host}: {reason}{hint}")
 
 
 def is_certificate(error: Exception) -> bool:
@@ -65,6 +71,8 @@ def status_error(method: str, url: str, status: int, *, body: bytes, host: str) 
     """
     codes, text = _errors_of(body)
     message = f"cannot {method} {shown(url)}: got HTTP {status}{text}"
+    if status in _CERTIFICATE_STATUSES and b"SSL certificate" in body:
+        return AuthenticationError(message + _certificate_hint(host))
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return AuthenticationError(f"{message}; agent login {host}, if you may use it")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or codes & _CONTENT_CODES:
@@ -74,6 +82,10 @@ def status_error(method: str, url: str, status: int, *, body: bytes, host: str) 
     if status in RETRIED_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NetworkError(message + "; try again later")
     return RegistryError(message)
+
+
+def _certificate_hint(host: str) -> str:
+    return f'; it wants a client certificate: client_cert, client_key of [registry.hosts."{host}"]'
 
 
 def _reason(error: Exception) -> str:

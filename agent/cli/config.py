@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 import click
 
 from agent.cli.app import App, format_flag, global_flags, verb
-from agent.config import Config, check_bases
+from agent.config import Config
 from agent.durations import format_duration
 from agent.grants import similar_word
+from agent.registry_check import check_registries
 from agent.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
 from agent.spelling import toml_text
 
@@ -46,7 +47,7 @@ def show_command(app: App, *, effective: bool) -> None:
 def check_command(app: App) -> None:
     """Check the config files and variables; ends with 2 where one cannot be used."""
     places = app.context.places
-    check_bases(app.context.config, places)
+    check_registries(app.context.config, places)
     for note in _slips(app.context.config):
         app.out.message(note)
     read = [str(path) for path in places.config_files if path.exists()]

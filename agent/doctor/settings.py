@@ -4,16 +4,16 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 
-from agent.config import check_bases
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.errors import ConfigError, translated
+from agent.registry_check import check_registries
 
 
 def check_config(context: Context) -> Iterator[Finding]:
     """Whether every registry base can be used; keys and values were checked when it was read."""
     try:
-        check_bases(context.config, context.places)
+        check_registries(context.config, context.places)
     except ConfigError as error:
         yield Finding("config", ok=False, detail=error.message, fix=error.hint)
         return

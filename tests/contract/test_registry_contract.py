@@ -1,9 +1,12 @@
 """What every repository promises, behind HTTP or in a folder: one suite over all of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,9 @@ from registry import (
     Credential,
     CredentialSource,
     Descriptor,
+    Given,
     HttpLocation,
+    HttpSettings,
     LayoutLocation,
     Location,
     NotFoundError,
@@ -26,59 +31,104 @@ from registry import (
     read_artifact,
     sha256_digest,
 )
+from support.realm import token_realm
 from support.registry import PASSWORD, PLUGIN_ID, USER, docker_registry, make_artifact
+from support.tls import Authority, nginx
+
+KINDS = ["layout", "shared layout", "plain", "login", "token", "tls", "client certificate"]
 
 
-class Jane:
-    """The credentials that the test registry wants."""
+@dataclass(frozen=True)
+class Place:
+    """Where a repository is, and how it is spoken with.
 
-    def find(self, host: str, name: str) -> Credential | None:
-        """Return them, whatever is asked."""
-        del host, name
-        return Credential(USER, PASSWORD)
+    Attributes:
+        location: Of the repository; empty.
+        folder: Its blobs are here on the disk.
+        credentials: Who may do all.
+        http: How the registry wants to be spoken with.
+    """
+
+    location: Location
+    folder: Path
+    credentials: CredentialSource = field(default_factory=Anonymous)
+    http: HttpSettings = field(default_factory=HttpSettings)
+
+    def open(self) -> Repository:
+        """Open the repository."""
+        return open_repository(
+            self.location, files=Files(), http=self.http, credentials=self.credentials
+        )
 
 
 @pytest.fixture(scope="module")
-def plain_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A docker-registry for everyone, and its folder."""
-    folder = tmp_path_factory.mktemp("plain")
-    with docker_registry(folder) as host:
-        yield host, folder
+def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Place]]:
+    """A docker-registry of each kind, for all tests; the place is the registry as a whole."""
+    folder = tmp_path_factory.mktemp("registries")
+    for kind in (*KINDS, "nginx"):
+        (folder / kind).mkdir()
+    authority = Authority(folder)
+    server, client = authority.pair("server"), authority.pair("client")
+    own_ca = HttpSettings(plain_http=False, ca_file=authority.certificate)
+    certified = replace(own_ca, client_cert=client.certificate, client_key=client.key)
+    jane = Credential(USER, PASSWORD)
+    with ExitStack() as stack:
+
+        def run(kind: str, **settings: Any) -> str:
+            return stack.enter_context(docker_registry(folder / kind, **settings))
+
+        realm = stack.enter_context(token_realm(folder))
+        hosts = {
+            "plain": run("plain"),
+            "login": run("login", login=True),
+            "token": run("token", more=realm.lines()),
+            "tls": run(
+                "tls", http=f"tls: {{certificate: {server.certificate}, key: {server.key}}}"
+            ),
+            "client certificate": stack.enter_context(
+                nginx(
+                    folder / "nginx",
+                    run("client certificate"),
+                    server=server,
+                    clients=authority.certificate,
+                )
+            ),
+        }
+        who = {kind: Given(hosts[kind], jane) for kind in ("login", "token")}
+        http = {"tls": own_ca, "client certificate": certified}
+        yield {
+            kind: Place(
+                HttpLocation(host, "x"),
+                folder / kind,
+                who.get(kind, Anonymous()),
+                http.get(kind, HttpSettings()),
+            )
+            for kind, host in hosts.items()
+        }
 
 
-@pytest.fixture(scope="module")
-def login_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A docker-registry that wants a password, and its folder."""
-    folder = tmp_path_factory.mktemp("login")
-    with docker_registry(folder, login=True) as host:
-        yield host, folder
-
-
-@pytest.fixture(params=["layout", "shared layout", "registry", "registry with login"])
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> tuple[Location, Path, CredentialSource]:
-    """An empty repository's location, where its blobs are on the disk, and credentials."""
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path, registries: Mapping[str, Place]) -> Place:
+    """An empty repository of each kind."""
     if "layout" in request.param:
         folder = tmp_path / "registry"
         if request.param == "shared layout":
             folder.mkdir()
             (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
             (folder / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
-        return LayoutLocation(folder, PLUGIN_ID), folder, Anonymous()
-    login = request.param == "registry with login"
-    host, folder = request.getfixturevalue("login_registry" if login else "plain_registry")
+        return Place(LayoutLocation(folder, PLUGIN_ID), folder)
+    registry = registries[request.param]
+    assert isinstance(registry.location, HttpLocation)
     # A path of its own for every test: the registry lives for all of them.
     path = sha256(str(tmp_path).encode()).hexdigest()[:12]
-    credentials: CredentialSource = Jane() if login else Anonymous()
-    return HttpLocation(host, f"{path}/{PLUGIN_ID}"), folder, credentials
+    location = HttpLocation(registry.location.host, f"{path}/{PLUGIN_ID}")
+    return replace(registry, location=location)
 
 
 @pytest.fixture
-def repository(place: tuple[Location, Path, CredentialSource]) -> Iterator[Repository]:
+def repository(place: Place) -> Iterator[Repository]:
     """The empty repository, open."""
-    location, _, credentials = place
-    with open_repository(location, files=Files(), credentials=credentials) as opened:
+    with place.open() as opened:
         yield opened
 
 
@@ -281,7 +331,7 @@ def test_more_than_asked_for_is_not_read(repository: Repository) -> None:
 @pytest.mark.parametrize("damage", [b"\0asm\x01\0\0\1", b"\0asm", b"\0asm\x01\0\0\0\0"])
 def test_damaged_bytes_are_refused(
     repository: Repository,
-    place: tuple[Location, Path, CredentialSource],
+    place: Place,
     tmp_path: Path,
     damage: bytes,
 ) -> None:
@@ -289,7 +339,7 @@ def test_damaged_bytes_are_refused(
     mine = sha256_digest(str(tmp_path).encode()).encode()
     built = make_artifact(tmp_path, payload=b"\0asm\x01\0\0\0" + mine)
     push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
-    path = stored_blob(place[1], built.layers[0].digest)
+    path = stored_blob(place.folder, built.layers[0].digest)
     path.chmod(0o644)
     path.write_bytes(damage + mine)
     old = tmp_path / "got"
@@ -300,13 +350,13 @@ def test_damaged_bytes_are_refused(
 
 
 def test_a_manifest_must_have_the_digest_asked_for(
-    repository: Repository, place: tuple[Location, Path, CredentialSource], tmp_path: Path
+    repository: Repository, place: Place, tmp_path: Path
 ) -> None:
     """A manifest changed where it is stored is refused, by tag and by digest."""
     mine = str(tmp_path).encode()
     built = make_artifact(tmp_path, payload=mine)
     push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
-    path = stored_blob(place[1], built.digest)
+    path = stored_blob(place.folder, built.digest)
     document = json.loads(built.manifest_raw)
     document["annotations"]["org.opencontainers.image.title"] = "Hello Plugout"
     path.chmod(0o644)
@@ -327,16 +377,13 @@ def test_a_fetched_file_replaces_the_old(repository: Repository, tmp_path: Path)
         assert (tmp_path / "got").read_bytes() == data
 
 
-def test_parts_are_found_after_reopening(
-    place: tuple[Location, Path, CredentialSource], tmp_path: Path
-) -> None:
+def test_parts_are_found_after_reopening(place: Place, tmp_path: Path) -> None:
     """A second object sees what a first one pushed."""
-    location, _, credentials = place
     built = make_artifact(tmp_path)
-    with open_repository(location, files=Files(), credentials=credentials) as first:
+    with place.open() as first:
         push_artifact(first, built, built.sources, tags=["0.1.0"], force=False)
-    with open_repository(location, files=Files(), credentials=credentials) as second:
-        assert second.location == location
+    with place.open() as second:
+        assert second.location == place.location
         assert second.manifest("0.1.0").digest == built.digest
 
 

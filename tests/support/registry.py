@@ -72,7 +72,7 @@ def docker_registry(
             # Someone has to read on, or the registry stops when the pipe is full.
             drain = threading.Thread(target=process.stderr.read)
             drain.start()
-            yield address.split('"')[0].split()[0]
+            yield address.split('"')[0].split()[0].rstrip(",")
         finally:
             process.kill()
             process.wait()

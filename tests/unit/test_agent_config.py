@@ -11,13 +11,13 @@ import pytest
 
 from agent.config import (
     Config,
-    check_bases,
     configured_paths,
     load_config,
     trust_store_path,
 )
 from agent.errors import ConfigError
 from agent.places import Places, find_places
+from agent.registry_check import check_registries
 from agent.schema import (
     LATER_SECTIONS,
     SECTIONS,
@@ -360,7 +360,7 @@ def test_the_sections_to_come_may_stand_empty(tmp_path: Path, section: str) -> N
 def test_a_registry_base_is_proved(tmp_path: Path, base: str) -> None:
     """What an ID can be looked up in is a base, as the default and for a namespace."""
     text = f'[registry]\ndefault = "{base}"\n[registry.namespaces]\n"org.example" = "{base}"\n'
-    check_bases(load(tmp_path, text), places(tmp_path))
+    check_registries(load(tmp_path, text), places(tmp_path))
 
 
 @pytest.mark.parametrize("base", ["https://x/y", "host:0/p", "Host/UPPER", "", "oci:", "a b"])
@@ -373,7 +373,7 @@ def test_a_registry_base_that_is_none_is_named(tmp_path: Path, base: str) -> Non
     ):
         said = f"{origin}: {re.escape(key)} is {re.escape(json.dumps(base))}, expected HOST"
         with pytest.raises(ConfigError, match=said) as caught:
-            check_bases(load(tmp_path, text), places(tmp_path))
+            check_registries(load(tmp_path, text), places(tmp_path))
         assert caught.value.hint == f"change {key}"
 
 
