@@ -167,14 +167,6 @@ def test_without_it_the_way_in_is_told(
     assert for_clients in str(caught.value)
 
 
-def test_an_encrypted_key_is_refused(authority: Authority, own_ca: str) -> None:
-    """Nobody is asked for its passphrase: there may be no terminal, or nobody at it."""
-    pair = authority.pair("encrypted", passphrase=b"hunter2")
-    settings = HttpSettings(client_cert=pair.certificate, client_key=pair.key)
-    with pytest.raises(RegistryError, match="cannot use TLS files"):
-        open_at(own_ca, settings)
-
-
 def test_a_registry_is_reached_through_a_tunnel(
     own_ca: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 """Registries with an authority of their own, by the config's sections and by flags."""
 
+import os
+import pty
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +96,26 @@ def test_who_shows_no_certificate_is_told_what_to_set(machine: Machine, secured:
     machine.configure(secured.section(secured.closed))
     ran = machine.run("tags", f"{secured.closed}/plugins/{PLUGIN_ID}", expect=4)
     assert f'client_cert, client_key of [registry.hosts."{secured.closed}"]' in ran.err
+
+
+def test_a_terminal_is_not_asked_for_a_passphrase(machine: Machine, tmp_path: Path) -> None:
+    """An encrypted key ends as 2 and names the files, also where somebody could be asked."""
+    pair = Authority(tmp_path / "tls").pair("client", passphrase=b"hunter2")
+    machine.configure(
+        f'[registry.hosts."localhost:1"]\nplain_http = false\n'
+        f'client_cert = "{pair.certificate}"\nclient_key = "{pair.key}"\n'
+    )
+    terminal, theirs = pty.openpty()
+    try:
+        tags = ("tags", f"localhost:1/{PLUGIN_ID}")
+        with machine.popen(*tags, stdin=theirs, start_new_session=True) as process:
+            _, said = process.communicate(timeout=60)
+    finally:
+        os.close(terminal)
+        os.close(theirs)
+    assert process.returncode == 2
+    assert "phrase" not in said
+    assert str(pair.key) in said
 
 
 @pytest.mark.parametrize("name", ["Registry.example.com", "registry", "h:0", "h/x", "[0:0::1]:5"])
