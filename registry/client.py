@@ -2,8 +2,6 @@
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +9,10 @@ from typing import BinaryIO, Self
 from urllib.parse import urljoin, urlsplit
 
 from registry.auth import CredentialSource
-from registry.digest import check_bytes, copy_verified, parse_digest, sha256_digest
+from registry.digest import check_bytes, parse_digest, sha256_digest
+from registry.download import download
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
-from registry.exchange import Body, Reply
+from registry.exchange import Body
 from registry.kept import KeptConnections
 from registry.links import join
 from registry.model import (
@@ -29,6 +28,7 @@ from registry.sending import SettingsOf
 from registry.settings import HttpSettings
 from registry.strict_json import parse_object
 from registry.transport import Transport
+from registry.upload import Upload
 from registry.version_tags import is_release_tag, is_tag
 
 _MAX_TAGS_BYTES = 4 << 20
@@ -103,11 +103,10 @@ class HttpRepository:
         asked = reference if ":" in reference else None
         what = f"manifest {reference} of {self._location.text}"
         path = self._manifest_path(reference)
-        with self._transport.request(
-            "GET", path, accept=_ACCEPT, transfer_bytes=MAX_MANIFEST_BYTES
-        ) as reply:
-            raw = reply.read_all(MAX_MANIFEST_BYTES, what)
-            said = reply.header("Docker-Content-Digest")
+        raw, headers = self._transport.get(
+            path, accept=_ACCEPT, max_bytes=MAX_MANIFEST_BYTES, what=what
+        )
+        said = headers.get("Docker-Content-Digest")
         got = sha256_digest(raw)
         for expected in (asked, said):
             if expected is not None and got != expected:
@@ -121,26 +120,17 @@ class HttpRepository:
         if descriptor.size_bytes > max_bytes:
             message = f"cannot accept {what}: {descriptor.size_bytes} bytes, expected ≤ {max_bytes}"
             raise ContentError(message)
-        with self._blob(descriptor) as reply:
-            raw = reply.read_all(descriptor.size_bytes, what)
-        return check_bytes(raw, descriptor.digest, descriptor.size_bytes, what)
+        into = io.BytesIO()
+        self._download(descriptor, into, what, None)
+        return into.getvalue()
 
     def fetch_blob(
         self, descriptor: Descriptor, destination: Path, *, progress: Progress | None = None
     ) -> None:
         """Stream a blob to a file, which appears whole and verified or not at all."""
-        with (
-            self._files.temporary(destination.parent) as (file, temporary),
-            self._blob(descriptor) as reply,
-        ):
-            copy_verified(
-                reply,
-                file,
-                digest=descriptor.digest,
-                size_bytes=descriptor.size_bytes,
-                what=f"blob {descriptor.digest} of {self._location.text}",
-                progress=progress,
-            )
+        what = f"blob {descriptor.digest} of {self._location.text}"
+        with self._files.temporary(destination.parent) as (file, temporary):
+            self._download(descriptor, file, what, progress)
             file.flush()
             self._files.publish(temporary, destination)
 
@@ -152,9 +142,11 @@ class HttpRepository:
         url = urljoin(self._transport.origin, f"{self._path}/tags/list?n={_PAGE_TAGS}")
         while url not in pages and len(pages) < _MAX_TAG_PAGES:
             pages.add(url)
-            with self._transport.request("GET", url, accept="application/json") as reply:
-                page = parse_object(reply.read_all(_MAX_TAGS_BYTES, what), what).get("tags")
-                link = _NEXT_LINK.match(reply.header("Link") or "")
+            raw, headers = self._transport.get(
+                url, accept="application/json", max_bytes=_MAX_TAGS_BYTES, what=what
+            )
+            page = parse_object(raw, what).get("tags")
+            link = _NEXT_LINK.match(headers.get("Link") or "")
             # A repository whose tags were all deleted has null.
             if page is not None and not isinstance(page, list):
                 message = f"cannot read {what}: got {type(page).__name__}, expected a list"
@@ -186,7 +178,7 @@ class HttpRepository:
     def push_blob(
         self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None
     ) -> None:
-        """Upload a blob in one piece (POST, then PUT); the registry checks its digest."""
+        """Upload a blob; the registry checks its digest."""
         what = f"blob {descriptor.digest}"
         if isinstance(source, bytes):
             check_bytes(source, descriptor.digest, descriptor.size_bytes, what)
@@ -250,37 +242,12 @@ class HttpRepository:
             raise ReferenceFormatError(message)
         return f"{self._path}/manifests/{reference}"
 
-    @contextmanager
-    def _blob(self, descriptor: Descriptor) -> Iterator[Reply]:
+    def _download(
+        self, descriptor: Descriptor, file: BinaryIO, what: str, progress: Progress | None
+    ) -> None:
         path = f"{self._path}/blobs/{descriptor.digest}"
-        with self._transport.request("GET", path, transfer_bytes=descriptor.size_bytes) as reply:
-            length = reply.header("Content-Length")
-            if length is not None and length != str(descriptor.size_bytes):
-                message = (
-                    f"cannot accept blob {descriptor.digest} of {self._location.text}: "
-                    f"got {length[:20]} bytes, expected {descriptor.size_bytes}"
-                )
-                raise ContentError(message)
-            yield reply
+        download(self._transport, path, descriptor, file, what=what, progress=progress)
 
     def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
-        with self._transport.request(
-            "POST", f"{self._path}/blobs/uploads/", expected=(HTTPStatus.ACCEPTED,), writes=True
-        ) as reply:
-            place = reply.header("Location")
-            if place is None:
-                message = f"cannot push to {self._location.text}: it names no upload location"
-                raise ContentError(message)
-            url = join(reply.url, place)
-        # The location may have a query of its own, which has to come back as it was.
-        url += f"{'&' if urlsplit(url).query else '?'}digest={descriptor.digest}"
-        with self._transport.request(
-            "PUT",
-            url,
-            expected=(HTTPStatus.CREATED,),
-            body=Body("application/octet-stream", file, descriptor.size_bytes, progress=progress),
-            writes=True,
-            transfer_bytes=descriptor.size_bytes,
-            attempts=1,
-        ):
-            pass
+        upload = Upload(self._transport, self._path, descriptor, file, progress)
+        upload.run(lambda: self.has_blob(descriptor))

@@ -66,6 +66,89 @@ def check_bytes(data: bytes, digest: str, size_bytes: int, what: str) -> bytes:
     return data
 
 
+class VerifiedCopy:
+    """A copy of a blob in pieces of at most 1 MiB, from one source or from several in turn.
+
+    What was written before an error is the caller's to throw away; no more than ``size_bytes``
+    are ever written.
+
+    Args:
+        sink: Gets the bytes.
+        digest: ``sha256:<hex>`` as promised.
+        size_bytes: The size as promised.
+        what: For messages.
+        progress: Called with the number of bytes of each piece.
+
+    Attributes:
+        count: How many bytes are there.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        digest: str,
+        size_bytes: int,
+        what: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._sink = sink
+        self._digest = digest
+        self._size_bytes = size_bytes
+        self._what = what
+        self._progress = progress
+        self._sha256 = hashlib.sha256()
+        self.count = 0
+
+    def take(self, source: Source) -> None:
+        """Take what is missing.
+
+        Args:
+            source: Begins where the last one broke off; read until its end.
+
+        Raises:
+            ContentError: It ends early, or goes on after its size.
+        """
+        size_bytes = self._size_bytes
+        while self.count < size_bytes:
+            piece = source.read(min(CHUNK_BYTES, size_bytes - self.count))
+            if not piece:
+                message = (
+                    f"cannot accept {self._what}: got {self.count} bytes, expected {size_bytes}"
+                )
+                raise ContentError(message)
+            self._sha256.update(piece)
+            self._sink.write(piece)
+            self.count += len(piece)
+            if self._progress is not None:
+                self._progress(len(piece))
+        if source.read(1):
+            message = (
+                f"cannot accept {self._what}: got more than the {size_bytes} bytes it should be"
+            )
+            raise ContentError(message)
+
+    def restart(self) -> None:
+        """Begin anew; the caller has emptied the sink."""
+        self._sha256 = hashlib.sha256()
+        self.count = 0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all that was promised is there."""
+        return f"sha256:{self._sha256.hexdigest()}" == self._digest
+
+    def check(self) -> None:
+        """Require it.
+
+        Raises:
+            ContentError: The bytes have another SHA-256.
+        """
+        if not self.is_right:
+            got = f"sha256:{self._sha256.hexdigest()}"
+            message = f"cannot accept {self._what}: its bytes are {got}"
+            raise ContentError(message)
+
+
 def copy_verified(
     source: Source,
     sink: Sink,
@@ -75,39 +158,11 @@ def copy_verified(
     what: str,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Copy a blob in pieces of at most 1 MiB and check it on the way.
-
-    What was written before an error is the caller's to throw away; no more than ``size_bytes``
-    are ever written.
-
-    Args:
-        source: Read until its end.
-        sink: Gets the bytes.
-        digest: ``sha256:<hex>`` as promised.
-        size_bytes: The size as promised.
-        what: For messages.
-        progress: Called with the number of bytes of each piece.
+    """Copy a blob from one source and check it on the way; see ``VerifiedCopy``.
 
     Raises:
         ContentError: The input ends early, goes on after its size, or has another SHA-256.
     """
-    sha256 = hashlib.sha256()
-    missing = size_bytes
-    while missing:
-        piece = source.read(min(CHUNK_BYTES, missing))
-        if not piece:
-            message = (
-                f"cannot accept {what}: got {size_bytes - missing} bytes, expected {size_bytes}"
-            )
-            raise ContentError(message)
-        sha256.update(piece)
-        sink.write(piece)
-        missing -= len(piece)
-        if progress is not None:
-            progress(len(piece))
-    if source.read(1):
-        message = f"cannot accept {what}: got more than the {size_bytes} bytes it should be"
-        raise ContentError(message)
-    if (got := "sha256:" + sha256.hexdigest()) != digest:
-        message = f"cannot accept {what}: its bytes are {got}"
-        raise ContentError(message)
+    copy = VerifiedCopy(sink, digest, size_bytes, what, progress)
+    copy.take(source)
+    copy.check()

@@ -65,12 +65,9 @@ class Sender:
         Raises:
             NetworkError: There was no answer.
         """
-        settings, deadline = self._settings, self._connections.deadline
-        attempt = 0
+        attempt, asked_s = 0, 0.0
         while True:
             attempt += 1
-            pause_s = settings.backoff_s * 2 ** (attempt - 1)
-            pause_s *= self._connections.timing.uniform(1, 2)
             try:
                 reply = self._send(method, url, headers, body)
             except (HTTPError, OSError) as error:
@@ -79,12 +76,27 @@ class Sender:
             else:
                 if attempt >= attempts or reply.status not in RETRIED_STATUSES:
                     return reply
-                pause_s = max(pause_s, _retry_after_s(reply, settings.max_retry_after_s))
+                asked_s = _retry_after_s(reply, self._settings.max_retry_after_s)
                 reply.finish()
-            try:
-                deadline.pause(pause_s)
-            except TimeoutError as error:
-                raise network_error(url, error) from error
+            self.pause(url, attempt, asked_s=asked_s)
+
+    def pause(self, url: str, failures: int, *, asked_s: float = 0.0) -> None:
+        """Wait before the next attempt: longer each time, by chance, and as asked for.
+
+        Args:
+            url: For messages.
+            failures: How many attempts failed, one after the other.
+            asked_s: What the other side asked for.
+
+        Raises:
+            NetworkError: The operation has no time left.
+        """
+        pause_s = self._settings.backoff_s * 2 ** (failures - 1)
+        pause_s *= self._connections.timing.uniform(1, 2)
+        try:
+            self._connections.deadline.pause(max(pause_s, asked_s))
+        except TimeoutError as error:
+            raise network_error(url, error) from error
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: Body | None) -> Reply:
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "stack-composer"}

@@ -4,7 +4,7 @@ What is above says what to ask and what the answer must look like; how often and
 ``sending``'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
@@ -80,6 +80,45 @@ class Transport:
     def operation(self, transfer_bytes: int) -> AbstractContextManager[None]:
         """Bound what is done within, requests and pauses: more bytes may take longer."""
         return self._sender.operation(transfer_bytes)
+
+    def pause(self, url: str, failures: int) -> None:
+        """Wait before the next attempt; see ``Sender.pause``."""
+        self._sender.pause(urljoin(self.origin, url), failures)
+
+    @property
+    def attempts(self) -> int:
+        """How often something is tried that does not get on."""
+        return self._settings.attempts
+
+    def get(
+        self, url: str, *, accept: str, max_bytes: int, what: str
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Fetch a document, again if its transfer breaks.
+
+        Args:
+            url: See ``request``.
+            accept: See ``request``.
+            max_bytes: How large it may be.
+            what: How messages call it.
+
+        Returns:
+            Its bytes, and the answer's headers.
+
+        Raises:
+            ContentError: It is larger.
+            RegistryError: See ``request``.
+        """
+        failures = 0
+        with self.operation(max_bytes):
+            while True:
+                with self.request("GET", url, accept=accept) as reply:
+                    try:
+                        return reply.read_all(max_bytes, what), reply.response.headers
+                    except NetworkError:
+                        failures += 1
+                        if failures >= self.attempts:
+                            raise
+                self.pause(reply.url, failures)
 
     @contextmanager
     def request(

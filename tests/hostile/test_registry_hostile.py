@@ -565,12 +565,34 @@ def test_a_dropped_connection_is_tried_again(server: Misbehaving) -> None:
         assert repository.tags() == ()
 
 
-def test_what_must_not_be_repeated_is_not(server: Misbehaving) -> None:
-    """An upload that failed is not sent again behind the caller's back."""
+def test_an_upload_that_cannot_begin_is_given_up(server: Misbehaving) -> None:
+    """Asking for a place to upload to may be repeated: what was begun and left costs nobody."""
     server.route = lambda handler: reply(handler, 503)
     with open_at(server) as repository, pytest.raises(NetworkError):
         repository.push_blob(DESCRIPTOR, BLOB)
-    assert [request.method for request in server.requests] == ["POST"]
+    assert [request.method for request in server.requests] == ["POST"] * 3
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_upload_is_not_repeated_blindly(server: Misbehaving, *, is_there: bool) -> None:
+    """An answer that was lost is looked for first; only then is the upload begun anew."""
+
+    def route(handler: Handler) -> None:
+        puts = [request for request in server.requests if request.method == "PUT"]
+        if handler.command == "POST":
+            reply(handler, 202, Location=f"/upload/{len(puts)}")
+        elif handler.command == "PUT":
+            reply(handler, 503 if len(puts) == 1 else 201)
+        else:
+            reply(handler, 200 if is_there else 404)
+
+    server.route = route
+    with open_at(server) as repository:
+        repository.push_blob(DESCRIPTOR, BLOB)
+    again = [] if is_there else ["POST", "PUT"]
+    assert [r.method for r in server.requests] == ["POST", "PUT", "HEAD", *again]
+    bodies = [request.body for request in server.requests if request.method == "PUT"]
+    assert bodies == [BLOB] * (1 if is_there else 2)
 
 
 def test_an_upload_without_a_place_is_refused(server: Misbehaving) -> None:

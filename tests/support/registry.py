@@ -168,7 +168,7 @@ def misbehaving(tls: ssl.SSLContext | None = None) -> Iterator[Misbehaving]:
             except OSError:  # the client hung up, as it may
                 self.close_connection = True
 
-        do_CONNECT = do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - the base class's names
+        do_CONNECT = do_GET = do_HEAD = do_PATCH = do_POST = do_PUT = answer  # noqa: N815 - the base class's names
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""
