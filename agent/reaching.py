@@ -93,6 +93,7 @@ class Registries:
             credentials=self.credentials,
             connections=self.connections,
             others=self.settings_of,
+            mirrors=self.config.hosts.get(location.host, self.unnamed).mirrors,
         )
 
 

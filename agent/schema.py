@@ -173,6 +173,7 @@ class HostSection:
     ca_file: str | None = _key(TEXT)
     client_cert: str | None = _key(TEXT)
     client_key: str | None = _key(TEXT)
+    mirrors: tuple[str, ...] = _key(TEXTS, ())
 
 
 @dataclass(frozen=True, slots=True)

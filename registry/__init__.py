@@ -20,6 +20,7 @@ from registry.errors import (
 from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
 from registry.login import check_login
+from registry.mirrors import mirror_of
 from registry.model import Descriptor, Manifest
 from registry.opening import open_repository
 from registry.publish import ArtifactInput, BuiltArtifact, build_artifact, push_artifact
@@ -76,6 +77,7 @@ __all__ = [
     "copy_verified",
     "is_stem",
     "locate",
+    "mirror_of",
     "open_repository",
     "parse_digest",
     "parse_host",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _MAX_ORIGINS = 32
+_ABSENT_S = 60.0
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -34,6 +35,7 @@ class KeptConnections:
         self.deadline = Deadline(self.timing)
         self.tokens = KeptTokens()
         self._lock = threading.Lock()
+        self._absent: dict[str, float] = {}
         self._kept: dict[tuple[str, HttpSettings], tuple[_Stamp, urllib3.PoolManager]] = {}
 
     def to(self, origin: str, settings: HttpSettings) -> "urllib3.PoolManager":
@@ -60,6 +62,16 @@ class KeptConnections:
                 _, oldest = self._kept.pop(next(iter(self._kept)))
                 oldest.clear()
         return kept[1]
+
+    def set_absent(self, host: str) -> None:
+        """Note that a host can't be reached, for who can do without it."""
+        with self._lock:
+            self._absent[host] = self.timing.clock() + _ABSENT_S
+
+    def is_absent(self, host: str) -> bool:
+        """Whether that was noted less than a minute ago."""
+        with self._lock:
+            return self._absent.get(host, float("-inf")) > self.timing.clock()
 
     def close(self) -> None:
         """Close what is idle; it may be used again."""

@@ -1,12 +1,15 @@
 """The door to a repository, whichever kind it is."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from registry.auth import CredentialSource
 from registry.credentials import CredentialFiles
 from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
-from registry.reference import LayoutLocation, Location
+from registry.mirrors import MirroredRepository, mirror_of
+from registry.reference import HttpLocation, LayoutLocation, Location
 from registry.repository import Files, Repository
 from registry.settings import HttpSettings
 
@@ -21,6 +24,7 @@ def open_repository(
     credentials: CredentialSource | None = None,
     connections: KeptConnections | None = None,
     others: Callable[[str], HttpSettings] | None = None,
+    mirrors: Sequence[str] = (),
 ) -> Repository:
     """Open a repository; nothing is asked of it yet.
 
@@ -32,9 +36,11 @@ def open_repository(
         connections: Shared with other repositories; ``None``: its own, which end with it.
         others: How to speak HTTP with another host, ``HOST[:PORT]``, that the registry sends us
             to; ``None``: as ``http`` says, without its client certificate and ``insecure``.
+        mirrors: ``HOST[:PORT][/PATH]``, asked in this order for what a digest names.
 
     Raises:
         AuthenticationError: The credentials can't be read.
+        ReferenceFormatError: A mirror is malformed.
         RegistryError: A TLS file of ``http`` can't be used.
     """
     if isinstance(location, LayoutLocation):
@@ -43,4 +49,21 @@ def open_repository(
     from registry.client import HttpRepository
 
     source = CredentialFiles.from_environment() if credentials is None else credentials
-    return HttpRepository(location, http, source, files, connections, others)
+    if not mirrors:
+        return HttpRepository(location, http, source, files, connections, others)
+    # Shared by the registry and its mirrors; without a user of its own it ends with them.
+    kept = connections or KeptConnections()
+
+    def at(place: HttpLocation) -> Repository:
+        settings = others(place.host) if others else http.elsewhere()
+        # One that does not answer is passed over soon; one that breaks off can still go on.
+        quick = replace(settings, attempts=2)
+        return HttpRepository(place, quick, source, files, kept, others)
+
+    places = [mirror_of(location, mirror) for mirror in mirrors]
+    return MirroredRepository(
+        HttpRepository(location, http, source, files, kept, others),
+        [(place, functools.partial(at, place)) for place in places],
+        kept,
+        owns_connections=connections is None,
+    )

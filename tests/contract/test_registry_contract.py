@@ -35,7 +35,16 @@ from support.realm import token_realm
 from support.registry import PASSWORD, PLUGIN_ID, USER, docker_registry, make_artifact
 from support.tls import Authority, nginx
 
-KINDS = ["layout", "shared layout", "plain", "login", "token", "tls", "client certificate"]
+KINDS = [
+    "layout",
+    "shared layout",
+    "plain",
+    "login",
+    "token",
+    "tls",
+    "client certificate",
+    "mirror",
+]
 
 
 @dataclass(frozen=True)
@@ -47,17 +56,23 @@ class Place:
         folder: Its blobs are here on the disk.
         credentials: Who may do all.
         http: How the registry wants to be spoken with.
+        mirrors: In front of it.
     """
 
     location: Location
     folder: Path
     credentials: CredentialSource = field(default_factory=Anonymous)
     http: HttpSettings = field(default_factory=HttpSettings)
+    mirrors: tuple[str, ...] = ()
 
     def open(self) -> Repository:
         """Open the repository."""
         return open_repository(
-            self.location, files=Files(), http=self.http, credentials=self.credentials
+            self.location,
+            files=Files(),
+            http=self.http,
+            credentials=self.credentials,
+            mirrors=self.mirrors,
         )
 
 
@@ -65,7 +80,7 @@ class Place:
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Place]]:
     """A docker-registry of each kind, for all tests; the place is the registry as a whole."""
     folder = tmp_path_factory.mktemp("registries")
-    for kind in (*KINDS, "nginx"):
+    for kind in (*KINDS, "nginx", "proxy"):
         (folder / kind).mkdir()
     authority = Authority(folder)
     server, client = authority.pair("server"), authority.pair("client")
@@ -94,6 +109,9 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
                 )
             ),
         }
+        hosts["mirror"] = run("mirror")
+        proxy = [f"proxy: {{remoteurl: 'http://{hosts['mirror']}'}}"]
+        mirrors = {"mirror": (run("proxy", more=proxy),)}
         who = {kind: Given(hosts[kind], jane) for kind in ("login", "token")}
         http = {"tls": own_ca, "client certificate": certified}
         yield {
@@ -102,6 +120,7 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
                 folder / kind,
                 who.get(kind, Anonymous()),
                 http.get(kind, HttpSettings()),
+                mirrors.get(kind, ()),
             )
             for kind, host in hosts.items()
         }

@@ -1,5 +1,6 @@
 """Registries that lie, stall or flood: each gets an error of ours and leaves no file."""
 
+import gzip
 import json
 import ssl
 import subprocess
@@ -26,7 +27,17 @@ from registry import (
     open_repository,
     sha256_digest,
 )
-from support.registry import PASSWORD, PLUGIN_ID, USER, Misbehaving, Route, misbehaving, reply
+from support.registry import (
+    PASSWORD,
+    PLUGIN_ID,
+    USER,
+    Misbehaving,
+    Route,
+    docker_registry,
+    has_ipv6,
+    misbehaving,
+    reply,
+)
 
 BLOB = b"twelve bytes"
 DESCRIPTOR = Descriptor.of("application/wasm", BLOB)
@@ -742,3 +753,85 @@ def test_a_flood_of_tags_is_refused(server: Misbehaving) -> None:
     server.route = flood
     with open_at(server) as repository, pytest.raises(ContentError, match="more than 50000"):
         repository.tags()
+
+
+def test_a_registry_that_speaks_http_1_0_is_understood(server: Misbehaving, tmp_path: Path) -> None:
+    """A body may end with the connection: then the digest alone says whether it is whole."""
+
+    def old(handler: Handler) -> None:
+        said = BLOB if len(server.requests) == 1 else BLOB[:4]
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\n" + said)
+        handler.close_connection = True
+
+    server.route = old
+    with open_at(server) as repository:
+        repository.fetch_blob(DESCRIPTOR, tmp_path / "blob")
+        with pytest.raises(ContentError, match="4 bytes"):
+            repository.fetch_blob(DESCRIPTOR, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["blob"]
+
+
+def test_a_gzip_bomb_is_not_unpacked(server: Misbehaving, tmp_path: Path) -> None:
+    """Nothing is ever decompressed: what is compressed unasked is refused, what is not is bytes."""
+    bomb = gzip.compress(bytes(64 << 20))
+    for headers in ({"Content_Encoding": "gzip"}, {"Content_Type": "application/gzip"}):
+        said = dict(headers)
+        server.route = lambda handler, said=said: reply(handler, 200, bomb, **said)
+        with open_at(server) as repository:
+            for use in (
+                lambda: repository.fetch_blob(DESCRIPTOR, tmp_path / "blob"),
+                lambda: repository.manifest("0.1.0"),
+                repository.tags,
+            ):
+                with pytest.raises(ContentError):
+                    use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tag_that_moves_between_two_looks_is_what_its_bytes_say(server: Misbehaving) -> None:
+    """HEAD said one digest; by that digest only its own bytes are taken."""
+    moved = with_(annotations={"a": "moved"})
+    server.route = lambda handler: reply(
+        handler,
+        200,
+        MANIFEST if handler.command == "HEAD" else moved,
+        Docker_Content_Digest=sha256_digest(MANIFEST if handler.command == "HEAD" else moved),
+        Content_Type="application/vnd.oci.image.manifest.v1+json",
+    )
+    with open_at(server) as repository:
+        digest = repository.resolve("0.1.0").digest
+        assert repository.manifest("0.1.0").digest == sha256_digest(moved)
+        with pytest.raises(ContentError):
+            repository.manifest(digest)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_a_registry_with_an_ipv6_address_is_reached(tmp_path: Path) -> None:
+    """Pushed to and pulled from ``[::1]:PORT``, without TLS as for any loopback host."""
+    (tmp_path / "storage").mkdir()
+    with docker_registry(tmp_path / "storage", address="[::1]:0") as host:
+        assert host.startswith("[::1]:")
+        location = HttpLocation(host, PLUGIN_ID)
+        opened = open_repository(location, files=Files(), http=PATIENT, credentials=Anonymous())
+        with opened as repository:
+            repository.push_blob(DESCRIPTOR, BLOB)
+            assert repository.read_blob(DESCRIPTOR, max_bytes=100) == BLOB
+
+
+def test_a_storm_of_429_ends(server: Misbehaving, tmp_path: Path) -> None:
+    """Every operation gives up after its attempts, whichever it is."""
+    server.route = lambda handler: reply(handler, 429, Retry_After="0")
+    with open_at(server) as repository:
+        for use in (
+            lambda: repository.fetch_blob(DESCRIPTOR, tmp_path / "blob"),
+            lambda: repository.manifest("0.1.0"),
+            lambda: repository.resolve("0.1.0"),
+            repository.tags,
+            lambda: repository.push_blob(DESCRIPTOR, BLOB),
+            lambda: repository.push_manifest(MANIFEST, tag="0.1.0"),
+        ):
+            server.requests.clear()
+            with pytest.raises(NetworkError, match="429"):
+                use()
+            assert len(server.requests) == 3
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Real registries on loopback ports, an artifact to push, and a server that misbehaves."""
 
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -16,6 +17,15 @@ from registry import ArtifactInput, BuiltArtifact, build_artifact, sha256_digest
 PLUGIN_ID = "org.example.hello"
 USER = "jane"
 PASSWORD = "correct horse"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's loopback has an IPv6 address."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager
