@@ -77,8 +77,14 @@ class Registries:
                 hint="leave out --offline, or set network.offline = false",
             )
 
-    def open(self, location: registry.Location) -> registry.Repository:
+    def open(
+        self, location: registry.Location, *, sibling: registry.Location | None = None
+    ) -> registry.Repository:
         """Open a repository with the settings of its host.
+
+        Args:
+            location: The repository.
+            sibling: Another one that may hold what is going to be pushed.
 
         Raises:
             NetworkError: It is behind a network and the agent is offline.
@@ -94,6 +100,7 @@ class Registries:
             connections=self.connections,
             others=self.settings_of,
             mirrors=self.config.hosts.get(location.host, self.unnamed).mirrors,
+            sibling=sibling,
         )
 
 

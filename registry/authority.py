@@ -15,6 +15,7 @@ class Authority:
     Args:
         registry: The registry's origin, as a URL.
         name: The repository; empty for the registry as a whole.
+        sibling: Another one that blobs may be mounted from in a push.
         credential: Whose requests these are; ``None``: nobody's.
         kept: Tokens, shared by all repositories.
         clock: Monotonic seconds.
@@ -29,6 +30,7 @@ class Authority:
         kept: KeptTokens,
         clock: Callable[[], float],
         ask: Callable[[TokenRequest], bytes],
+        sibling: str | None = None,
     ) -> None:
         self._registry = registry
         self._credential = credential
@@ -36,10 +38,12 @@ class Authority:
         self._clock = clock
         self._ask = ask
         self._token = ""
-        pull, push = (f"repository:{name}:{actions}" for actions in ("pull", "pull,push"))
-        self._scopes = {writes: merged([push if writes else pull]) for writes in (False, True)}
-        if not name:
-            self._scopes = {False: frozenset(), True: frozenset()}
+        pull, push = [], list[str]()
+        if name:
+            pull, push = [f"repository:{name}:pull"], [f"repository:{name}:pull,push"]
+        if sibling is not None:
+            push.append(f"repository:{sibling}:pull")
+        self._scopes = {False: merged(pull), True: merged(push)}
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class HttpRepository:
         files: How blobs come to the disk.
         connections: Shared with others; None = its own, which end with it.
         others: Settings of the hosts that the registry may send us to.
+        sibling: Another repository; on the same registry, blobs are mounted from it.
     """
 
     def __init__(
@@ -60,13 +61,23 @@ class HttpRepository:
         files: Files,
         connections: KeptConnections | None = None,
         others: SettingsOf | None = None,
+        sibling: HttpLocation | None = None,
     ) -> None:
         self._location = location
         self._files = files
         self._path = f"/v2/{location.name}"
         credential = credentials.find(location.host, location.name)
+        self._sibling = None
+        if sibling is not None and sibling.host == location.host and sibling != location:
+            self._sibling = sibling.name
         self._transport = Transport(
-            location.host, location.name, settings, credential, connections, others
+            location.host,
+            location.name,
+            settings,
+            credential,
+            connections,
+            others,
+            self._sibling,
         )
 
     @property
@@ -249,5 +260,5 @@ class HttpRepository:
         download(self._transport, path, descriptor, file, what=what, progress=progress)
 
     def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
-        upload = Upload(self._transport, self._path, descriptor, file, progress)
+        upload = Upload(self._transport, self._path, descriptor, file, progress, self._sibling)
         upload.run(lambda: self.has_blob(descriptor))

@@ -25,6 +25,7 @@ def open_repository(
     connections: KeptConnections | None = None,
     others: Callable[[str], HttpSettings] | None = None,
     mirrors: Sequence[str] = (),
+    sibling: Location | None = None,
 ) -> Repository:
     """Open a repository; nothing is asked of it yet.
 
@@ -37,6 +38,8 @@ def open_repository(
         others: How to speak HTTP with another host, ``HOST[:PORT]``, that the registry sends us
             to; ``None``: as ``http`` says, without its client certificate and ``insecure``.
         mirrors: ``HOST[:PORT][/PATH]``, asked in this order for what a digest names.
+        sibling: A repository that may hold what is going to be pushed: on the same registry its
+            blobs are mounted and not sent.
 
     Raises:
         AuthenticationError: The credentials can't be read.
@@ -49,8 +52,9 @@ def open_repository(
     from registry.client import HttpRepository
 
     source = CredentialFiles.from_environment() if credentials is None else credentials
+    near = sibling if isinstance(sibling, HttpLocation) else None
     if not mirrors:
-        return HttpRepository(location, http, source, files, connections, others)
+        return HttpRepository(location, http, source, files, connections, others, near)
     # Shared by the registry and its mirrors; without a user of its own it ends with them.
     kept = connections or KeptConnections()
 
@@ -62,7 +66,7 @@ def open_repository(
 
     places = [mirror_of(location, mirror) for mirror in mirrors]
     return MirroredRepository(
-        HttpRepository(location, http, source, files, kept, others),
+        HttpRepository(location, http, source, files, kept, others, near),
         [(place, functools.partial(at, place)) for place in places],
         kept,
         owns_connections=connections is None,

@@ -38,6 +38,7 @@ class Transport:
         credential: Sent to this registry's own origin, to its realm, and nowhere else.
         connections: Shared with others; None = its own, which end with it.
         others: Settings of other hosts; ``None``: the registry's, without what is its alone.
+        sibling: Another repository of it that blobs may be mounted from.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Transport:
         credential: Credential | None,
         connections: KeptConnections | None = None,
         others: SettingsOf | None = None,
+        sibling: str | None = None,
     ) -> None:
         plain = settings.plain_http
         if plain is None:
@@ -70,6 +72,7 @@ class Transport:
             self._connections.tokens,
             self._connections.timing.clock,
             self._ask_realm,
+            sibling,
         )
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from registry.errors import ContentError, NetworkError, NotFoundError, RegistryError
 from registry.exchange import Body, Reply
@@ -39,6 +39,7 @@ class Upload:
         descriptor: What is sent.
         file: Its bytes.
         progress: Called with the number of bytes of each piece; what is sent twice counts twice.
+        sibling: A repository of the same registry that may have it: nothing is sent then.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Upload:
         descriptor: Descriptor,
         file: BinaryIO,
         progress: Progress | None,
+        sibling: str | None = None,
     ) -> None:
+        self._sibling = sibling
         self._transport = transport
         self._path = path
         self._descriptor = descriptor
@@ -98,7 +101,8 @@ class Upload:
     def _go_on(self) -> None:
         size_bytes = self._descriptor.size_bytes
         if self._url is None:
-            self._start()
+            if self._start():
+                return
             if size_bytes <= _SMALL_BYTES:
                 self._finish(size_bytes)
                 return
@@ -106,18 +110,25 @@ class Upload:
             self._send_chunk(min(self._chunk_bytes or size_bytes, size_bytes - self._has))
         self._finish(0)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Ask for a place to upload to; says whether the blob could be mounted instead."""
         self._has, self._is_closing = 0, False
+        mount = ""
+        if self._sibling is not None:
+            mount = "?" + urlencode({"mount": self._descriptor.digest, "from": self._sibling})
         with self._transport.request(
             "POST",
-            f"{self._path}/blobs/uploads/",
-            expected=(HTTPStatus.ACCEPTED,),
+            f"{self._path}/blobs/uploads/{mount}",
+            expected=(HTTPStatus.ACCEPTED, HTTPStatus.CREATED),
             writes=True,
         ) as reply:
+            if mount and reply.status == HTTPStatus.CREATED:
+                return True
             self._take_place(reply)
             least = reply.header("OCI-Chunk-Min-Length") or ""
         if least.isascii() and least.isdigit():
             self._least_chunk_bytes = min(int(least[:20]), _MAX_CHUNK_BYTES)
+        return False
 
     def _send_chunk(self, count: int) -> None:
         said = (("Content-Range", f"{self._has}-{self._has + count - 1}"),)

@@ -78,7 +78,10 @@ def push_command(
     total = sum(layer.size_bytes for layer in built.layers)
     if not dry_run:
         with (
-            context.open_repository(reference.location) as repository,
+            # What was pushed where its id belongs need not be sent to another place beside it.
+            context.registries.open(
+                reference.location, sibling=registry.locate(manifest.id, context.bases())
+            ) as repository,
             transfer(app.out, f"pushing {manifest.id} {manifest.version}", total) as progress,
         ):
             registry.push_artifact(
