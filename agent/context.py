@@ -51,6 +51,7 @@ class Options:
     plain_http: bool = False
     insecure: bool = False
     ca_file: Path | None = None
+    registry_config: tuple[Path, ...] = ()
     offline: bool = False
 
     def of_every_host(self) -> dict[str, Any]:
@@ -111,8 +112,14 @@ class Context:
             every_host=self.options.of_every_host(),
         )
         unnamed = HostSection(**self.options.of_every_host())
-        home = self.places.home
-        self.registries = Registries.of(self.config, unnamed, home, self.files, self.environ)
+        self.registries = Registries.of(
+            self.config,
+            unnamed,
+            self.places.home,
+            self.files,
+            self.environ,
+            self.options.registry_config,
+        )
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
         self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
 

@@ -1,6 +1,6 @@
 """How registries are reached: the config's bases and hosts, credentials, kept connections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,9 +39,10 @@ class Registries:
         home: Path,
         files: Files,
         environ: Mapping[str, str],
+        registry_config: Sequence[Path],
     ) -> "Registries":
         """Wire them; nothing is read or asked yet."""
-        credentials = registry.CredentialFiles.from_environment(environ)
+        credentials = registry.CredentialFiles.from_environment(environ, named=registry_config)
         return cls(config, unnamed, home, files, credentials)
 
     def bases(self) -> registry.Bases:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from registry.auth import Credential
 from registry.challenge import parse_challenges
+from registry.errors import NetworkError
 from registry.tokens import KeptTokens, Realm, Token, TokenRequest, merged
 
 _BEARER = "Bearer "
@@ -62,7 +63,11 @@ class Authority:
         """
         realm = self._kept.realm_of(self._registry)
         if realm is not None:
-            return self._bearer(realm, writes=writes, spent=None)
+            try:
+                return self._bearer(realm, writes=writes, spent=None)
+            except NetworkError:
+                # It may have moved: the registry's next challenge says where to.
+                self._kept.forget_realm(self._registry)
         return None if self._credential is None else self._credential.basic
 
     def answer(self, challenges: str, *, sent: str | None, writes: bool) -> str | None:

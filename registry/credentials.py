@@ -1,13 +1,13 @@
 """Which files hold this user's credentials, and in which order they are asked.
 
-``$REGISTRY_AUTH_FILE``, docker's ``config.json``, containers' ``auth.json``: the first that has
-one for the repository wins. ``~/.netrc`` is not read.
+The files that were named, ``$REGISTRY_AUTH_FILE``, docker's ``config.json``, containers'
+``auth.json``: the first that has one for the repository wins. ``~/.netrc`` is not read.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class CredentialFiles:
         environment: Mapping[str, str] | None = None,
         home: Path | None = None,
         *,
+        named: Sequence[Path] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> "CredentialFiles":
         """Find the files as docker and podman do.
@@ -58,16 +59,18 @@ class CredentialFiles:
             environment: ``REGISTRY_AUTH_FILE``, ``DOCKER_CONFIG``, ``XDG_RUNTIME_DIR`` and
                 ``XDG_CONFIG_HOME`` count; ``None``: the process's.
             home: The user's folder; ``None``: the process's.
+            named: Files that come before all others.
             clock: Monotonic seconds: what helpers answered is kept for a minute.
         """
         environment = os.environ if environment is None else environment
         home = Path.home() if home is None else home
-        named = environment.get("REGISTRY_AUTH_FILE")
+        variable = environment.get("REGISTRY_AUTH_FILE")
         docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
         config_home = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
         runtime = environment.get("XDG_RUNTIME_DIR")
         paths = [
-            *([Path(named)] if named else []),
+            *named,
+            *([Path(variable)] if variable else []),
             docker / "config.json",
             *([Path(runtime) / "containers" / "auth.json"] if runtime else []),
             config_home / "containers" / "auth.json",

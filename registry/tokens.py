@@ -167,6 +167,10 @@ class KeptTokens:
         """Remember the realm that a registry named."""
         self._realms[origin_of(registry)] = realm
 
+    def forget_realm(self, registry: str) -> None:
+        """Forget the realm of a registry."""
+        self._realms.pop(origin_of(registry), None)
+
     def get(
         self,
         registry: str,

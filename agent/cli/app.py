@@ -93,7 +93,7 @@ def dry_run_flag(command: F) -> F:
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - of any flag
     """Put a flag's value where it belongs; a flag that was not given changes nothing."""
-    if value is None or value is False:
+    if value is None or value is False or value == ():
         return
     app = ctx.ensure_object(App)
     match param.name:
@@ -105,6 +105,8 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # no
             app.out.verbose = True
         case "no_color":
             app.out.color = False
+        case "registry_config":
+            app.flags["registry_config"] = (*app.flags.get("registry_config", ()), *value)
         case name:
             app.flags[str(name)] = value
 
@@ -121,6 +123,13 @@ _GLOBAL: list[Callable[..., Any]] = [
     _flag("--plain-http", is_flag=True, help="Speak HTTP without TLS."),
     _flag("--insecure", is_flag=True, help="Do not check the registry's certificate."),
     _flag("--ca-file", type=_PATH, metavar="FILE", help="Trust these CA certificates."),
+    _flag(
+        "--registry-config",
+        type=_PATH,
+        multiple=True,
+        metavar="FILE",
+        help="Look for credentials here first; may be repeated.",
+    ),
     _flag("--offline", is_flag=True, help="Use no network."),
     _flag("--system", is_flag=True, help="Use the machine's installation."),
     _flag("--no-color", is_flag=True, help="Print without colours."),

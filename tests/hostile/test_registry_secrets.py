@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from registry import (
     Given,
     HttpLocation,
     HttpSettings,
+    KeptConnections,
     NetworkError,
     RegistryError,
     Repository,
@@ -175,6 +177,42 @@ def test_a_realm_that_sends_us_on_is_not_followed(
         with open_at(registry) as repository, pytest.raises(AuthenticationError):
             repository.tags()
     assert not other.requests
+
+
+def test_a_realm_that_moved_is_found_again(registry: Misbehaving, other: Misbehaving) -> None:
+    """In a process that runs for months: the registry's next challenge names the new one."""
+    kept = KeptConnections()
+    location = HttpLocation(registry.host, f"plugins/{PLUGIN_ID}")
+
+    def look(name: str) -> None:
+        with open_repository(
+            replace(location, name=name),
+            files=Files(),
+            http=SETTINGS,
+            credentials=Given(registry.host, JANE),
+            connections=kept,
+        ) as repository:
+            repository.tags()
+
+    def names(realm: Misbehaving) -> None:
+        registry.route = lambda handler: (
+            reply(handler, 200, b'{"tags":[]}') if has_token(handler) else challenge(handler, realm)
+        )
+
+    def gives_one(handler: Handler) -> None:
+        gives_tokens(handler)
+        handler.close_connection = True
+
+    with misbehaving() as old:
+        old.route = gives_one
+        names(old)
+        look("plugins/org.example.a")
+    other.route = gives_tokens
+    names(other)
+    look("plugins/org.example.b")
+    look("plugins/org.example.c")
+    kept.close()
+    assert len(other.requests) == 2
 
 
 def test_a_registry_that_never_has_enough_is_given_up(

@@ -150,6 +150,22 @@ def test_a_login_of_another_file_is_told(
     assert machine.json("logout", host).document["still"] == [str(logins)]
 
 
+def test_a_file_that_is_named_comes_first(
+    machine: Machine, host: str, logins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--registry-config, repeated, before the environment's; login writes the first of them."""
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {host: {"auth": "eDp5"}}}))
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert str(first) in log_in(machine, host, "--registry-config", str(first)).out
+    look = ("tags", f"{host}/plugins/{PLUGIN_ID}")
+    named = ("--registry-config", second, "--registry-config", first)
+    assert "NAME_UNKNOWN" in machine.run(*look, *named, expect=3).err
+    assert "NAME_UNKNOWN" in machine.run(*named[:2], *look, *named[2:], expect=3).err
+    machine.run(*look, expect=4)
+    assert not logins.exists()
+
+
 def test_a_terminal_is_asked_and_shows_no_password(
     machine: Machine, host: str, logins: Path
 ) -> None:

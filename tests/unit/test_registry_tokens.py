@@ -6,8 +6,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from registry import AuthenticationError, Credential
+from registry import AuthenticationError, Credential, HttpSettings
 from registry.tokens import KeptTokens, Realm, Token, TokenRequest, merged
+from registry.transport import Transport
 
 HTTPS, HTTP = "https://registry.example.com", "http://registry.example.com"
 REALM = Realm("https://auth.example.com/token?x=1", "registry.example.com")
@@ -112,6 +113,14 @@ def test_what_is_no_token_is_refused(raw: bytes) -> None:
     """Nothing that could end or change a header is ever put into one."""
     with pytest.raises(AuthenticationError):
         Token.parse(raw, REALM.url, 0.0)
+
+
+def test_docker_hub_is_not_where_its_name_says() -> None:
+    """References and logins say docker.io; the API is elsewhere, and no other host's."""
+    assert Transport("docker.io", "x", HttpSettings(), None).origin == (
+        "https://registry-1.docker.io"
+    )
+    assert Transport("ghcr.io", "x", HttpSettings(), None).origin == "https://ghcr.io"
 
 
 def test_scopes_are_merged() -> None:
