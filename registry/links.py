@@ -2,7 +2,7 @@
 
 from urllib.parse import urljoin, urlsplit
 
-from registry.errors import ContentError, one_line
+from registry.errors import ContentError, RegistryError, one_line
 
 _PORTS = {"http": 80, "https": 443}
 _HUB = "docker.io"
@@ -30,6 +30,20 @@ def join(base: str, target: str) -> str:
     except ValueError as error:
         message = f"cannot follow {one_line(target)} from {shown(base)}: {error}"
         raise ContentError(message) from error
+    return url
+
+
+def follow(base: str, target: str) -> str:
+    """Resolve a link that requests are going to follow: never from https to anything less.
+
+    Raises:
+        ContentError: It is no URL.
+        RegistryError: It leads out of https, or out of HTTP.
+    """
+    url = join(base, target)
+    if urlsplit(url).scheme not in {"https", urlsplit(base).scheme}:
+        message = f"cannot follow {shown(base)}: it leads to {shown(url)}, expected https"
+        raise RegistryError(message)
     return url
 
 

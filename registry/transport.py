@@ -16,7 +16,7 @@ from registry.errors import AuthenticationError, ContentError, NetworkError, Reg
 from registry.exchange import Body, Reply
 from registry.failures import status_error
 from registry.kept import KeptConnections
-from registry.links import api_host, join, origin_of, shown
+from registry.links import api_host, follow, origin_of, shown
 from registry.sending import Sender, SettingsOf
 from registry.settings import HttpSettings
 from registry.tokens import MAX_ANSWER_BYTES, TokenRequest
@@ -237,12 +237,7 @@ class Transport:
             if reply.status not in _REDIRECTS or target is None or method not in {"GET", "HEAD"}:
                 return reply
             reply.finish()
-            source, url = url, join(url, target)
-            if urlsplit(url).scheme != "https" and urlsplit(url).scheme != urlsplit(source).scheme:
-                message = (
-                    f"cannot follow {shown(source)}: it redirects to {shown(url)}, expected https"
-                )
-                raise RegistryError(message)
+            url = follow(url, target)
         raise NetworkError(f"cannot get {shown(url)}: more than {_MAX_REDIRECTS} redirects")
 
     def _ask_realm(self, asked: TokenRequest) -> bytes:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from registry.errors import ContentError, NetworkError, NotFoundError, RegistryError
 from registry.exchange import Body, Reply
-from registry.links import join
+from registry.links import follow
 from registry.model import Descriptor
 from registry.repository import Progress
 from registry.transport import Transport
@@ -194,7 +194,7 @@ class Upload:
         if place is None:
             message = f"cannot push to {self._path}: the registry names no upload location"
             raise ContentError(message)
-        self._url = join(reply.url, place)
+        self._url = follow(reply.url, place)
 
 
 class _TooLargeError(RegistryError):

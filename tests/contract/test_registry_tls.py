@@ -10,6 +10,7 @@ from agent.files import Files
 from registry import (
     Anonymous,
     AuthenticationError,
+    Descriptor,
     HttpLocation,
     HttpSettings,
     NetworkError,
@@ -234,3 +235,24 @@ def test_a_registry_s_settings_are_not_another_s(
         ) as repository:
             assert repository.tags() == ("0.1.0",)
         assert set(asked) == {store.host}
+
+
+def test_nothing_leads_out_of_https(authority: Authority, server: Pair) -> None:
+    """Redirects and upload places without TLS are refused, also on the registry's own host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    with misbehaving(context) as registry, misbehaving() as plain:
+        for host in (plain.host, registry.host):
+            registry.route = lambda handler, host=host: reply(
+                handler,
+                202 if handler.command == "POST" else 307,
+                Location=f"http://{host}/x",
+            )
+            settings = HttpSettings(plain_http=False, ca_file=authority.certificate)
+            with open_at(registry.host, settings) as repository:
+                blob = Descriptor.of("application/wasm", b"blob")
+                with pytest.raises(RegistryError, match="expected https"):
+                    repository.push_blob(blob, b"blob")
+                with pytest.raises(RegistryError, match="expected https"):
+                    repository.read_blob(blob, max_bytes=4)
+        assert not plain.requests

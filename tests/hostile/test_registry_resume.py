@@ -265,3 +265,101 @@ def test_all_attempts_together_have_a_deadline(server: Misbehaving) -> None:
     kept.close()
     assert clock.slept == [10.0, 10.0, 10.0, 5.0]
     assert len(server.requests) == 4
+
+
+LARGE = bytes(range(256)) * 20_000
+
+
+def upload_at(server: Misbehaving, answers: list[tuple[int, dict[str, str]]]) -> list[str]:
+    """Push a blob of 5 MB to a registry that answers so in turn; the methods it was asked by."""
+    left = list(answers)
+
+    def route(handler: Handler) -> None:
+        status, said = left.pop(0)
+        handler.send_response(status)
+        for name, value in {"Content-Length": "0", **said}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+
+    server.route = route
+    with open_at(server) as repository:
+        repository.push_blob(Descriptor.of("application/wasm", LARGE), LARGE)
+    assert not left
+    return [request.method for request in server.requests]
+
+
+PLACE = {"Location": "/upload"}
+UPLOADS: dict[str, tuple[list[tuple[int, dict[str, str]]], str]] = {
+    "as it should": ([(202, PLACE), (202, PLACE), (201, {})], "POST PATCH PUT"),
+    "dropped": (
+        [(202, PLACE), (404, {}), (404, {}), (202, PLACE), (202, PLACE), (201, {})],
+        "POST PATCH GET POST PATCH PUT",
+    ),
+    "out of step": (
+        [(202, PLACE), (416, {}), (204, {"Range": "0-99"}), (202, PLACE), (201, {})],
+        "POST PATCH GET PATCH PUT",
+    ),
+    "status without a range": (
+        [(202, PLACE), (500, {}), (204, {}), (202, PLACE), (202, PLACE), (201, {})],
+        "POST PATCH GET POST PATCH PUT",
+    ),
+    "status of more than there is": (
+        [
+            *[(202, PLACE), (500, {}), (204, {"Range": f"0-{len(LARGE)}"})],
+            *[(202, PLACE), (202, PLACE), (201, {})],
+        ],
+        "POST PATCH GET POST PATCH PUT",
+    ),
+    "status of all": (
+        [(202, PLACE), (500, {}), (204, {"Range": f"0-{len(LARGE) - 1}"}), (201, {})],
+        "POST PATCH GET PUT",
+    ),
+    "too large": (
+        [(202, PLACE), (413, {}), (202, PLACE), (202, PLACE), (201, {})],
+        "POST PATCH POST PATCH PUT",
+    ),
+    "too large for less than a whole": (
+        [
+            *[(202, {**PLACE, "OCI-Chunk-Min-Length": "9999999"}), (413, {})],
+            *[(202, PLACE), (202, PLACE), (201, {})],
+        ],
+        "POST PATCH POST PATCH PUT",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UPLOADS)
+def test_an_upload_follows_what_the_registry_says(server: Misbehaving, case: str) -> None:
+    """Every answer leads on to one that ends it; what is sent always follows on what is there."""
+    answers, methods = UPLOADS[case]
+    assert " ".join(upload_at(server, answers)) == methods
+    for request in server.requests:
+        if request.method == "PATCH":
+            first, _, last = request.headers["Content-Range"].partition("-")
+            assert request.body == LARGE[int(first) : int(last) + 1]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500])
+def test_an_upload_that_is_never_taken_ends(server: Misbehaving, status: int) -> None:
+    """A typed error after a bounded number of requests, whatever is refused."""
+    server.route = lambda handler: reply(
+        handler, 202 if handler.command == "POST" else status, Location="/upload"
+    )
+    with open_at(server) as repository, pytest.raises(RegistryError):
+        repository.push_blob(Descriptor.of("application/wasm", LARGE), LARGE)
+    assert len(server.requests) <= 24
+
+
+def test_a_source_that_ends_early_is_told(server: Misbehaving, tmp_path: Path) -> None:
+    """A file that somebody cuts while it is sent."""
+    path = tmp_path / "blob"
+    path.write_bytes(LARGE)
+    descriptor = Descriptor.of("application/wasm", LARGE)
+
+    def route(handler: Handler) -> None:
+        path.write_bytes(LARGE[:100])
+        reply(handler, 202, Location="/upload")
+
+    server.route = route
+    with open_at(server) as repository, pytest.raises(ContentError, match="the source ends"):
+        repository.push_blob(descriptor, path)

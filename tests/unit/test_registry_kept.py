@@ -41,3 +41,13 @@ def test_a_replaced_tls_file_is_read_again(tmp_path: Path) -> None:
     ca.unlink()
     with pytest.raises(RegistryError, match=r"cannot use TLS files .*ca\.pem"):
         kept.to(HTTPS, settings)
+
+
+def test_strangers_hosts_are_kept_in_small_number() -> None:
+    """A registry that sends us to ever new hosts fills no memory; what is in use stays."""
+    kept, settings = KeptConnections(), HttpSettings()
+    pool = kept.to(HTTP, settings)
+    for number in range(100):
+        kept.to(f"http://127.0.0.1:{6000 + number}", settings)
+        assert kept.to(HTTP, settings) is pool
+    assert len(kept._kept) == 32
