@@ -20,7 +20,7 @@ test: $(VENV)/ready
 # One run, side by side with peers; on a quiet machine. An installed agent has its bytecode.
 bench: $(VENV)/ready
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	@for figure in startup calls deadlines cache swap check pull tree isolation; do \
+	@for figure in startup calls deadlines cache swap check pull links tree isolation; do \
 	    env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 
