@@ -29,11 +29,16 @@ class RegistryError(Exception):
         super().__init__(redact(message))
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Take these texts out of the message, whoever brought them in."""
-        message = str(self)
-        for secret in secrets:
-            message = message.replace(secret, "***")
-        self.args = (message,)
+        """Take these texts out of the message, and of what it came from, whoever said them."""
+        texts = tuple(secrets)
+        error: BaseException | None = self
+        while error is not None:
+            if isinstance(error, RegistryError):
+                message = str(error)
+                for secret in texts:
+                    message = message.replace(secret, "***")
+                error.args = (message,)
+            error = error.__cause__ or error.__context__
 
 
 class ReferenceFormatError(RegistryError):
