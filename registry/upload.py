@@ -131,7 +131,9 @@ class Upload:
         return False
 
     def _send_chunk(self, count: int) -> None:
-        said = (("Content-Range", f"{self._has}-{self._has + count - 1}"),)
+        # The whole at once goes without a range, as docker's own: every registry knows that.
+        is_whole = count == self._descriptor.size_bytes
+        said = () if is_whole else (("Content-Range", f"{self._has}-{self._has + count - 1}"),)
         body = Body(_MEDIA_TYPE, self._file, count, self._has, self._progress, said)
         with self._transport.request(
             "PATCH",

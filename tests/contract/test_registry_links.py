@@ -109,7 +109,8 @@ def test_an_upload_goes_on_where_it_broke(source: Path, tmp_path: Path) -> None:
             kept.clear()
             reply(handler, 202, Location=place)
         elif request.method == "PATCH":
-            assert request.headers["Content-Range"] == f"{len(kept)}-{SIZE_BYTES - 1}"
+            said = f"{len(kept)}-{SIZE_BYTES - 1}" if kept else None
+            assert request.headers.get("Content-Range") == said
             kept.extend(request.body)
             reply(handler, 202, Location="/upload?state=done")
         elif request.method == "PUT":
