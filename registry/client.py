@@ -115,7 +115,11 @@ class HttpRepository:
         what = f"manifest {reference} of {self._location.text}"
         path = self._manifest_path(reference)
         raw, headers = self._transport.get(
-            path, accept=_ACCEPT, max_bytes=MAX_MANIFEST_BYTES, what=what
+            path,
+            accept=_ACCEPT,
+            max_bytes=MAX_MANIFEST_BYTES,
+            what=what,
+            transfer_bytes=MAX_MANIFEST_BYTES,
         )
         said = headers.get("Docker-Content-Digest")
         got = sha256_digest(raw)

@@ -81,6 +81,7 @@ def _fetch(
             "GET",
             path,
             headers={"Range": f"bytes={start}-"},
+            transfer_bytes=size_bytes - start,
             expected=(
                 HTTPStatus.OK,
                 HTTPStatus.PARTIAL_CONTENT,
@@ -94,7 +95,7 @@ def _fetch(
                 _take_all(reply, file, copy, size_bytes, what)
                 return
         # 416, whose body some registries announce as the whole blob, or some other part.
-    with transport.request("GET", path) as reply:
+    with transport.request("GET", path, transfer_bytes=size_bytes) as reply:
         _take_all(reply, file, copy, size_bytes, what)
 
 

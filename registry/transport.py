@@ -94,7 +94,7 @@ class Transport:
         return self._settings.attempts
 
     def get(
-        self, url: str, *, accept: str, max_bytes: int, what: str
+        self, url: str, *, accept: str, max_bytes: int, what: str, transfer_bytes: int = 0
     ) -> tuple[bytes, Mapping[str, str]]:
         """Fetch a document, again if its transfer breaks.
 
@@ -103,6 +103,7 @@ class Transport:
             accept: See ``request``.
             max_bytes: How large it may be.
             what: How messages call it.
+            transfer_bytes: See ``request``.
 
         Returns:
             Its bytes, and the answer's headers.
@@ -112,9 +113,9 @@ class Transport:
             RegistryError: See ``request``.
         """
         failures = 0
-        with self.operation(max_bytes):
+        with self.operation(transfer_bytes):
             while True:
-                with self.request("GET", url, accept=accept) as reply:
+                with self.request("GET", url, accept=accept, transfer_bytes=max_bytes) as reply:
                     try:
                         return reply.read_all(max_bytes, what), reply.response.headers
                     except NetworkError:

@@ -202,6 +202,28 @@ class Clock:
         return Timing(lambda: self.now_s, self.sleep, lambda low, up: low + (up - low) * chance)
 
 
+def test_a_transfer_has_the_time_that_its_size_allows(server: Misbehaving, tmp_path: Path) -> None:
+    """In one request: what an operation has beside its data is not what its data have."""
+    clock = Clock()
+    settings = HttpSettings(total_timeout_s=60, min_bytes_per_s=1000)
+
+    def slow(handler: Handler) -> None:
+        reply(handler, 200, BLOB[:HALF], Content_Length=str(len(BLOB)))
+        clock.now_s += 61
+        handler.wfile.write(BLOB[HALF:])
+
+    server.route = slow
+    kept = KeptConnections(clock.timing(0))
+    with open_at(server, settings, kept) as repository:
+        repository.fetch_blob(DESCRIPTOR, tmp_path / "got")
+        assert repository.read_blob(DESCRIPTOR, max_bytes=len(BLOB)) == BLOB
+        assert [request.method for request in server.requests] == ["GET", "GET"]
+        with pytest.raises(ContentError):
+            repository.manifest("0.1.0")
+    kept.close()
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_pauses_double_with_jitter(server: Misbehaving, chance: float) -> None:
     """From ``backoff_s`` on, each up to twice as long by chance: a fleet does not come at once."""
