@@ -73,7 +73,9 @@ def logout_command(app: App, host: str, *, dry_run: bool) -> None:
     was = place.find(host, "") is not None
     if not dry_run:
         place.erase(host, context.files)
-    others = [str(file.path) for file in files.files[1:] if file.find(host, "") is not None]
+    # Asked anew: a helper may be named by several of them.
+    left = [registry.DockerConfig(file.path) for file in files.files[1:]]
+    others = [str(file.path) for file in left if file.find(host, "") is not None]
     if app.out.as_json:
         app.out.document(host=host, was_logged_in=was, still=others)
         return

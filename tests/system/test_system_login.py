@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.helpers import KEEPER, put_helper
 from support.realm import TokenRealm, token_realm
 from support.registry import PASSWORD, USER, docker_registry
 from support.system import PLUGIN_ID, Machine, Publisher, Ran
@@ -148,6 +149,29 @@ def test_a_login_of_another_file_is_told(
     ran = machine.run("logout", host)
     assert f"{logins} still has one" in ran.err
     assert machine.json("logout", host).document["still"] == [str(logins)]
+
+
+def test_a_helper_keeps_the_login(
+    machine: Machine, host: str, logins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The secret is in no file; logout has it forget, also where another file names it too."""
+    programs, kept = tmp_path / "bin", tmp_path / "kept"
+    programs.mkdir()
+    kept.mkdir()
+    put_helper(programs, "keeper", KEEPER.format(folder=str(kept)))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    for path in (logins, tmp_path / "auth.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"credsStore": "keeper"}', encoding="utf-8")
+    assert "  in docker-credential-keeper\n" in log_in(machine, host).out
+    assert PASSWORD in (kept / host).read_text(encoding="utf-8")
+    assert PAIR not in (tmp_path / "auth.json").read_text(encoding="utf-8")
+    assert "NAME_UNKNOWN" in machine.run("tags", f"{host}/plugins/{PLUGIN_ID}", expect=3).err
+    document = machine.json("logout", host).document
+    assert (document["was_logged_in"], document["still"]) == (True, [])
+    assert not (kept / host).exists()
+    machine.run("tags", f"{host}/plugins/{PLUGIN_ID}", expect=4)
 
 
 def test_a_file_that_is_named_comes_first(

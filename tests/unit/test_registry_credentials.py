@@ -11,29 +11,10 @@ import pytest
 from agent.files import Files
 from registry import AuthenticationError, Credential, CredentialFiles, DockerConfig
 from registry.helpers import Helper
+from support.helpers import KEEPER, put_helper
 
 JANE = Credential("jane", "correct horse")
 JANE_AUTH = "amFuZTpjb3JyZWN0IGhvcnNl"
-# A real program that speaks the helpers' protocol and keeps what it is given in a folder.
-KEEPER = """#!/usr/bin/env python3
-import json, pathlib, sys
-folder = pathlib.Path({folder!r})
-given = sys.stdin.read()
-with (folder / "calls").open("a") as calls:
-    print(sys.argv[1], file=calls)
-if sys.argv[1] == "store":
-    entry = json.loads(given)
-    (folder / entry["ServerURL"].replace("/", "_")).write_text(given)
-    raise SystemExit
-kept = folder / given.replace("/", "_")
-if not kept.exists():
-    print("credentials not found in native keychain")
-    raise SystemExit(1)
-if sys.argv[1] == "get":
-    print(kept.read_text())
-else:
-    kept.unlink()
-"""
 
 
 @pytest.fixture
@@ -45,19 +26,12 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def program(programs: Path, name: str, text: str) -> None:
-    """Put a helper there."""
-    path = programs / f"docker-credential-{name}"
-    path.write_text(text)
-    path.chmod(0o755)
-
-
 @pytest.fixture
 def keeper(programs: Path, tmp_path: Path) -> Path:
     """The helper ``keeper``; the folder in which it keeps what it was given."""
     folder = tmp_path / "kept"
     folder.mkdir()
-    program(programs, "keeper", KEEPER.format(folder=str(folder)))
+    put_helper(programs, "keeper", KEEPER.format(folder=str(folder)))
     return folder
 
 
@@ -174,7 +148,7 @@ BAD_HELPERS = {
 def test_a_helper_that_fails_is_told(programs: Path, case: str) -> None:
     """Which one, and how; nothing of what it printed is shown."""
     text, why = BAD_HELPERS[case]
-    program(programs, "bad", text)
+    put_helper(programs, "bad", text)
     if not text:
         (programs / "docker-credential-bad").chmod(0o644)
     with pytest.raises(AuthenticationError, match=why) as caught:
@@ -193,7 +167,7 @@ def test_a_helper_that_is_none_is_told(name: str) -> None:
 def test_a_helper_that_hangs_is_killed(programs: Path, tmp_path: Path) -> None:
     """With what it started, which holds the same pipe."""
     pid = tmp_path / "pid"
-    program(programs, "slow", f"#!/bin/sh\nsleep 600 &\necho $! > {pid}\nwait\n")
+    put_helper(programs, "slow", f"#!/bin/sh\nsleep 600 &\necho $! > {pid}\nwait\n")
     with pytest.raises(AuthenticationError, match=r"no answer within 2 s"):
         Helper("slow", timeout_s=2).get("h")
     child = int(pid.read_text())
