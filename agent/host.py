@@ -60,15 +60,11 @@ class PluginHost:
         stands_in: bool = False,
         isolation: Isolation | None = None,
     ) -> None:
-        self._context = context or Context(Options(home=home, config=config))
+        self._context = wired = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
-        self._telemetry = Telemetry(
-            endpoint_of(self._context.config.telemetry.endpoint, self._context.environ)
-        )
+        self._telemetry = Telemetry(endpoint_of(wired.config.telemetry.endpoint, wired.environ))
         take = self._telemetry.logging(on_log or log_record)
-        self._sandbox = self._context.open_sandbox(
-            on_log=take, stands_in=stands_in, isolation=isolation
-        )
+        self._sandbox = wired.open_sandbox(on_log=take, stands_in=stands_in, isolation=isolation)
         self._watch = Watch(self._context, self._telemetry)
         self._loader = Loader(self._context, self._sandbox, self._watch, self._telemetry)
         self._served: dict[str, Served] = {}
@@ -282,11 +278,9 @@ class PluginHost:
         with served.slot.lease() as leased:
             try:
                 result = traced_call(self._telemetry, leased, function, args)
-            except (CapabilityDenied, GuestExit):
-                self._watch.record(served, leased.release, failed=False)
-                raise
-            except CallError:
-                self._watch.record(served, leased.release, failed=True)
+            except CallError as error:
+                is_fault = not isinstance(error, CapabilityDenied | GuestExit)
+                self._watch.record(served, leased.release, failed=is_fault)
                 raise
         self._watch.record(served, leased.release, failed=False)
         return result
