@@ -7,6 +7,7 @@ later is the file that was checked, by its descriptor: entries are replaced and 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import mmap
@@ -138,13 +139,27 @@ class AotCache:
             folder = self._folder.stat()
             if not _is_own(folder):
                 return None  # others could read the key, and seal code of their own
-            key = _read_own(path, _KEY_BYTES)
-            if key is None or len(key) != _KEY_BYTES:
-                key = secrets.token_bytes(_KEY_BYTES)
-                self._files.write_atomic(path, key, mode=0o600)
+            return _read_key(path) or self._new_key(path)
         except OSError:
             return None
-        return key
+
+    def _new_key(self, path: Path) -> bytes:
+        """The one key, whoever makes it: with two, good entries would be taken for foreign."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            key = _read_key(path)
+            if key is None:
+                key = secrets.token_bytes(_KEY_BYTES)
+                self._files.write_atomic(path, key, mode=0o600)
+            return key
+        finally:
+            os.close(folder)
+
+
+def _read_key(path: Path) -> bytes | None:
+    key = _read_own(path, _KEY_BYTES)
+    return key if key is not None and len(key) == _KEY_BYTES else None
 
 
 def _read_own(path: Path, longest: int) -> bytes | None:

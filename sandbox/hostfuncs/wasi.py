@@ -20,6 +20,7 @@ SUCCESS, BADF, INVAL, NOTSUP, SPIPE = 0, 8, 28, 58, 70
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _MOST_VECTORS = 1024
+_VECTOR_FUEL = 100  # also of an empty one
 _MOST_SUBSCRIPTIONS = 1024
 _SUBSCRIPTION_BYTES = 48
 _EVENT_BYTES = 32
@@ -50,6 +51,7 @@ def fd_write(
     if not is_result and "log" not in context.allowed:
         raise context.deny("log")
     memory.find(context, caller)
+    context.charge(count * _VECTOR_FUEL)
     table = memory.read(context, vectors, count * 8)
     total = 0
     for pointer, length in struct.iter_unpack("<II", table):

@@ -347,3 +347,14 @@ def test_an_allocator_without_room_is_told_as_memory() -> None:
       (func (export "run") (param i32 i32) (result i64) (i64.const 0)))"""
     with loaded(wat) as plugin, pytest.raises(MemoryExceeded):
         plugin.call("run", ["text"])
+
+
+def test_a_thousand_empty_writes_in_one_cost_fuel() -> None:
+    """Each vector is work for the host, though there is nothing in it."""
+    wat = f"""(module {WRITE} (memory (export "memory") 1)
+      (func (export "run") (result i32)
+        (call $write (i32.const 1) {ZERO} (i32.const 1024) (i32.const 60000))))"""
+    with loaded(wat) as plugin:
+        result = plugin.call()
+    assert result.value == 0
+    assert result.fuel_used > 100_000

@@ -188,11 +188,12 @@ def test_what_was_checked_is_what_runs(tmp_path: Path) -> None:
 
 
 def test_processes_share_a_cache(tmp_path: Path) -> None:
-    """Several that begin with an empty one at once all run, and leave whole entries."""
+    """Several that begin with an empty one at once run, with one key and whole entries."""
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; import pathlib\n"
         "from support.sandbox import ECHO, plugin_files, sandbox\n"
-        f"with sandbox(cache_dir=pathlib.Path({str(tmp_path)!r})) as box:\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "with sandbox(cache_dir=folder, on_foreign_code=print) as box:\n"
         "    for _ in range(5):\n"
         "        print(box.load(plugin_files(ECHO)).call('run', ['hi']).value)\n"
     )
