@@ -1,6 +1,7 @@
 """More guests that mean harm: by growth, recursion, their allocator, exit codes, in a crowd."""
 
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +54,9 @@ def test_an_endless_loop_through_host_calls_ends(imported: str, call: str) -> No
     with loaded(wat, admit(fuel_units=100_000)) as plugin, pytest.raises(FuelExhausted) as fuel:
         plugin.call()
     assert fuel.value.stats.fuel_used == 100_000
+    told = re.search(r"(\d+) of them in host functions", str(fuel.value))
+    assert told
+    assert int(told[1]) > 90_000
     late = admit(fuel_units=EVER, wall_timeout_ms=50)
     with loaded(wat, late) as plugin, pytest.raises(DeadlineExceeded):
         plugin.call()
