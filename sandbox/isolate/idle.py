@@ -51,9 +51,11 @@ class IdleWatch:
     def close(self) -> None:
         """Close the keepers whose children run, end the thread, and wait for it."""
         with self._lock:
+            self._inbox.put(None)
             if self._thread is not None:
-                self._inbox.put(None)
                 self._thread.join()
+            else:  # nothing was called; who left is in the inbox all the same
+                self._watch()
 
     def _watch(self) -> None:
         keepers: set[Resting] = set()

@@ -174,7 +174,7 @@ class Nursery:
                 said = b""
             if said != READY:
                 self._end()
-                raise _no_zygote("it ended at its start")
+                raise _no_zygote(f"{sys.executable} does not find this package, or failed")
             zygote.settimeout(_ANSWER_S)
             self._is_ready = True
         return zygote

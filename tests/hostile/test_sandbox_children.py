@@ -398,3 +398,12 @@ def test_text_that_no_memory_could_hold_does_not_cross() -> None:
         with pytest.raises(MemoryExceeded, match="its arguments are longer"):
             plugin.call("run", ["x" * (1 << 20 | 1)])
         assert plugin._runner.keeper.pid is None  # type: ignore[attr-defined]
+
+
+def test_a_host_that_can_start_no_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that is none of ours, or is not there: refused, with the way out."""
+    for executable in ("/bin/true", "/nowhere/python", ""):
+        with sandbox(admit(isolation="process")) as box, monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", executable)
+            with pytest.raises(SandboxError, match=r'sandbox\.isolation = "inline"'):
+                box.load(plugin_files(ECHO)).call("run", ["x"])

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
 
 from agent import PluginHost
 from sandbox import CapabilityDenied, FuelExhausted, GuestTrap
+from sandbox.admission import Isolation
 from support.otlp import Receiver, attributes, receiving
 from support.system import PLUGIN_ID, Machine, Publisher
 
@@ -42,12 +44,13 @@ def talking(machine: Machine, publisher: Publisher, receiver: Receiver) -> Machi
     return machine
 
 
+@pytest.mark.parametrize("where", get_args(Isolation))
 @pytest.mark.parametrize("on_main", [True, False], ids=["main thread", "another thread"])
 def test_a_load_a_call_and_its_log_arrive(
-    talking: Machine, receiver: Receiver, *, on_main: bool
+    talking: Machine, receiver: Receiver, where: Isolation, *, on_main: bool
 ) -> None:
-    """With what was used; the record belongs to the call, from whichever thread it came."""
-    with PluginHost(home=talking.home) as host:
+    """With what was used; the record belongs to the call, from whichever thread or process."""
+    with PluginHost(home=talking.home, isolation=where) as host:
         host.load_installed(PLUGIN_ID)
         if on_main:
             assert host.call_plugin("talk", []) == 7
