@@ -109,6 +109,7 @@ class Keeper:
                     except OSError:
                         deaf = kept
                 elif not self._changed.wait(deadline_s - time.monotonic()):
+                    self._changed.notify()  # what may just have been said to this one
                     raise TimeoutError
             if unused is not None:
                 unused.child.bury()

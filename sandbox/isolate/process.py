@@ -5,13 +5,14 @@ import fcntl
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.context import CallContext, StopCallError
 from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
 from sandbox.hostfuncs.links import Answer, Bound
 from sandbox.isolate import messages
+from sandbox.isolate.agreed import arguments_of, require_result
 from sandbox.isolate.child import Child
 from sandbox.isolate.crashes import how_it_ended
 from sandbox.isolate.idle import IdleWatch
@@ -178,6 +179,8 @@ class ProcessRunner:
         while True:
             told = messages.read_told(frame)
             if isinstance(told, Ended):
+                if told.result is not None:
+                    require_result(told.result.value, request.signature)
                 return told
             if isinstance(told, Said):
                 left_bytes -= len(told.message) + 1
@@ -205,7 +208,7 @@ class ProcessRunner:
         bound = self._bound.get(asked.name)
         if bound is None:
             raise FrameError("a function that is not linked")
-        arguments = _lift(bound, asked.arguments)
+        arguments = arguments_of(bound, asked.arguments)
         if bound.capability not in context.allowed:
             context.deny(bound.capability)
         text = None
@@ -242,31 +245,6 @@ def _sealed_file(artefact: bytes, name: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _lift(bound: Bound, arguments: Sequence[object]) -> list[object]:
-    """The arguments of a function, by its form.
-
-    Raises:
-        FrameError: They are others.
-    """
-    hints = bound.form.params
-    if len(hints) != len(arguments):
-        raise FrameError("another number of arguments")
-    lifted: list[object] = []
-    for hint, argument in zip(hints, arguments, strict=True):
-        if isinstance(argument, bytes):
-            if hint not in {str, bytes}:
-                raise FrameError("text for a number")
-            try:
-                lifted.append(argument.decode("utf-8") if hint is str else argument)
-            except UnicodeDecodeError as error:
-                raise FrameError("text that is not UTF-8") from error
-        elif type(argument) is hint:
-            lifted.append(argument)
-        else:
-            raise FrameError("an argument of another type")
-    return lifted
 
 
 def _result(context: CallContext, ended: Ended) -> CallResult:
