@@ -139,8 +139,8 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @contextlib.contextmanager
 def calling(home: Path) -> Iterator[Callers]:
-    """A host that answers calls in a loop for the length of the block."""
-    with PluginHost(home=home, on_log=lambda _record: None) as host:
+    """A host that answers calls in a loop, its plugins in processes of their own."""
+    with PluginHost(home=home, isolation="process", on_log=lambda _record: None) as host:
         host.discover()
         callers = Callers(host)
         callers.start()
