@@ -15,7 +15,7 @@ test: $(VENV)/ready
 	.ci/need docker-registry='command -v docker-registry' skopeo='command -v skopeo' \
 	    apache2-utils='command -v htpasswd' openssl='command -v openssl' \
 	    nginx='PATH=$$PATH:/usr/sbin command -v nginx'
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # One run, side by side with peers; on a quiet machine. An installed agent has its bytecode.
 bench: $(VENV)/ready
