@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from agent.data import data_dir
 from agent.errors import AgentError, TrustError, translated
-from agent.grants import granted, isolation_for, limits_for
+from agent.grants import bounds_of, granted, isolation_for, limits_for
 from agent.model import Generation
 from agent.reading import open_regular
-from agent.remembering import decisions_on
+from agent.remembering import decided_on, decisions_on
+from agent.spending import Purse
 from agent.subjects import subject_of
 from sandbox.admission import Isolation
 from sandbox.discovery import read_set
@@ -126,7 +127,8 @@ def granted_to(context: "Context", generation: Generation) -> tuple[str, ...] | 
         if translated(error) is None:
             raise
         return None
-    decisions = decisions_on(context.ledger, context.tree, generation.plugin_id)
+    now = context.clock()
+    decisions = decisions_on(context.ledger, context.tree, generation.plugin_id, at=now)
     given = granted(context.config, generation.plugin_id, decisions, ceiling)
     return tuple(sorted(given & {"log", *generation.capabilities}))
 
@@ -160,7 +162,15 @@ def admit(
             raise refusal(f"{manifest.id} {manifest.version}", verdict)
         ceiling = verdict.max_capabilities
     section = context.config.plugin(manifest.id)
-    decisions = decisions_on(context.ledger, context.tree, manifest.id)
+    decided = decided_on(context.ledger, context.tree, manifest.id)
+    # One that is used up is told so at each call: calls may be given back.
+    now = context.clock()
+    decisions = {one.capability: one.granted for one in decided if not one.is_over(now)}
+    bounds = bounds_of(context.config, manifest.id, decided)
+    counted = {bound.capability for bound in bounds if bound.max_calls is not None}
+    purse = Purse(
+        context, manifest.id, {one.capability: one for one in decided if one.capability in counted}
+    )
     return sandbox.Admission(
         granted=granted(context.config, manifest.id, decisions, ceiling),
         limits=limits_for(context.config, section),
@@ -168,6 +178,9 @@ def admit(
         settings={name: _setting(value) for name, value in section.settings.items()},
         release=subject.release,
         isolation=isolation_for(context.config, manifest.id, isolation),
+        bounds=bounds,
+        purse=purse if counted else None,
+        clock=context.clock,
     )
 
 

@@ -172,7 +172,7 @@ def translated(error: Exception) -> AgentError | None:
     for kind, family, reason in _families():
         if isinstance(error, kind):
             if family is PolicyError:
-                return PolicyError(str(error), reason=reason)
+                return PolicyError(str(error), reason=reason, hint=_granting(error))
             return family(str(error))
     if isinstance(error, TimeoutError):
         return BusyError(str(error), hint="try again when the other agent command has ended")
@@ -183,6 +183,15 @@ def translated(error: Exception) -> AgentError | None:
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return AgentError(f"cannot use the ledger: {error}", hint=_LEDGER_HINTS.get(code))
+    return None
+
+
+def _granting(error: Exception) -> str | None:
+    """What to type where a capability is missing."""
+    from sandbox.errors import CapabilityDenied
+
+    if isinstance(error, CapabilityDenied) and error.plugin_id is not None:
+        return f"agent grant {error.plugin_id} {error.capability}"
     return None
 
 
@@ -257,7 +266,6 @@ def _families() -> tuple[tuple[type[Exception], type[AgentError], str], ...]:
         (s.BadModule, FormatError, ""),
         (s.IncompatibleError, PolicyError, "incompatible"),
         (s.CapabilityDenied, PolicyError, "capability"),
-        (s.AllowanceSpentError, PolicyError, "capability"),
         (s.CrashLoopError, PolicyError, "disabled"),
         (s.MissingExport, NotFoundError, ""),
         (s.PluginNotFoundError, NotFoundError, ""),

@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from agent.config import Config
+from agent.memory import Decided
 from agent.schema import PluginSection
-from sandbox.admission import Isolation
+from sandbox.admission import Bound, Isolation
 from sandbox.limits import Limits
 
 
@@ -33,6 +34,22 @@ def granted(
     denied = {*section.deny, *(capability for capability, yes in decisions.items() if not yes)}
     allowed = frozenset(given - denied)
     return allowed if ceiling is None else allowed & (ceiling | {"log"})
+
+
+def bounds_of(config: Config, plugin_id: str, decided: Iterable[Decided]) -> tuple[Bound, ...]:
+    """How far the grants by command go, over or not; what the config grants has no end.
+
+    Args:
+        config: The config in force.
+        plugin_id: The plugin.
+        decided: What was granted and denied by command.
+    """
+    endless = {*config.capabilities.grant, *config.plugin(plugin_id).grants, "log"}
+    return tuple(
+        Bound(one.capability, None if one.until is None else int(one.until), one.max_calls)
+        for one in decided
+        if one.is_bounded and one.capability not in endless
+    )
 
 
 def isolation_for(config: Config, plugin_id: str, asked: Isolation | None) -> Isolation:

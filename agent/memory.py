@@ -8,14 +8,18 @@ so that the older one of the two is known.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from agent.model import Rejection, Stop
 from agent.requirement import parse_version
 from sandbox.grammar import CAPABILITY
 
 SCHEMA = 1
+MAX_COUNT = (1 << 53) - 1
+"""What any reader of JSON takes for a whole number."""
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,36 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What ``agent grant`` or ``agent deny`` said of a capability."""
+    """What ``agent grant`` or ``agent deny`` said of a capability.
+
+    Attributes:
+        at: Seconds since the epoch, like ``until``.
+        until: From when on it is not granted any more; None = it has no end.
+        max_calls: In how many calls of the plugin it may be used; None = in any number.
+        calls_left: How many of these nobody has used or set aside.
+        serial: Tells a counted grant from any other.
+    """
 
     capability: str
     granted: bool
     at: float
+    until: float | None = None
+    max_calls: int | None = None
+    calls_left: int | None = None
+    serial: str | None = None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it is a grant that has an end."""
+        return self.granted and (self.until, self.max_calls) != (None, None)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time has run out, or, by a clock that was set back, has not begun."""
+        return self.until is not None and not self.at <= now < self.until
+
+    def is_in_force(self, now: float) -> bool:
+        """Whether it binds now: a denial always does."""
+        return not self.is_over(now) and self.calls_left != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +125,33 @@ class Memory:
 def narrowed(older: Iterable[Decided], newer: Iterable[Decided]) -> tuple[Decided, ...]:
     """What holds of two accounts of grants and denials: denied is what either of them denies.
 
-    Granted is what both grant. So an older copy of either widens nothing.
+    Granted is what both grant, until the earlier end and for the fewer calls. So an older copy
+    of either widens nothing.
     """
     older, newer = tuple(older), tuple(newer)
     denied = {one.capability: one for one in (*older, *newer) if not one.granted}
     granted = {one.capability: one for one in newer if one.granted}
-    both = {one.capability: one for one in older if one.granted and one.capability in granted}
+    both = {
+        one.capability: _narrower(one, granted[one.capability])
+        for one in older
+        if one.granted and one.capability in granted
+    }
     return tuple(sorted({**both, **denied}.values(), key=lambda one: one.capability))
+
+
+def _narrower(older: Decided, newer: Decided) -> Decided:
+    counted = newer if newer.serial is not None else older
+    return replace(
+        older,
+        until=_least(older.until, newer.until),
+        max_calls=_least(older.max_calls, newer.max_calls),
+        calls_left=_least(older.calls_left, newer.calls_left),
+        serial=counted.serial,
+    )
+
+
+def _least(one: _Number | None, other: _Number | None) -> _Number | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 def decode(data: bytes) -> Memory | None:
@@ -129,11 +178,13 @@ def decode(data: bytes) -> Memory | None:
 
 
 _LISTS: dict[str, type] = {"decisions": Decided, "rejected": Rejection, "committed": Committed}
-_MAX_NUMBER = 1 << 53
 _MAX_TIME = 253_402_300_800
 """The year 10000: what comes later can't be shown."""
 _TEXTS = frozenset({"ledger", "release", "version", "reason"})
-_OPTIONAL = frozenset({"floor", "repository", "channel", "digest", "good"})
+_OPTIONAL = frozenset({"floor", "repository", "channel", "digest", "good", "serial"})
+_COUNTS = frozenset({"number", "max_calls", "calls_left"})
+_ENDS = frozenset({"until", "max_calls", "calls_left"})
+"""None = there is no such end."""
 
 
 def _typed(kind: type, row: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON gave it
@@ -145,14 +196,14 @@ def _typed(kind: type, row: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON ga
             fits = isinstance(value, str)
         elif name in _OPTIONAL:
             fits = value is None or isinstance(value, str)
-        elif name == "number":
-            fits = type(value) is int and 0 <= value < _MAX_NUMBER
+        elif name in _ENDS and value is None:
+            fits = True
+        elif name in _COUNTS:
+            fits = type(value) is int and 0 <= value <= MAX_COUNT
         elif name == "granted":
             fits = isinstance(value, bool)
         elif name == "capability":
             fits = isinstance(value, str) and CAPABILITY.fullmatch(value) is not None
-        elif name == "until" and value is None:
-            fits = True
         else:
             fits = type(value) in (int, float) and 0 <= value < _MAX_TIME
         if not fits:

@@ -72,6 +72,10 @@ CREATE TABLE holds (
     plugin_id TEXT PRIMARY KEY, until REAL, at REAL NOT NULL
 ) STRICT;
 ALTER TABLE plugins ADD COLUMN stop TEXT;
+ALTER TABLE grants ADD COLUMN until REAL;
+ALTER TABLE grants ADD COLUMN max_calls INTEGER;
+ALTER TABLE grants ADD COLUMN calls_left INTEGER;
+ALTER TABLE grants ADD COLUMN serial TEXT;
 CREATE TABLE went_live (
     plugin_id TEXT NOT NULL, release TEXT NOT NULL, PRIMARY KEY (plugin_id, release)
 ) STRICT;
@@ -108,6 +112,8 @@ CREATE TRIGGER memory_of_pardon AFTER DELETE ON rejected {_COUNTED.format(row="o
 CREATE TRIGGER memory_of_hold AFTER INSERT ON holds {_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_letting_go AFTER DELETE ON holds {_COUNTED.format(row="old")};
 CREATE TRIGGER memory_of_grant AFTER INSERT ON grants {_COUNTED.format(row="new")};
+CREATE TRIGGER memory_of_calls AFTER UPDATE OF calls_left ON grants
+WHEN old.calls_left IS NOT new.calls_left {_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_taking_back AFTER DELETE ON grants {_COUNTED.format(row="old")};
 """  # noqa: S608 - put together from literals above
 """The triggers count every change of what a tree remembers of a plugin (``agent.memory``)."""

@@ -195,17 +195,6 @@ class Observations(Recollection):
 
     # -- grants and history
 
-    def decide(self, plugin_id: str, capability: str, *, granted: bool, at: float) -> None:
-        """Record ``agent grant`` or ``agent deny``; the later takes back the earlier."""
-        self._run(
-            "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?)",
-            (plugin_id, capability, int(granted), at),
-        )
-
-    def decisions(self, plugin_id: str) -> dict[str, bool]:
-        """Capability → granted (True) or denied (False)."""
-        return {one.capability: one.granted for one in self.decided(plugin_id)}
-
     def record(self, event: Event) -> None:
         """Append to the history; soon durable, like the audit log's line on the same at once."""
         self._run_soon(

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import astuple
 
-from agent.database import Database
-from agent.memory import Committed, Decided, Held, Memory, narrowed
+from agent.grant_book import GrantBook
+from agent.memory import Committed, Held, Memory, narrowed
 from agent.model import Generation, Rejection, Stop, Trial
 
 
-class Recollection(Database):
+class Recollection(GrantBook):
     """Which ledger this is, and what a tree remembers of it; see ``Database`` for errors."""
 
     @property
@@ -63,14 +64,6 @@ class Recollection(Database):
         rows = self._run("SELECT number FROM memories WHERE plugin_id = ?", (plugin_id,))
         is_newer = not rows or written.number > rows[0][0]
         return is_newer or written.ledger != self.ledger_id
-
-    def decided(self, plugin_id: str) -> tuple[Decided, ...]:
-        """What ``agent grant`` and ``agent deny`` said of a plugin, by capability."""
-        rows = self._run(
-            "SELECT capability, granted, at FROM grants WHERE plugin_id = ? ORDER BY capability",
-            (plugin_id,),
-        )
-        return tuple(Decided(capability, bool(granted), at) for capability, granted, at in rows)
 
     def restore(
         self,
@@ -155,8 +148,8 @@ class Recollection(Database):
         decided = narrowed(self.decided(plugin_id), known.decisions)
         self._run("DELETE FROM grants WHERE plugin_id = ?", (plugin_id,))
         self._run_many(
-            "INSERT INTO grants VALUES (?, ?, ?, ?)",
-            [(plugin_id, d.capability, int(d.granted), d.at) for d in decided],
+            "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(plugin_id, *astuple(one)) for one in decided],
         )
         # Higher than in both places: what was there before is older from now on.
         self._run(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.memory import Memory, decode, narrowed
+from agent.memory import Decided, Memory, decode, narrowed
 from agent.model import Stop
 
 _LOG = logging.getLogger("stack_composer.tree")
@@ -66,16 +66,28 @@ def refuse_behind(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
         raise _behind(plugin_id)
 
 
-def decisions_on(ledger: Ledger, tree: Tree, plugin_id: str) -> dict[str, bool]:
-    """Capability → granted or denied by command.
+def decided_on(ledger: Ledger, tree: Tree, plugin_id: str) -> tuple[Decided, ...]:
+    """What was granted or denied by command, whether it is over or not.
 
     Where the ledger was lost, or is an older copy, what the tree remembers as denied is denied.
     """
-    decided, written = ledger.decisions(plugin_id), _ahead(ledger, tree, plugin_id)
-    if written is None:
-        return decided
-    mine = ledger.decided(plugin_id)
-    return {one.capability: one.granted for one in narrowed(mine, written.decisions)}
+    decided, written = ledger.decided(plugin_id), _ahead(ledger, tree, plugin_id)
+    return decided if written is None else narrowed(decided, written.decisions)
+
+
+def decisions_on(
+    ledger: Ledger, tree: Tree, plugin_id: str, *, at: float | None = None
+) -> dict[str, bool]:
+    """Capability → granted or denied by command.
+
+    Args:
+        ledger: What counts.
+        tree: Its second place; see ``decided_on``.
+        plugin_id: The plugin.
+        at: Leave out the grants that are over by then, or used up; None = none of them.
+    """
+    found = decided_on(ledger, tree, plugin_id)
+    return {d.capability: d.granted for d in found if at is None or d.is_in_force(at)}
 
 
 def stop_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Stop | None:

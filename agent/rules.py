@@ -100,7 +100,7 @@ def ungranted(context: Context, plugin_id: str) -> tuple[str, ...]:
     live = context.activation.live(plugin_id)
     if live is None:
         return ()
-    decisions = context.ledger.decisions(plugin_id)
+    decisions = context.ledger.decisions(plugin_id, at=context.clock())
     given = granted(context.config, plugin_id, decisions, ceiling_of(context, live))
     return tuple(sorted(set(live.capabilities) - given))
 
@@ -136,7 +136,7 @@ def waiting_for_consent(
     if serving is None:
         return None
     manifest = candidate.manifest
-    decisions = context.ledger.decisions(manifest.id)
+    decisions = context.ledger.decisions(manifest.id, at=context.clock())
     missing = needs_consent(
         manifest.capabilities,
         serving.capabilities,

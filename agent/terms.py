@@ -13,7 +13,7 @@ def refusal_terms(context: Context, plugin_id: str) -> str:
     plugin do.
     """
     section = context.config.plugin(plugin_id)
-    decisions = context.ledger.decisions(plugin_id)
+    decisions = context.ledger.decisions(plugin_id, at=context.clock())
     return ", ".join(
         (
             f"trust {context.trust_store().serial}",

@@ -26,7 +26,7 @@ from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
 from agent.outcomes import is_disabled
 from agent.recorder import Recorder
-from agent.remembering import decisions_on, stop_on
+from agent.remembering import decided_on, stop_on
 from agent.served import Served
 from agent.settling import settle
 from agent.telemetry import Telemetry
@@ -49,6 +49,7 @@ class Watch:
         self._context = context
         self._telemetry = telemetry
         self._terms: dict[str, object] = {}
+        self._over: set[tuple[str, str | None]] = set()
         self._stops: dict[str, Stop | None] = {}
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
@@ -93,11 +94,24 @@ class Watch:
     def terms(self, plugin_id: str) -> object:
         """What a load depends on beside its name: the trust store, the seal and the grants."""
         with self._forgiving(plugin_id):
-            decisions = decisions_on(self._context.ledger, self._context.tree, plugin_id)
+            decided = decided_on(self._context.ledger, self._context.tree, plugin_id)
+            now = self._context.clock()
+            # Whose end was seen is over, though the clock be set back.
+            self._over |= {
+                (d.capability, d.serial) for d in decided if d.until is not None and d.until <= now
+            }
             self._terms[plugin_id] = (
                 self._context.trust_stamp(),
                 self._context.tree.sealed_at(plugin_id),
-                sorted(decisions.items()),
+                tuple(
+                    (
+                        d.capability,
+                        d.granted,
+                        d.serial,
+                        d.is_over(now) or (d.capability, d.serial) in self._over,
+                    )
+                    for d in decided
+                ),
             )
         return self._terms.get(plugin_id)
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from sandbox.capabilities import CAPABILITIES
     from sandbox.discovery import PluginFiles, find_sets, read_set
     from sandbox.errors import (
-        AllowanceSpentError,
         ArgumentError,
         BadModule,
         CallError,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Admission": "sandbox",
-    "AllowanceSpentError": "errors",
     "ArgumentError": "errors",
     "BadModule": "errors",
     "CAPABILITIES": "capabilities",
@@ -84,7 +82,6 @@ _HOMES = {
 __all__ = [
     "CAPABILITIES",
     "Admission",
-    "AllowanceSpentError",
     "ArgumentError",
     "BadModule",
     "CallError",

@@ -1,14 +1,40 @@
 """What the operator lets a plugin do; decided outside of the sandbox, which knows no trust."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from sandbox.limits import Limits
 
 Isolation = Literal["inline", "process"]
 """Where a plugin runs: in the host's own process, or in a child of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far the grant of one capability goes; a call of the plugin that uses it counts once.
+
+    Attributes:
+        capability: The word.
+        expires_s: Seconds since the epoch from which on it can't be used; None = none such.
+        max_calls: In how many calls it may be used; None = in any number.
+    """
+
+    capability: str
+    expires_s: int | None = None
+    max_calls: int | None = None
+
+
+class Purse(Protocol):
+    """Holds the calls that counted grants are good for, shared with other processes."""
+
+    def spend(self, capability: str) -> str | None:
+        """Count one call; None, or why it can't be. From any thread."""
+
+    def close(self) -> None:
+        """Give back what was set aside; what still runs is counted one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +49,9 @@ class Admission:
         release: The release's SHA-256 in hex; empty for a folder that nobody signed.
         isolation: Where it runs.
         hosts: The patterns of hosts that it may reach, of those its manifest asks for.
-        expires_s: Seconds since the epoch from which on it may not be called; None = none such.
-        max_calls: How many calls of this load may begin; None = any number.
+        bounds: Of those grants that do not go on for ever, also of those that are over.
+        purse: Counts the calls; None = this load's are counted alone.
+        clock: Seconds since the epoch.
     """
 
     granted: frozenset[str]
@@ -34,5 +61,6 @@ class Admission:
     release: str = ""
     isolation: Isolation = "inline"
     hosts: frozenset[str] = frozenset()
-    expires_s: int | None = None
-    max_calls: int | None = None
+    bounds: tuple[Bound, ...] = ()
+    purse: Purse | None = None
+    clock: Callable[[], float] = time.time

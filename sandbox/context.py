@@ -6,6 +6,7 @@ exception of a host function in one variable for all threads, and another thread
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wasmtime import Engine
@@ -14,6 +15,13 @@ from sandbox.cell import Cell
 from sandbox.errors import CapabilityDenied, DeadlineExceeded, FuelExhausted
 from sandbox.limits import Limits
 from sandbox.log import CallLog
+
+Ask = Callable[[str, set[str]], str | None]
+"""Why a capability whose grant has an end can't be used now; see ``Allowance.refusal``."""
+
+
+def _nothing_ends(_capability: str, _counted: set[str]) -> str | None:
+    return None
 
 
 class StopCallError(Exception):
@@ -43,6 +51,9 @@ class CallContext:
         stdout: What a command wrote so far.
         stderr: The same for stderr, cut at the log's budget.
         streams: Handles given out by ``host_llm_chat``, with what is left to say.
+        bounded: Those capabilities that have an end; ``refusal`` asks each time.
+        ask: Why one of them can't be used now; see ``Allowance.refusal``.
+        counted: Those of them for which this call was counted.
         told: The application's functions whose failure in this call has been logged.
         replying: A host function is in the guest's ``alloc``.
         cancelled: The caller no longer waits.
@@ -67,6 +78,9 @@ class CallContext:
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     streams: dict[int, list[str]] = field(default_factory=dict)
+    bounded: frozenset[str] = frozenset()
+    ask: Ask = _nothing_ends
+    counted: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
     replying: bool = False
     cancelled: bool = False
@@ -148,11 +162,27 @@ class CallContext:
         self.told.add(name)
         return is_first
 
-    def deny(self, capability: str) -> StopCallError:
+    def demand(self, capability: str) -> None:
+        """Go on only with a capability; the call counts where the grant is good for some calls.
+
+        Raises:
+            StopCallError: It is not granted, or not any more; the call has ended.
+        """
+        reason = self.refusal(capability)
+        if reason is not None:
+            raise self.deny(capability, reason)
+        if capability not in self.allowed:
+            raise self.deny(capability)
+
+    def refusal(self, capability: str) -> str | None:
+        """Why a granted capability can't be used now; None: it can, and that was counted."""
+        return self.ask(capability, self.counted) if capability in self.bounded else None
+
+    def deny(self, capability: str, reason: str = "it is not granted") -> StopCallError:
         """End the call because a capability is missing; raise what this returns."""
         self.fail(
             CapabilityDenied(
-                f"cannot let {self.plugin_id} use {capability!r}: it is not granted; "
+                f"cannot let {self.plugin_id} use {capability!r}: {reason}; "
                 f"see: agent grants {self.plugin_id}",
                 capability=capability,
             )

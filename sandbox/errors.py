@@ -48,10 +48,6 @@ class TokenError(SandboxError):
     """Bytes that should be a sealed capability token are none."""
 
 
-class AllowanceSpentError(SandboxError):
-    """What the plugin was granted has expired, or its calls are used up (exit 8)."""
-
-
 class CrashLoopError(SandboxError):
     """The plugin's process crashes, and is not started again now (exit 8).
 
@@ -134,7 +130,7 @@ class PluginPanic(GuestTrap):
 
 
 class CapabilityDenied(CallError):  # noqa: N818  # the name the contract gives it
-    """The guest called a host function that it was not granted (exit 8).
+    """The guest called a host function that it was not granted, or not any more (exit 8).
 
     Attributes:
         capability: What was missing.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox import arguments
-from sandbox.context import CallContext
+from sandbox.context import Ask, CallContext
 from sandbox.deadline import Watchdog
 from sandbox.exports import START
 from sandbox.guest import Guest
@@ -40,6 +40,7 @@ class InlineRunner:
         stem: The first argument of a command.
         make_worker: Links the module.
         runtime: Shared with other plugins.
+        ask: Whether a call may use a capability whose grant has an end.
         reused: Calls share one instance, and wait for each other.
     """
 
@@ -50,11 +51,13 @@ class InlineRunner:
         make_worker: Callable[[], Worker],
         runtime: Runtime,
         *,
+        ask: Ask,
         reused: bool,
     ) -> None:
         self._token = token
         self._stem = stem
         self._runtime = runtime
+        self._bounded, self._ask = token.bounded, ask
         self._fresh = FreshInstances(make_worker, runtime.watchdog)
         self._instances: Instances = self._fresh
         if reused:
@@ -90,6 +93,8 @@ class InlineRunner:
             log=CallLog(token.plugin_id, token.limits.log_bytes, self._runtime.on_log),
             is_command=is_command,
             own_limits=token.own_limits,
+            bounded=self._bounded,
+            ask=self._ask,
         )
 
     def enter(self, context: CallContext, request: Request) -> CallResult:

@@ -96,6 +96,8 @@ class KeptInstance:
                 self._lock.release()
 
     def _run(self, context: CallContext, enter: Enter) -> CallResult:
+        if self._kept is not None and not self._kept[0].suits(context):
+            self._discard()
         worker, guest = self._kept or (self._make_worker(), None)
         store = guest.store if guest else worker.new_store(context)
 

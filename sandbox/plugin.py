@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from sandbox import arguments
 from sandbox.admission import Admission
-from sandbox.allowance import Allowance
 from sandbox.arguments import Argument
 from sandbox.errors import MissingExport, SandboxError, UnhealthyError
 from sandbox.exports import START, require_abi
@@ -22,7 +21,7 @@ class Plugin:
 
     Calls may come from any thread and run side by side, each in a store of its own; those
     to an instance that is ``reused`` wait for each other, within their deadlines. Where they
-    run is the runner's; whether they may begin is told here, for every isolation alike.
+    run is the runner's.
 
     Attributes:
         manifest: Its manifest.
@@ -47,7 +46,6 @@ class Plugin:
         self.notes = notes
         self._shape = shape
         self._signatures = offered
-        self._allowance = Allowance(token)
         self._runner = runner
         self._closed = False
 
@@ -83,7 +81,6 @@ class Plugin:
         Raises:
             MissingExport: No such function, or no ``alloc`` or ``memory`` for its text.
             ArgumentError: The arguments don't fit.
-            AllowanceSpentError: What it was granted has expired, or its calls are used up.
             CallError: The call did not succeed: ``FuelExhausted``, ``MemoryExceeded``,
                 ``DeadlineExceeded``, ``GuestTrap``, ``CapabilityDenied`` or ``GuestExit``;
                 ``PluginPanic`` where its process died.
@@ -92,7 +89,6 @@ class Plugin:
         """
         request = self._request(func or self.manifest.entry, args, throw_away=False)
         self._refuse_closed()
-        self._allowance.spend()
         return self._runner.run(request)
 
     def probe(self) -> None:
@@ -128,6 +124,8 @@ class Plugin:
         """Take no more calls and let the code go; calls that run are left to end."""
         self._closed = True
         self._runner.close()
+        if self.admission.purse is not None:
+            self.admission.purse.close()
 
     def _request(self, func: str, args: Sequence[Argument], *, throw_away: bool) -> Request:
         try:

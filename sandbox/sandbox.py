@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.admission import Admission
+from sandbox.allowance import Allowance
 from sandbox.aot import Files
 from sandbox.builds import Builds, ForeignCode
 from sandbox.deadline import Watchdog
@@ -189,6 +190,7 @@ class Sandbox:
         surroundings = _surroundings(manifest, admission, bodies(links, self._functions.answer))
         offered = signatures(manifest, shape)
         token = Token.mint(manifest, admission)
+        ask = Allowance(token, admission.purse, admission.clock).refusal
         reused = manifest.instance == "reused"
 
         def make_worker() -> Worker:
@@ -212,9 +214,12 @@ class Sandbox:
                 ),
                 built.code.read(),
                 surroundings.data_dir,
+                ask,
             )
         else:
-            inline = InlineRunner(token, manifest.stem, make_worker, self._runtime, reused=reused)
+            inline = InlineRunner(
+                token, manifest.stem, make_worker, self._runtime, ask=ask, reused=reused
+            )
             inline.warm()
             runner = inline
         differences = notes(shape.imports, manifest.capabilities, self._functions.capabilities())

@@ -7,12 +7,13 @@ that no two texts mean the same token.
 
 import hashlib
 import hmac
+import itertools
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sandbox.admission import Admission
+from sandbox.admission import Admission, Bound
 from sandbox.capabilities import effective
 from sandbox.errors import TokenError
 from sandbox.grammar import CAPABILITY, HOST_PATTERN, PLUGIN_ID
@@ -40,8 +41,7 @@ class Token:
         hosts: The patterns of hosts it may reach with ``network``.
         limits: The bounds of each call.
         own_limits: The names of those bounds that the plugin itself asked to be lower.
-        expires_s: Seconds since the epoch from which on no call begins; None = none such.
-        max_calls: How many calls may begin; None = any number.
+        bounds: Where a capability may be used until a moment, or in some calls, by capability.
     """
 
     plugin_id: str
@@ -50,12 +50,17 @@ class Token:
     hosts: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     own_limits: frozenset[str] = frozenset()
-    expires_s: int | None = None
-    max_calls: int | None = None
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """The capabilities whose grants have an end; each use is asked of the host."""
+        return frozenset(bound.capability for bound in self.bounds)
 
     @classmethod
     def mint(cls, manifest: PluginManifest, admission: Admission) -> "Token":
         """The token of a plugin that was admitted: what it requests and the operator lets it."""
+        usable = {"log", *manifest.capabilities}
         return cls(
             plugin_id=manifest.id,
             release=admission.release,
@@ -63,8 +68,12 @@ class Token:
             hosts=frozenset(manifest.network_hosts) & admission.hosts,
             limits=admission.limits.lowered_by(manifest.limits),
             own_limits=admission.limits.lowering(manifest.limits),
-            expires_s=admission.expires_s,
-            max_calls=admission.max_calls,
+            bounds=tuple(
+                sorted(
+                    (one for one in admission.bounds if one.capability in usable),
+                    key=lambda one: one.capability,
+                )
+            ),
         )
 
 
@@ -117,8 +126,7 @@ def _checked(found: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
         hosts=frozenset(hosts),
         limits=Limits(**found["limits"]),
         own_limits=own_limits,
-        expires_s=found["expires_s"],
-        max_calls=found["max_calls"],
+        bounds=tuple(Bound(**one) for one in found["bounds"]),
     )
     fits = (
         len(token.plugin_id) <= MAX_ID_CHARACTERS
@@ -127,12 +135,21 @@ def _checked(found: Any) -> Token:  # noqa: ANN401  # a stranger's JSON
         and all(CAPABILITY.fullmatch(word) is not None for word in capabilities)
         and all(HOST_PATTERN.fullmatch(pattern) is not None for pattern in hosts)
         and own_limits <= _BOUNDS
-        and _is_count(token.expires_s, least=0)
-        and _is_count(token.max_calls, least=1)
+        and all(map(_is_bound, token.bounds))
+        and all(a.capability < b.capability for a, b in itertools.pairwise(token.bounds))
     )
     if not fits:
         raise ValueError
     return token
+
+
+def _is_bound(bound: Bound) -> bool:
+    return (
+        CAPABILITY.fullmatch(bound.capability) is not None
+        and (bound.expires_s, bound.max_calls) != (None, None)
+        and _is_count(bound.expires_s, least=0)
+        and _is_count(bound.max_calls, least=1)
+    )
 
 
 def _is_count(value: object, *, least: int) -> bool:

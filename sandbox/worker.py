@@ -68,6 +68,7 @@ class Worker:
         self.is_spent = False
         self.seat = border.Seat()
         self._surroundings = surroundings
+        self._shows_files = False
         self._uses_wasi = shape.uses_wasi
         linker = Linker(self.engine)
         try:
@@ -81,20 +82,28 @@ class Worker:
     def new_store(self, context: CallContext) -> Cell:
         """A store with every limit set, whose epoch deadline is the next tick."""
         # without it a WASI call aborts the process
-        wasi = self._wasi_config(context.argv) if self._uses_wasi else None
+        wasi = self._wasi_config(context) if self._uses_wasi else None
         return self._link.open(context.limits, wasi)
+
+    def suits(self, context: CallContext) -> bool:
+        """Whether what its last store shows of files is still granted, for one more call in it."""
+        return not self._shows_files or context.refusal("fs_read") is None
 
     def retire(self) -> None:
         """Serve no further call: the deadline of the last may yet interrupt the engine."""
         self.is_spent = True
         self._way.rest(self.engine)
 
-    def _wasi_config(self, argv: tuple[str, ...]) -> WasiConfig:
+    def _wasi_config(self, context: CallContext) -> WasiConfig:
         config = WasiConfig()
-        config.argv = list(argv)
+        config.argv = list(context.argv)
         config.env = list(self._surroundings.environment.items())
         folder = self._surroundings.data_dir
-        if folder is not None and folder.is_dir():
+        # whether a guest reads can't be seen: to show it the folder counts
+        self._shows_files = (
+            folder is not None and folder.is_dir() and context.refusal("fs_read") is None
+        )
+        if folder is not None and self._shows_files:
             try:
                 config.preopen_dir(str(folder), GUEST_DATA, fs_mutable=False)
             except WasmtimeError as error:

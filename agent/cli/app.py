@@ -191,6 +191,23 @@ def capability_type(text: str) -> str:
     return text
 
 
+def duration_type(text: str) -> int:
+    """The type of a duration.
+
+    Raises:
+        BadParameter: It is none, or no time at all.
+    """
+    from agent.durations import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not seconds:
+        raise click.BadParameter(f"got {text!r}, expected at least 1s")
+    return seconds
+
+
 def path_hint(verb_name: str, text: str) -> str | None:
     """What to type where the bare name of a file or folder was given for a PATH."""
     meant = "/" not in text and Path(text).exists()

@@ -1,5 +1,7 @@
 """grant, deny, grants: the operator's side of the capability model."""
 
+from collections.abc import Mapping
+
 import click
 
 from agent.admission import ceiling_of
@@ -7,31 +9,53 @@ from agent.cli.app import (
     App,
     capability_type,
     dry_run_flag,
+    duration_type,
     format_flag,
     plugin_id_type,
     verb,
 )
 from agent.cli.installed import not_known
-from agent.deciding import decide
+from agent.deciding import calls, decide, decision, extent
 from agent.errors import UsageError
-from agent.grants import granted, similar_word
-from agent.inventory import serving
-from agent.remembering import decisions_on
+from agent.grants import bounds_of, granted, similar_word
+from agent.inventory import moment, serving
+from agent.memory import MAX_COUNT, Decided
+from agent.remembering import decided_on
 from agent.schema import CAPABILITIES
 from agent.settling import refuse_strangers
 
 
-@verb(name="grant", examples="agent grant org.example.hello fs_read")
+@verb(
+    name="grant",
+    examples="agent grant org.example.hello fs_read\n"
+    "agent grant org.example.hello network --for 7d --max-calls 1000",
+)
 @click.argument("plugin_id", metavar="ID", type=plugin_id_type)
 @click.argument("capability", metavar="CAP", type=capability_type)
+@click.option("--for", "for_s", type=duration_type, metavar="D", help="90s, 10m, 7d; else no end.")
+@click.option(
+    "--max-calls",
+    type=click.IntRange(min=1, max=MAX_COUNT),
+    metavar="N",
+    help="Calls of the plugin that use it; else any number.",
+)
 @dry_run_flag
 @format_flag
-def grant_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) -> None:
-    """Grant a capability to a plugin; takes back an agent deny.
+def grant_command(
+    app: App,
+    plugin_id: str,
+    capability: str,
+    *,
+    for_s: int | None,
+    max_calls: int | None,
+    dry_run: bool,
+) -> None:
+    """Grant a capability to a plugin; takes back an agent deny and an earlier grant's end.
 
-    It holds for the next load of the plugin.
+    It holds for the next load of the plugin. A grant that is over is as if nobody had granted it.
     """
-    _decide(app, plugin_id, capability, yes=True, dry_run=dry_run)
+    decided = decision(app.context, capability, yes=True, for_s=for_s, max_calls=max_calls)
+    _decide(app, plugin_id, decided, dry_run=dry_run)
 
 
 @verb(name="deny", examples="agent deny org.example.hello network")
@@ -44,7 +68,8 @@ def deny_command(app: App, plugin_id: str, capability: str, *, dry_run: bool) ->
 
     It holds for the next load of the plugin; a denied host function traps when it is called.
     """
-    _decide(app, plugin_id, capability, yes=False, dry_run=dry_run)
+    decided = decision(app.context, capability, yes=False)
+    _decide(app, plugin_id, decided, dry_run=dry_run)
 
 
 @verb(name="grants", examples="agent grants org.example.hello --format json")
@@ -54,8 +79,15 @@ def grants_command(app: App, plugin_id: str) -> None:
     """Print what a plugin requests and what it is granted."""
     context = app.context
     live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
-    decisions = decisions_on(context.ledger, context.tree, plugin_id)
-    if live is None and not decisions:
+    decided = {
+        one.capability: one
+        for one in decided_on(context.ledger, context.tree, plugin_id)
+        # What the config grants has no end.
+        if not one.is_bounded or bounds_of(context.config, plugin_id, [one])
+    }
+    now = context.clock()
+    decisions = {word: one.granted for word, one in decided.items() if one.is_in_force(now)}
+    if live is None and not decided:
         raise not_known(context, f"cannot find {plugin_id}: it is not installed", hint="agent list")
     requested = set(live.capabilities) if live else set()
     ceiling = ceiling_of(context, live) if live is not None else None
@@ -65,30 +97,46 @@ def grants_command(app: App, plugin_id: str) -> None:
             "capability": capability,
             "requested": capability in requested,
             "granted": capability in given,
-            "by": _source(app, plugin_id, capability, decisions),
+            "by": _source(app, plugin_id, capability, decided),
+            **_ends(decided.get(capability)),
         }
-        for capability in sorted(requested | given | set(decisions), key=_place)
+        for capability in sorted(requested | given | set(decided), key=_place)
     ]
     if app.out.as_json:
         app.out.document(id=plugin_id, grants=rows)
         return
     app.out.table(
         ("CAPABILITY", "REQUESTED", "GRANTED", "BY"),
-        [(r["capability"], _yes(r["requested"]), _yes(r["granted"]), r["by"]) for r in rows],
+        [
+            (
+                r["capability"],
+                _yes(r["requested"]),
+                _yes(r["granted"]),
+                f"{r['by']}{_told(decided.get(str(r['capability'])), now)}",
+            )
+            for r in rows
+        ],
     )
 
 
-def _decide(app: App, plugin_id: str, capability: str, *, yes: bool, dry_run: bool) -> None:
-    context, word = app.context, "grant" if yes else "deny"
+def _decide(app: App, plugin_id: str, decided: Decided, *, dry_run: bool) -> None:
+    context, word = app.context, "grant" if decided.granted else "deny"
+    capability = decided.capability
     refuse_strangers(context)
     _question(app, plugin_id, capability, word)
+    if decided.is_bounded and not bounds_of(context.config, plugin_id, [decided]):
+        app.out.message(f"note: {plugin_id} has {capability} without an end, by the config")
     if not dry_run:
-        decide(context, plugin_id, capability, yes=yes)
+        decide(context, plugin_id, decided)
     if app.out.as_json:
-        app.out.document(id=plugin_id, capability=capability, granted=yes)
+        app.out.document(
+            id=plugin_id, capability=capability, granted=decided.granted, **_ends(decided)
+        )
         return
     past = {"grant": "granted", "deny": "denied"}[word]
-    app.out.line(f"{f'would {word}' if dry_run else past} {capability}: {plugin_id}")
+    app.out.line(
+        f"{f'would {word}' if dry_run else past} {capability}{extent(decided)}: {plugin_id}"
+    )
 
 
 def _question(app: App, plugin_id: str, capability: str, word: str) -> None:
@@ -126,13 +174,35 @@ def _place(capability: str) -> tuple[int, str]:
     return CAPABILITIES.index(capability) if own else len(CAPABILITIES), capability
 
 
-def _source(app: App, plugin_id: str, capability: str, decisions: dict[str, bool]) -> str:
+def _ends(decided: Decided | None) -> dict[str, object]:
+    """How far a grant goes, for programs; what is None has no end."""
+    return {
+        "until": None if decided is None or decided.until is None else moment(decided.until),
+        "max_calls": decided and decided.max_calls,
+        "calls_left": decided and decided.calls_left,
+    }
+
+
+def _told(decided: Decided | None, now: float) -> str:
+    """How far a grant goes, for people."""
+    if decided is None or not decided.is_bounded:
+        return ""
+    said = ""
+    if decided.until is not None:
+        word = "ended" if decided.until <= now else "until"
+        said += f", {word} {moment(decided.until)}"
+    if decided.max_calls is not None:
+        said += f", {decided.calls_left} of {calls(decided.max_calls)} left"
+    return said
+
+
+def _source(app: App, plugin_id: str, capability: str, decided: Mapping[str, Decided]) -> str:
     """Where the decision on a capability comes from; a denial beats a grant."""
     section = app.context.config.plugin(plugin_id)
     if capability in section.deny:
         return "config: deny"
-    if capability in decisions:
-        return "agent grant" if decisions[capability] else "agent deny"
+    if capability in decided:
+        return "agent grant" if decided[capability].granted else "agent deny"
     if capability in section.grants:
         return "config: grants"
     if capability in app.context.config.capabilities.grant:

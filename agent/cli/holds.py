@@ -2,30 +2,16 @@
 
 import click
 
-from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
+from agent.cli.app import App, dry_run_flag, duration_type, format_flag, plugin_id_type, verb
 from agent.cli.rows import report
-from agent.durations import parse_duration
 from agent.holding import hold, unhold
-
-
-def _seconds(text: str) -> int:
-    """The type of a duration.
-
-    Raises:
-        BadParameter: It is none, or no time at all.
-    """
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if not seconds:
-        raise click.BadParameter(f"got {text!r}, expected at least 1s")
-    return seconds
 
 
 @verb(name="hold", examples="agent hold org.example.hello\nagent hold org.example.hello --for 7d")
 @click.argument("plugin_id", metavar="ID", type=plugin_id_type)
-@click.option("--for", "for_s", type=_seconds, metavar="D", help="90s, 10m, 7d; else until unhold.")
+@click.option(
+    "--for", "for_s", type=duration_type, metavar="D", help="90s, 10m, 7d; else until unhold."
+)
 @dry_run_flag
 @format_flag
 def hold_command(app: App, plugin_id: str, *, for_s: int | None, dry_run: bool) -> None:

@@ -38,8 +38,7 @@ class Bound:
         """
 
         def body(context: CallContext, caller: object, *numbers: float) -> int | None:
-            if self.capability not in context.allowed:
-                raise context.deny(self.capability)
+            context.demand(self.capability)
             arguments = list(_lift(self.form, context, caller, iter(numbers)))
             if not kind.results:
                 answer(self.name, context, arguments)
@@ -69,8 +68,7 @@ class Absent:
 
         def body(context: CallContext, caller: object, *_numbers: float) -> int | None:
             for word in self.words:
-                if word not in context.allowed:
-                    raise context.deny(word)
+                context.demand(word)
             message = f"{self.name!r} is a function of an application, and this is another host"
             answer = border.err("unavailable", message)
             return border.reply(context, caller, answer) if kind.results else None

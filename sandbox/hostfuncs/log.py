@@ -13,7 +13,6 @@ def host_log(context: CallContext, caller: Caller, level: int, pointer: int, len
         GuestTrap: Out of bounds, or not UTF-8.
         StopCallError: Not granted, or no fuel for it.
     """
-    if "log" not in context.allowed:
-        raise context.deny("log")
+    context.demand("log")
     message = border.read_text(context, caller, pointer, length)
     context.log.record(level, message.encode("utf-8"), "host_log")

@@ -17,16 +17,11 @@ def _unavailable(capability: str) -> str:
     return border.err("unavailable", f"this host has no provider for {capability!r}")
 
 
-def _demand(context: CallContext, capability: str) -> None:
-    if capability not in context.allowed:
-        raise context.deny(capability)
-
-
 def retrieval_search(
     context: CallContext, caller: object, pointer: int, length: int, _most: int
 ) -> int:
     """``host_retrieval_search``: no index to search."""
-    _demand(context, "retrieval")
+    context.demand("retrieval")
     border.read_text(context, caller, pointer, length)
     return border.reply(context, caller, _unavailable("retrieval"))
 
@@ -38,7 +33,7 @@ def llm_chat(context: CallContext, caller: object, pointer: int, length: int) ->
         GuestTrap: Out of bounds, not UTF-8, or too many handles.
         StopCallError: Not granted, or no fuel for it.
     """
-    _demand(context, "llm")
+    context.demand("llm")
     border.read_text(context, caller, pointer, length)
     if len(context.streams) >= _MOST_STREAMS:
         raise GuestTrap(
@@ -56,7 +51,7 @@ def llm_next(context: CallContext, caller: object, handle: int) -> int:
         GuestTrap: A handle that was never given out.
         StopCallError: Not granted, or no fuel for it.
     """
-    _demand(context, "llm")
+    context.demand("llm")
     answers = context.streams.get(handle)
     if answers is None:
         raise GuestTrap(f"cannot go on with handle {handle}", code="UNKNOWN_HANDLE")
@@ -65,7 +60,7 @@ def llm_next(context: CallContext, caller: object, handle: int) -> int:
 
 def plan(context: CallContext, caller: object, *texts: int) -> int:
     """``host_plan``: no planner; four parameters, or two pointers to NUL-terminated text."""
-    _demand(context, "plan")
+    context.demand("plan")
     if len(texts) == 4:  # noqa: PLR2004  # two pointers with their lengths
         border.read_text(context, caller, texts[0], texts[1])
         border.read_text(context, caller, texts[2], texts[3])
@@ -82,7 +77,7 @@ def fetch(
     context: CallContext, caller: object, url: int, url_length: int, body: int, body_length: int
 ) -> int:
     """``host_fetch``: no way out."""
-    _demand(context, "network")
+    context.demand("network")
     border.read_text(context, caller, url, url_length)
     border.read_text(context, caller, body, body_length)
     return border.reply(context, caller, _unavailable("network"))

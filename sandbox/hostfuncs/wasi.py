@@ -48,8 +48,8 @@ def fd_write(
     if not 0 <= count <= _MOST_VECTORS:
         return INVAL
     is_result = context.is_command and fd == _STDOUT
-    if not is_result and "log" not in context.allowed:
-        raise context.deny("log")
+    if not is_result:
+        context.demand("log")
     memory.find(context, caller)
     context.charge(count * _VECTOR_FUEL)
     table = memory.read(context, vectors, count * 8)

@@ -104,6 +104,17 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Uses:
+    """Child to host: may the guest use this capability now? The answer is why not, or None."""
+
+    word: str
+
+    def frame(self) -> Frame:
+        """As a frame."""
+        return ["uses", self.word], b""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Child to host: the call is over.
 
@@ -122,7 +133,7 @@ class Ended:
         return _frame_of_error(self.error or SandboxError("cannot finish the call"))
 
 
-Told = Said | Asked | Ended
+Told = Said | Asked | Uses | Ended
 
 
 def read_told(frame: Frame) -> Told:
@@ -138,6 +149,8 @@ def read_told(frame: Frame) -> Told:
                 return Said(level, source, escape_text(_text(tail)))
         case ["asked", str(name), list(spelled)] if len(spelled) <= _MOST_ARGUMENTS:
             return Asked(name, _unspell(spelled, tail))
+        case ["uses", str(word)] if not tail:
+            return Uses(word)
         case ["result", str(kind), value, int(of_value), list(used)]:
             return Ended(_result(kind, value, of_value, used, tail))
         case ["error", str(kind), extra, list(used)] if len(tail) <= _LONGEST_TEXT:

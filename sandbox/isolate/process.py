@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.context import CallContext, StopCallError
+from sandbox.context import Ask, CallContext, StopCallError
 from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
 from sandbox.hostfuncs.links import Answer, Bound
 from sandbox.isolate import messages
@@ -17,7 +17,7 @@ from sandbox.isolate.child import Child
 from sandbox.isolate.crashes import how_it_ended
 from sandbox.isolate.idle import IdleWatch
 from sandbox.isolate.keeper import Keeper, Kept
-from sandbox.isolate.messages import Asked, Call, Ended, Said
+from sandbox.isolate.messages import Asked, Call, Ended, Said, Uses
 from sandbox.isolate.nursery import Nursery
 from sandbox.isolate.orders import Orders
 from sandbox.isolate.wire import Channel, ChannelClosedError, Frame, FrameError
@@ -44,6 +44,7 @@ class ProcessRunner:
         orders: What the child is told.
         artefact: The compiled module; it goes to a memory file that nobody can change.
         data_dir: What the plugin sees of the disk; None = nothing.
+        ask: Whether a call may use a capability whose grant has an end.
         nursery: Forks the child.
         off_main: Keeps the waiting off the main thread, where Ctrl-C lands.
         idle: Stops the child when nobody calls.
@@ -57,6 +58,7 @@ class ProcessRunner:
         orders: Orders,
         artefact: bytes,
         data_dir: Path | None,
+        ask: Ask,
         *,
         nursery: Nursery,
         off_main: OffMain,
@@ -66,6 +68,7 @@ class ProcessRunner:
         on_loop: Callable[[str], None],
     ) -> None:
         self._token = token = orders.token
+        self._bounded, self._ask = token.bounded, ask
         self._stem = orders.stem
         self._nursery = nursery
         self._off_main = off_main
@@ -100,6 +103,8 @@ class ProcessRunner:
             log=CallLog(token.plugin_id, 0, self._on_log),
             is_command=False,
             own_limits=token.own_limits,
+            bounded=self._bounded,
+            ask=self._ask,
         )
         running: list[tuple[Child, int]] = []
 
@@ -187,6 +192,8 @@ class ProcessRunner:
                 if left_bytes < 0:
                     raise FrameError("more log than its budget")
                 self._say(context, child, number, told)
+            elif isinstance(told, Uses):
+                channel.send(*messages.answer_frame(context.refusal(told.word)), deadline_s=until_s)
             else:
                 channel.send(*self._tell(context, told), deadline_s=until_s)
             # what this side did meanwhile is not held against the child
@@ -209,11 +216,10 @@ class ProcessRunner:
         if bound is None:
             raise FrameError("a function that is not linked")
         arguments = arguments_of(bound, asked.arguments)
-        if bound.capability not in context.allowed:
-            context.deny(bound.capability)
         text = None
         if not context.ended:
             with contextlib.suppress(StopCallError):
+                context.demand(bound.capability)
                 text = self._answer(asked.name, context, arguments)
         return messages.answer_frame(text)
 

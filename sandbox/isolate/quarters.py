@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.context import Ask
 from sandbox.hostfuncs.links import Answer
 from sandbox.isolate.idle import IdleWatch
 from sandbox.isolate.nursery import Nursery
@@ -44,7 +45,9 @@ class Quarters:
         self._nursery = Nursery()
         self._nursery.start()
 
-    def runner(self, orders: Orders, artefact: bytes, data_dir: Path | None) -> ProcessRunner:
+    def runner(
+        self, orders: Orders, artefact: bytes, data_dir: Path | None, ask: Ask
+    ) -> ProcessRunner:
         """The runner of one plugin; its child starts with the first call.
 
         Raises:
@@ -56,6 +59,7 @@ class Quarters:
             orders,
             artefact,
             data_dir,
+            ask,
             nursery=self._nursery,
             off_main=self._off_main,
             idle=self._idle,

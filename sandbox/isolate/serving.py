@@ -13,7 +13,7 @@ from sandbox.errors import MemoryExceeded, SandboxError
 from sandbox.hostfuncs.table import bodies
 from sandbox.inline import InlineRunner, Runtime
 from sandbox.isolate.lockdown import lock_down
-from sandbox.isolate.messages import Asked, Call, Ended, Said, read_answer, read_call
+from sandbox.isolate.messages import Asked, Call, Ended, Said, Uses, read_answer, read_call
 from sandbox.isolate.orders import MAX_ORDERS_BYTES, Orders, read_orders
 from sandbox.isolate.wire import Channel, ChannelClosedError
 from sandbox.log import LogRecord
@@ -86,6 +86,7 @@ class Served:
             orders.stem,
             lambda: Worker(compiled, orders.shape, surroundings, name=orders.name),
             Runtime(Watchdog(), OffMain(), self._say),
+            ask=self._may_use,
             reused=orders.reused,
         )
 
@@ -137,6 +138,12 @@ class Served:
     def _say(self, record: LogRecord) -> None:
         channel: Channel = self._here.channel
         channel.send(*Said(record.level, record.source, record.message).frame())
+
+    def _may_use(self, capability: str, _counted: set[str]) -> str | None:
+        """Have the host say whether, and count it."""
+        channel: Channel = self._here.channel
+        channel.send(*Uses(capability).frame())
+        return read_answer(channel.receive(_LONGEST_BYTES))
 
     def _ask(self, name: str, context: CallContext, arguments: Sequence[object]) -> str:
         """Have the host run a function of the application.

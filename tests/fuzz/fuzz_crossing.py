@@ -14,8 +14,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["sandbox"]):
+    from sandbox.admission import Bound
     from sandbox.errors import GuestTrap, TokenError
-    from sandbox.isolate.messages import Call, Ended, Said, read_call, read_told
+    from sandbox.isolate.messages import Call, Ended, Said, Uses, read_call, read_told
     from sandbox.isolate.wire import FrameError, parse_header
     from sandbox.limits import Limits
     from sandbox.result import CallResult
@@ -57,13 +58,13 @@ def seeds(folder: Path) -> None:
         capabilities=frozenset({"log", "network"}),
         hosts=frozenset({"*.example.net:8443"}),
         limits=Limits(),
-        expires_s=1_800_000_000,
-        max_calls=3,
+        bounds=(Bound("log", expires_s=1_800_000_000), Bound("network", max_calls=3)),
     )
     (folder / "token").write_bytes(seal(token, KEY)[_MAC_BYTES:])
     frames = (
         Call(1, 0.5, "run", True, False, (b"text", 7, 0.5)).frame(),  # noqa: FBT003
         Said(2, "stderr", "text").frame(),
+        Uses("network").frame(),
         Ended(CallResult("text", 1, 2, 0.5)).frame(),
         Ended(None, GuestTrap("no", code="UNREACHABLE")).frame(),
     )

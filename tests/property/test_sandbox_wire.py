@@ -24,12 +24,14 @@ from sandbox import (
     MissingExport,
     SandboxError,
 )
+from sandbox.admission import Bound
 from sandbox.errors import CallStats, TokenError
 from sandbox.isolate.messages import (
     Asked,
     Call,
     Ended,
     Said,
+    Uses,
     answer_frame,
     read_answer,
     read_call,
@@ -51,8 +53,11 @@ tokens = st.builds(
     capabilities=st.frozensets(words),
     hosts=st.frozensets(ids),
     limits=st.builds(Limits, fuel_units=counts, mem_bytes=counts, log_bytes=counts),
-    expires_s=st.none() | st.integers(0, 2**63 - 1),
-    max_calls=st.none() | counts,
+    bounds=st.dictionaries(
+        words,
+        st.tuples(st.none() | st.integers(0, 2**63 - 1), counts) | st.tuples(counts),
+        max_size=3,
+    ).map(lambda found: tuple(Bound(word, *found[word]) for word in sorted(found))),
 )
 utf8 = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
@@ -69,7 +74,7 @@ rubbish = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(words, inner, max_size=3),
     max_leaves=9,
 )
-kinds = st.sampled_from(["call", "said", "asked", "result", "error", "answer", "", 7])
+kinds = st.sampled_from(["call", "said", "asked", "uses", "result", "error", "answer", "", 7])
 
 
 @given(tokens)
@@ -142,6 +147,12 @@ def test_words_of_a_guest_cross(level: int, text: str, name: str, arguments: lis
     assert read_told(crossed(Asked(name, tuple(arguments)).frame())) == Asked(name, as_bytes)
     assert read_answer(crossed(answer_frame(text))) == text
     assert read_answer(crossed(answer_frame(None))) is None
+
+
+@given(words)
+def test_questions_cross(word: str) -> None:
+    """What a guest is about to use."""
+    assert read_told(crossed(Uses(word).frame())) == Uses(word)
 
 
 @given(st.tuples(kinds, st.lists(rubbish, max_size=6)), st.binary(max_size=99))

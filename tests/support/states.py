@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
-from agent.deciding import decide
+from agent.deciding import decide, decision
 from agent.disabling import disable, enable
 from agent.doctor.examination import examine
 from agent.dropins import DropIns
@@ -360,7 +360,7 @@ class Installation(RuleBasedStateMachine):
         """Grant or deny."""
 
         def act(context: Context) -> None:
-            decide(context, PLUGIN_ID, word, yes=yes)
+            decide(context, PLUGIN_ID, decision(context, word, yes=yes))
 
         self._act(act, dies)
         self._look_what_was_decided()

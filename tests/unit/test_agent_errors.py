@@ -60,7 +60,6 @@ CODES: dict[type[Exception], tuple[int, str]] = {
     sandbox.errors.GuestTrap: (1, "guest"),
     sandbox.errors.PluginPanic: (1, "guest"),
     sandbox.errors.CrashLoopError: (8, "policy"),
-    sandbox.errors.AllowanceSpentError: (8, "policy"),
     sandbox.errors.TokenError: (1, "failed"),
     sandbox.errors.CapabilityDenied: (8, "policy"),
     sandbox.errors.GuestExit: (1, "guest"),

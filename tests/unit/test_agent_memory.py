@@ -24,7 +24,13 @@ WHOLE = Memory(
     good="ef" * 32,
     stop=Stop.DISABLED,
     hold=Held(NOW + 60, NOW),
-    decisions=(Decided("fs_read", granted=True, at=NOW), Decided("llm", granted=False, at=NOW)),
+    decisions=(
+        Decided("fs_read", granted=True, at=NOW),
+        Decided("llm", granted=False, at=NOW),
+        Decided(
+            "plan", granted=True, at=NOW, until=NOW + 5, max_calls=9, calls_left=8, serial="ab"
+        ),
+    ),
     rejected=(Rejection("cd" * 32, "0.3.0", "bad", NOW),),
     committed=(Committed("ef" * 32, "0.2.0", None, None, NOW, NOW + 1),),
 )
@@ -68,6 +74,11 @@ def test_what_is_written_is_read() -> None:
         WHOLE.encode().replace(b'"granted": true', b'"granted": 1'),
         WHOLE.encode().replace(b'"capability": "llm"', b'"capability": "../llm"'),
         WHOLE.encode().replace(b'"capability": "llm"', b'"capability": null'),
+        WHOLE.encode().replace(b'"calls_left": 8', b'"calls_left": -1'),
+        WHOLE.encode().replace(b'"calls_left": 8', b'"calls_left": 0.5'),
+        WHOLE.encode().replace(b'"max_calls": 9', b'"max_calls": true'),
+        WHOLE.encode().replace(b'"max_calls": 9', b'"max_calls": 9007199254740992'),
+        WHOLE.encode().replace(b'"serial": "ab"', b'"serial": 7'),
         WHOLE.encode().replace(b'"decisions": [', b'"decisions": [[], '),
         WHOLE.encode().replace(b'"hold": {', b'"hold": {"more": 1, '),
         WHOLE.encode().replace(b'"reason": "bad"', b'"reason": null'),
@@ -96,6 +107,27 @@ def test_of_two_accounts_the_narrower_holds() -> None:
     other = account(log=True, llm=False, plan=True, network=True, retrieval=False)
     wanted = account(llm=False, log=True, plan=False, retrieval=False)
     assert narrowed(one, other) == narrowed(other, one) == wanted
+
+
+def test_of_two_bounds_the_narrower_holds() -> None:
+    """The earlier end and the fewer calls, of whichever account; a bound beats none."""
+    endless = Decided("llm", granted=True, at=NOW)
+    older = replace(endless, until=NOW + 9, max_calls=7, calls_left=3, serial="a")
+    newer = replace(endless, until=NOW + 5, max_calls=8, calls_left=4, serial="b")
+    assert narrowed([older], [newer]) == (
+        replace(endless, until=NOW + 5, max_calls=7, calls_left=3, serial="b"),
+    )
+    assert narrowed([endless], [newer]) == narrowed([newer], [endless]) == (newer,)
+
+
+def test_when_a_grant_is_in_force() -> None:
+    """From the moment it was given until its end, and while calls are left."""
+    boxed = Decided("llm", granted=True, at=NOW, until=NOW + 5)
+    assert [boxed.is_in_force(NOW + s) for s in (-1, 0, 4, 5)] == [False, True, True, False]
+    counted = Decided("llm", granted=True, at=NOW, max_calls=2, calls_left=1, serial="a")
+    assert counted.is_in_force(NOW - 1)
+    assert not replace(counted, calls_left=0).is_in_force(NOW)
+    assert Decided("llm", granted=False, at=NOW).is_in_force(NOW - 1)
 
 
 def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) -> None:
@@ -133,6 +165,15 @@ def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) ->
         for granted in (True, False, True):
             world.ledger.decide(PLUGIN_ID, "llm", granted=granted, at=NOW)
             assert moved()
+        world.ledger.decide(PLUGIN_ID, "llm", granted=True, at=NOW, max_calls=9)
+        assert moved()
+        serial = world.ledger.decided(PLUGIN_ID)[0].serial or ""
+        assert world.ledger.set_aside(PLUGIN_ID, "llm", serial, most=64) == 2
+        assert moved()
+        world.ledger.give_back(PLUGIN_ID, "llm", serial, 1)
+        assert moved()
+        assert world.ledger.set_aside(PLUGIN_ID, "llm", "another", most=64) == 0
+        assert not moved()
         world.ledger._run("DELETE FROM grants")
         assert moved()
         world.ledger.serve_instead(PLUGIN_ID, None)
