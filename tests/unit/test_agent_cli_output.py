@@ -497,15 +497,16 @@ def test_a_log_that_is_not_there_is_empty_and_sound(capsys: Capture, tmp_path: P
 def test_grants_are_decided_by_command(capsys: Capture, tmp_path: Path) -> None:
     """Grant, deny in turn; a dry run decides nothing."""
     home, plugin = ("--home", tmp_path), "org.example.hello"
+    endless = {"until": None, "max_calls": None, "calls_left": None}
     assert document(capsys, *home, "grant", plugin, "network", "--dry-run") == (
         0,
-        {"id": plugin, "capability": "network", "granted": True},
+        {"id": plugin, "capability": "network", "granted": True, **endless},
     )
     assert run(capsys, *home, "grants", plugin)[0] == 3
     for verb, granted in (("grant", True), ("deny", False)):
         assert document(capsys, *home, verb, plugin, "network") == (
             0,
-            {"id": plugin, "capability": "network", "granted": granted},
+            {"id": plugin, "capability": "network", "granted": granted, **endless},
         )
         _, found = document(capsys, *home, "grants", plugin)
         (row,) = [row for row in found["grants"] if row["capability"] == "network"]
@@ -514,6 +515,7 @@ def test_grants_are_decided_by_command(capsys: Capture, tmp_path: Path) -> None:
             "requested": False,
             "granted": granted,
             "by": f"agent {verb}",
+            **endless,
         }
     assert run(capsys, *home, "deny", plugin, "llm")[1] == f"denied llm: {plugin}\n"
     assert run(capsys, *home, "deny", plugin, "llm", "--dry-run")[1] == (
