@@ -29,6 +29,19 @@ FETCHES = f"""(module
   (func (export "run") (result i64)
     (call $fetch (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))))"""
 EDIT = {'["log"]': '["log", "network"]', 'params = ["string"]': "params = []"}
+CALLER = f"""
+import contextlib, os, pathlib, sys
+from agent import PluginHost
+from sandbox import CapabilityDenied
+done = 0
+with PluginHost(home=pathlib.Path(sys.argv[1])) as host:
+    host.load_installed("{PLUGIN_ID}")
+    for _ in range(int(sys.argv[2])):
+        with contextlib.suppress(CapabilityDenied):
+            done += "no provider" in host.call_plugin("run")
+    print(done)
+"""
+"""A program that calls so many times, and prints how many were let through."""
 ISOLATIONS: tuple[Isolation, ...] = ("inline", "process")
 
 
@@ -153,18 +166,28 @@ def test_two_hosts_share_what_is_left(fetching: Machine, isolation: Isolation) -
     assert granted(fetching)["calls_left"] == 0
 
 
+def test_processes_at_once_share_what_is_left(fetching: Machine) -> None:
+    """Each takes what it gets; together never more, and nothing is lost in an orderly end."""
+    fetching.run("grant", PLUGIN_ID, "network", "--max-calls", "100")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", CALLER, fetching.home, "60"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    done = [int(process.communicate(timeout=120)[0]) for process in running]
+    assert sum(done) <= 100
+    left = granted(fetching)["calls_left"]
+    assert left == 100 - sum(done)
+    with hosting(fetching, [time.time()]) as host:
+        assert used(host, 101) == left
+
+
 def test_a_process_that_dies_takes_some_along(fetching: Machine) -> None:
     """It never gives anybody more: what it held is lost."""
     fetching.run("grant", PLUGIN_ID, "network", "--max-calls", "30")
-    script = (
-        "import os, sys, pathlib\n"
-        "from agent import PluginHost\n"
-        "host = PluginHost(home=pathlib.Path(sys.argv[1]))\n"
-        f"host.load_installed('{PLUGIN_ID}')\n"
-        "host.call_plugin('run')\n"
-        "os._exit(0)\n"
-    )
-    subprocess.run([sys.executable, "-c", script, fetching.home], check=True, timeout=60)
+    died = CALLER.replace("print(done)", "os._exit(0)")
+    subprocess.run([sys.executable, "-c", died, fetching.home, "1"], check=True, timeout=60)
     left = granted(fetching)["calls_left"]
     assert isinstance(left, int)
     assert 0 < left < 29
