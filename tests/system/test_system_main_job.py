@@ -97,7 +97,15 @@ def test_a_publisher_and_an_operator_do_the_whole_job(  # noqa: PLR0915 - one lo
     assert [item["version"] for item in why["rejected"]] == ["0.2.0"]
     assert machine.json("update").row["outcome"] == "current"
     (granted,) = machine.json("grants", PLUGIN_ID).document["grants"]
-    assert granted == {"capability": "log", "requested": True, "granted": True, "by": granted["by"]}
+    assert granted == {
+        "capability": "log",
+        "requested": True,
+        "granted": True,
+        "by": granted["by"],
+        "until": None,
+        "max_calls": None,
+        "calls_left": None,
+    }
 
 
 def test_a_trial_is_committed_when_its_probation_is_over(
