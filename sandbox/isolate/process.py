@@ -182,6 +182,7 @@ class ProcessRunner:
                 raise _NotDeliveredError from error
             raise
         while True:
+            came_s = time.monotonic()
             told = messages.read_told(frame)
             if isinstance(told, Ended):
                 if told.result is not None:
@@ -196,8 +197,8 @@ class ProcessRunner:
                 channel.send(*messages.answer_frame(context.refusal(told.word)), deadline_s=until_s)
             else:
                 channel.send(*self._tell(context, told), deadline_s=until_s)
-            # what this side did meanwhile is not held against the child
-            until_s = max(until_s, time.monotonic() + GRACE_S)
+            # what this side did meanwhile is not held against the child, and gives it no more
+            until_s += time.monotonic() - came_s
             frame = channel.receive(self._longest, deadline_s=until_s)
 
     def _say(self, context: CallContext, child: Child, number: int, said: Said) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import (
+    BadModule,
     CallError,
     CallResult,
     CapabilityDenied,
@@ -199,3 +200,28 @@ def test_a_frame_that_is_too_long_is_not_read(header: int, tail: int) -> None:
 def crossed(frame: tuple[list[Any], bytes]) -> tuple[list[Any], bytes]:
     """A frame after the wire's JSON."""
     return parse_header(json.dumps(frame[0]).encode("ascii")), frame[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["result", "int", None, 0, [1, 1, 1.0]], "a result that is no number"),
+        (["result", "int", 1.5, 0, [1, 1, 1.0]], "a result that is no number"),
+        (["result", "list", None, 0, [1, 1, 1.0]], "a result of no kind"),
+        (["error", "KeyboardInterrupt", None, [1, 1, 1.0]], "an error of no kind"),
+        (["asked", "lookup", ["text"]], "an argument that is none"),
+        (["asked", "lookup", [[9]]], "an argument that is none"),
+    ],
+)
+def test_what_no_child_says_is_refused_by_name(said: list[Any], why: str) -> None:
+    """Each is the end of the child."""
+    with pytest.raises(FrameError, match=why):
+        read_told((said, b""))
+
+
+def test_an_error_that_does_not_cross_comes_as_the_root_of_its_family() -> None:
+    """With its text."""
+    told = read_told(crossed(Ended(None, BadModule("cannot load it")).frame()))
+    assert isinstance(told, Ended)
+    assert type(told.error) is SandboxError
+    assert str(told.error) == "cannot load it"

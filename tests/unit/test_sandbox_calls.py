@@ -470,7 +470,7 @@ def test_an_error_of_a_limit_says_what_was_used_and_what_raises_it() -> None:
         "cannot finish run: it used up its fuel of 5000 units, 1024 of them in host functions; "
         'raise limits.fuel_units, or plugins."org.example.hello".limits.fuel_units for it alone'
     )
-    extra = "[limits]\nfuel_units = 4000\nwall_timeout_ms = 20\n"
+    extra = "[limits]\nfuel_units = 4000\n"
     with loaded(wat, extra=extra) as plugin, pytest.raises(FuelExhausted) as own:
         plugin.call()
     assert str(own.value).endswith("its own manifest asks for no more: [limits] fuel_units")
