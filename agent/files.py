@@ -142,7 +142,12 @@ class Files:
             self.sync_folder(path.parent)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove a folder and all in it; sealed (read-only) folders included."""
+        """Remove a folder and all in it; sealed (read-only) folders included.
+
+        Of a link to one only the link goes.
+        """
+        if path.is_symlink():
+            self.remove(path)
         if not path.is_dir():
             return
         for folder, _, _ in os.walk(path):

@@ -17,13 +17,13 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from agent.errors import BusyError
+from agent.errors import AgentError, BusyError
 from agent.files import Files
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation, PluginSet
 from agent.reading import is_no_file, open_regular
-from agent.tree_reader import CURRENT, MEMORY, OWNER, STORE, TreeReader, checked
+from agent.tree_reader import CURRENT, LOCK, MEMORY, OWNER, STORE, TreeReader, checked
 
 _SEALED_FILE = 0o444
 _FLAT_FILE = 0o644
@@ -64,7 +64,7 @@ class Tree(TreeReader):
         with contextlib.ExitStack() as held:
             # Only the wait for the lock says "busy", not a time-out of what is done under it.
             try:
-                held.enter_context(self._files.lock(store / ".lock", timeout_s=timeout_s))
+                held.enter_context(self._files.lock(store / LOCK, timeout_s=timeout_s))
             except TimeoutError as error:
                 raise BusyError(
                     f"cannot change {self.root}: another agent is at it for more than "
@@ -77,8 +77,9 @@ class Tree(TreeReader):
 
     def write_memory(self, plugin_id: str, data: bytes) -> None:
         """Remember something of a plugin beside the ledger."""
-        self._files.make_folder(self._home(plugin_id))
-        self._files.write_atomic(self._home(plugin_id) / MEMORY, data)
+        home = self._own(self._home(plugin_id))
+        self._files.make_folder(home)
+        self._files.write_atomic(home / MEMORY, data)
 
     def write_owner(self, data: bytes) -> None:
         """Say which ledger knows this tree."""
@@ -94,6 +95,7 @@ class Tree(TreeReader):
             The sealed folder.
         """
         final = self.folder(generation)
+        self._own(final.parent)
         if self.current(generation.plugin_id) == final.name:
             return final
         stem = checked(STEM, plugin.stem)
@@ -103,7 +105,7 @@ class Tree(TreeReader):
             "README.md": plugin.readme,
         }
         held = {name: data for name, data in small.items() if data is not None}
-        if _holds(final, f"{stem}.wasm", plugin.payload, held):
+        if not final.is_symlink() and _holds(final, f"{stem}.wasm", plugin.payload, held):
             # A removal that a crash cut short may have opened it.
             self._close(final)
             return final
@@ -139,7 +141,7 @@ class Tree(TreeReader):
             generation: The release.
             plugin: Its files, verified; the payload may be the sealed one.
         """
-        folder, differing = self.folder(generation), self.differing(generation, plugin)
+        folder, differing = self._own_folder(generation), self.differing(generation, plugin)
         if differing:
             self._files.make_folder(folder)
             self._files.seal_folder(folder, mode=_OPEN_FOLDER)
@@ -153,7 +155,7 @@ class Tree(TreeReader):
 
     def close(self, generation: Generation) -> None:
         """Seal the folder of a release again; a crash while it was mended may have left it open."""
-        folder = self.folder(generation)
+        folder = self._own_folder(generation)
         if folder.is_dir():
             self._close(folder)
 
@@ -164,17 +166,18 @@ class Tree(TreeReader):
     def unseal(self, generation: Generation) -> None:
         """Remove a generation that does not serve; the undo of ``seal``."""
         if self.current(generation.plugin_id) != generation.folder_name:
+            self._own(self._home(generation.plugin_id))
             self._files.remove_tree(self.folder(generation))
 
     def flip(self, generation: Generation) -> None:
         """Make a sealed generation the one that serves, in one step."""
-        self._files.symlink_atomic(
-            generation.folder_name, self._home(generation.plugin_id) / CURRENT
-        )
+        folder = self._own_folder(generation)
+        self._files.symlink_atomic(folder.name, folder.with_name(CURRENT))
 
     def unflip(self, plugin_id: str) -> None:
         """No generation serves any more: a first install is taken back."""
-        self._files.remove(self._home(plugin_id) / CURRENT)
+        if not self.is_away(plugin_id):
+            self._files.remove(self._home(plugin_id) / CURRENT)
 
     def project(self, generation: Generation) -> None:
         """Refresh the flat copies: payload, signature, then the manifest that watchers read.
@@ -222,9 +225,27 @@ class Tree(TreeReader):
     def remove(self, plugin_id: str) -> None:
         """Remove the generations of a plugin that does not serve, durably; its memory stays."""
         home = self._home(plugin_id)
-        if home.is_dir():
+        if home.is_dir() and not self.is_away(plugin_id):
             self.prune(plugin_id, frozenset())
             self._files.sync_folder(home)
+
+    def _own_folder(self, generation: Generation) -> Path:
+        """Where a generation lies; no link on the way there."""
+        self._own(self._home(generation.plugin_id))
+        return self._own(self.folder(generation))
+
+    def _own(self, path: Path) -> Path:
+        """A folder of the tree's that may be written.
+
+        Raises:
+            AgentError: A link lies there: what it leads to is not the tree's.
+        """
+        if path.is_symlink():
+            raise AgentError(
+                f"cannot use {path}: it is a link, expected a folder of the plugin tree's own",
+                hint=f"move {path} away, then agent doctor --fix",
+            )
+        return path
 
 
 def _is_copy(flat: Path, sealed: Path) -> bool:

@@ -13,11 +13,14 @@ from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation
 from agent.reading import is_no_file, open_regular
+from sandbox.grammar import PLUGIN_ID
 
 STORE = ".store"
 CURRENT = "current"
 MEMORY = ".memory"
 OWNER = ".owner"
+LOCK = ".lock"
+TEMPORARY = ".tmp-"
 _MAX_NOTE_BYTES = 1 << 20
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 _FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
@@ -25,6 +28,8 @@ _FOLDER = re.compile(r"[0-9][0-9A-Za-z.+-]{0,140}")
 
 class TreeReader:
     """The plugin folder of one user (or of the system), as it lies there.
+
+    What is a link in the store, but ``current``, is not the tree's: it is never followed.
 
     All methods may raise ``OSError``.
 
@@ -38,14 +43,17 @@ class TreeReader:
 
     def current(self, plugin_id: str) -> str | None:
         """The folder name of the generation that serves; None where there is none."""
+        link = self._link(plugin_id)
         try:
-            name = str(self._link(plugin_id).readlink())
+            name = str(link.readlink())
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
                 raise
             return None
         # What is no link, or points elsewhere, was made by nobody we know: treat it as absent.
-        return name if _FOLDER.fullmatch(name) else None
+        if _FOLDER.fullmatch(name) is None or _is_linked(link.with_name(name)):
+            return None
+        return name
 
     def folder(self, generation: Generation) -> Path:
         """Where a generation lies, whether it is there or not."""
@@ -85,15 +93,28 @@ class TreeReader:
 
     def homes(self) -> tuple[str, ...]:
         """The plugins that have a folder, whether anything serves or not; sorted."""
-        store = self.root / STORE
-        if not store.is_dir():
-            return ()
-        return tuple(sorted(e.name for e in store.iterdir() if _ID.fullmatch(e.name)))
+        return tuple(path.name for path in self._in_store() if _is_home(path))
+
+    def foreign(self) -> tuple[Path, ...]:
+        """What lies in the store and is not the tree's: never followed, changed or removed."""
+        mine = {LOCK, OWNER}
+        others = [
+            path
+            for path in self._in_store()
+            if not (path.name in mine or path.name.startswith(TEMPORARY) or _is_home(path))
+        ]
+        inside = (self._home(name) / one for name in self.homes() for one in self._linked(name))
+        return (*others, *inside)
+
+    def is_away(self, plugin_id: str) -> bool:
+        """Whether a link lies where a plugin's folder should: nothing serves from there."""
+        return self._home(plugin_id).is_symlink()
 
     def entries(self, plugin_id: str) -> tuple[str, ...]:
         """All names in a plugin's folder, sorted: generations, and whatever else lies there."""
         home = self._home(plugin_id)
-        return tuple(sorted(entry.name for entry in home.iterdir())) if home.is_dir() else ()
+        is_there = home.is_dir() and not home.is_symlink()
+        return tuple(sorted(entry.name for entry in home.iterdir())) if is_there else ()
 
     def generations(self, plugin_id: str) -> tuple[str, ...]:
         """The names of a plugin's sealed folders, sorted."""
@@ -105,13 +126,16 @@ class TreeReader:
         )
 
     def beside(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
-        """The names in a plugin's folder that are neither kept, nor serve, nor are its notes."""
-        kept = keep | {self.current(plugin_id), CURRENT, MEMORY}
+        """The names in a plugin's folder that are neither kept, nor serve, nor are its notes.
+
+        Links that somebody laid there are not the tree's either.
+        """
+        kept = keep | {self.current(plugin_id), CURRENT, MEMORY, *self._linked(plugin_id)}
         return tuple(name for name in self.entries(plugin_id) if name not in kept)
 
     def read_memory(self, plugin_id: str) -> bytes | None:
         """What is remembered of a plugin beside the ledger; None where nothing is."""
-        return _read_note(self._home(plugin_id) / MEMORY)
+        return None if self.is_away(plugin_id) else _read_note(self._home(plugin_id) / MEMORY)
 
     def inode(self) -> int:
         """Which folder this is, whatever path leads there; 0 where there is none yet."""
@@ -143,6 +167,30 @@ class TreeReader:
 
     def _home(self, plugin_id: str) -> Path:
         return self.root / STORE / checked(_ID, plugin_id)
+
+    def _in_store(self) -> tuple[Path, ...]:
+        store = self.root / STORE
+        return tuple(sorted(store.iterdir())) if store.is_dir() else ()
+
+    def _linked(self, plugin_id: str) -> tuple[str, ...]:
+        """The links in a plugin's folder that no run of ours made."""
+        home = self._home(plugin_id)
+        return tuple(
+            name
+            for name in self.entries(plugin_id)
+            if name != CURRENT and not name.startswith(TEMPORARY) and (home / name).is_symlink()
+        )
+
+
+def _is_home(path: Path) -> bool:
+    """Whether it is a folder, and called as a plugin may be (contract §2)."""
+    is_named = _ID.fullmatch(path.name) and PLUGIN_ID.fullmatch(path.name)
+    return bool(is_named) and path.is_dir() and not path.is_symlink()
+
+
+def _is_linked(folder: Path) -> bool:
+    """Whether a release, or the plugin's folder that it lies in, is a link to somewhere else."""
+    return folder.is_symlink() or folder.parent.is_symlink()
 
 
 def _read_note(path: Path) -> bytes | None:

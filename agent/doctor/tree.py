@@ -40,6 +40,14 @@ def check_generations(context: Context) -> Iterator[Finding]:
         for finding in _check_generations(context, plugin_id):
             told += 1
             yield finding
+    for path in context.tree.foreign():
+        told += 1
+        yield Finding(
+            "releases",
+            ok=True,
+            detail=f"{path} is not the plugin tree's: it is neither followed nor removed",
+            fix="move it away, if nobody needs it there",
+        )
     if not told:
         yield Finding("releases", ok=True, detail="the sealed releases are as the ledger has them")
 
@@ -82,8 +90,16 @@ def _check_serving(context: Context, plugin_id: str) -> Iterator[Finding]:
     tree, activation = context.tree, context.activation
     current, live = tree.current(plugin_id), activation.live(plugin_id)
     installed = context.ledger.installed(plugin_id)
-    link = tree.root / ".store" / plugin_id / "current"
-    if current is None and os.path.lexists(link):
+    home = tree.root / ".store" / plugin_id
+    link = home / "current"
+    if tree.is_away(plugin_id):
+        yield Finding(
+            "serving",
+            ok=False,
+            detail=f"{plugin_id}: {home} is a link, expected a folder: nothing serves",
+            fix=f"move {home} away and put the folder there, or agent pull {plugin_id}",
+        )
+    elif current is None and os.path.lexists(link):
         yield Finding(
             "serving",
             ok=False,
@@ -128,6 +144,8 @@ def _check_serving(context: Context, plugin_id: str) -> Iterator[Finding]:
 
 
 def _check_generations(context: Context, plugin_id: str) -> Iterator[Finding]:
+    if context.tree.is_away(plugin_id):
+        return  # told as serving
     rows = {g.folder_name: g for g in context.ledger.generations(plugin_id)}
     current = context.tree.current(plugin_id)
     for name in context.tree.generations(plugin_id):

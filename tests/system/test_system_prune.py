@@ -96,3 +96,50 @@ def test_a_name_that_is_no_text_is_listed_all_the_same(host: Machine) -> None:
     assert len(audited(host)) == ran.out.count("removed ") == 4
     assert "\x1b" not in host.run("audit", "show").out
     host.run("audit", "verify")
+
+
+def test_only_folders_of_plugins_are_the_trees(host: Machine, tmp_path: Path) -> None:
+    """Links are never followed, at no level, and other folders are left; the doctor names them."""
+    precious = tmp_path / "precious"
+    (precious / "sub").mkdir(parents=True)
+    (precious / "sub" / "f").write_text("keep")
+    precious.chmod(0o700)
+    left = [
+        store(host) / "my-backup",
+        store(host) / "org.example.linked",
+        store(host) / "saved",
+        store(host) / PLUGIN_ID / "0.0.8-0123456789ab",
+    ]
+    for path in left:
+        if path.name == "saved":
+            (path / "0.0.9-0123456789ab").mkdir(parents=True)
+        else:
+            path.symlink_to(precious)
+    names = {(plugin, name) for plugin, name, _ in removed(host)}
+    assert names == {(PLUGIN_ID, TORN), (PLUGIN_ID, UNKNOWN), (LOST, UNKNOWN)}
+    host.run("prune", "org.example.linked", expect=3)
+    told = host.run("doctor", "--fix").out
+    for path in left:
+        assert path.is_dir()
+        assert f"{path} is not the plugin tree's" in " ".join(told.split())
+    host.run("remove", PLUGIN_ID)
+    assert (precious / "sub" / "f").read_text() == "keep"
+    assert precious.stat().st_mode & 0o777 == 0o700
+    assert all(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("what", ["the plugin", "its release"])
+def test_a_plugin_behind_a_link_is_left_alone(host: Machine, tmp_path: Path, what: str) -> None:
+    """Whoever laid a link where a folder should be: nothing behind it serves or is changed."""
+    (release,) = (store(host) / PLUGIN_ID).glob("0.2.0-*")
+    path = store(host) / PLUGIN_ID if what == "the plugin" else release
+    moved = path.rename(tmp_path / "moved")
+    path.symlink_to(moved)
+    before = sorted((p, p.lstat().st_mode) for p in moved.rglob("*"))
+    assert f"cannot use {path}: it is a link" in host.run("call", PLUGIN_ID, expect=1).err
+    host.run("doctor", "--fix", expect=1)
+    host.run("prune", PLUGIN_ID, expect=None)
+    host.run("disable", PLUGIN_ID, expect=None)
+    host.run("remove", PLUGIN_ID, expect=None)
+    assert path.is_symlink()
+    assert sorted((p, p.lstat().st_mode) for p in moved.rglob("*")) == before
