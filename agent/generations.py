@@ -13,11 +13,12 @@ link would rewrite the sealed file behind it.
 """
 
 import contextlib
+import errno
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from agent.errors import AgentError, BusyError
+from agent.errors import BusyError
 from agent.files import Files
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
@@ -238,13 +239,10 @@ class Tree(TreeReader):
         """A folder of the tree's that may be written.
 
         Raises:
-            AgentError: A link lies there: what it leads to is not the tree's.
+            OSError: A link lies there: what it leads to is not the tree's.
         """
         if path.is_symlink():
-            raise AgentError(
-                f"cannot use {path}: it is a link, expected a folder of the plugin tree's own",
-                hint=f"move {path} away, then agent doctor --fix",
-            )
+            raise OSError(errno.ELOOP, "it is a link, expected a folder", str(path))
         return path
 
 
