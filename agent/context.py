@@ -220,7 +220,8 @@ class Context:
                 "before: an older store was put back",
                 hint=f"restore the newer file, or raise serial above {highest} after a review",
             )
-        self._trusted = (stamp, store)
+        if store.serial == highest:  # else it is yet to be written down
+            self._trusted = (stamp, store)
         return store
 
     def trust_stamp(self) -> tuple[str, int, int, int] | None:

@@ -98,11 +98,12 @@ class Database:
         For hosts: a call never waits for a writer.
         """
         with self._turn:
+            ((before_ms,),) = self._db.execute("PRAGMA busy_timeout").fetchall()
             self._db.execute("PRAGMA busy_timeout=50")
             try:
                 yield
             finally:
-                self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_S * 1000}")
+                self._db.execute(f"PRAGMA busy_timeout={before_ms}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """What was seen, counted, decided and done: the part of the ledger that no flip waits for."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -111,11 +113,17 @@ class Observations(Recollection):
         return {tag: FirstSeen(*rest) for tag, *rest in rows}
 
     def remember_serial(self, store: str, serial: int) -> int:
-        """The highest serial ever seen of a trust store, this one included."""
+        """The highest serial that is known of a trust store, this one included.
+
+        One that can't be written now, because the disk is full or another process writes, is
+        not known by that: it must keep nobody from judging by that store.
+        """
         known = self.highest_serial(store)
         if known is None or serial > known:
-            self._run("INSERT OR REPLACE INTO trust_serials VALUES (?, ?)", (store, serial))
-        return max(serial, known or 0)
+            with contextlib.suppress(sqlite3.OperationalError), self.impatient():
+                self._run("INSERT OR REPLACE INTO trust_serials VALUES (?, ?)", (store, serial))
+                return serial
+        return known or 0
 
     def highest_serial(self, store: str) -> int | None:
         """The highest serial ever seen of a trust store; None where none was."""
