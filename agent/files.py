@@ -8,6 +8,7 @@ rename, fsync the folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -168,7 +169,7 @@ class Files:
             TimeoutError: Another process held the lock all that time.
         """
         deadline = time.monotonic() + timeout_s
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open_lock(path)
         try:
             while True:
                 try:
@@ -182,6 +183,17 @@ class Files:
             yield
         finally:
             os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Open a lock file; where the disk is read only, one that is there already will do."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    # Not at once: over NFS only who may write gets an exclusive lock.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager

@@ -113,8 +113,9 @@ def test_a_full_state_disk_keeps_no_revocation_from_hosts(
     host: Machine, revoked: bytes, tmp_path: Path
 ) -> None:
     """A real one: what the key signed is refused within the next look."""
-    (tmp_path / "next.toml").write_bytes(revoked)
-    program = [sys.executable, "-c", EMBEDS, host.home, PLUGIN_ID, tmp_path / "next.toml"]
+    store = tmp_path / "next.toml"
+    store.write_bytes(revoked)
+    program = (sys.executable, "-c", EMBEDS, host.home, PLUGIN_ID, store)
     code, said = apart(FULL, host.home / "state", program)
     assert said.startswith("Hello, Jane No space left on device")
     assert "refused" in said
@@ -131,3 +132,36 @@ def test_a_state_that_can_not_be_written_lets_a_newer_trust_store_be_used(host: 
     for verb in (["list"], ["check"], ["call", PLUGIN_ID, "run", "Jane"]):
         code, said = apart(READ_ONLY, host.home / "state", host.command(*verb))
         assert code == 0, said
+
+
+def test_a_plugin_disk_that_is_read_only_stops_nobody_from_stopping(host: Machine) -> None:
+    """The word is in the ledger, which hosts heed; what can't be taken away is said (1)."""
+    code, said = apart(READ_ONLY, host.plugins, host.command("disable", PLUGIN_ID))
+    assert code == 1
+    assert "Read-only file system; it is disabled all the same, and hosts refuse its calls" in said
+    assert "cannot write" in said
+    host.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    # It can be written again: the next run takes it away.
+    host.run("update", PLUGIN_ID, expect=8)
+    assert not (host.plugins / f"{STEM}.toml").exists()
+    host.run("doctor")
+
+
+def test_all_are_stopped_on_a_read_only_plugin_disk(host: Machine) -> None:
+    """Each gets its row, and is refused while the disk is still read only."""
+    script = READ_ONLY.replace(
+        'exec "$@"', '"$@" disable --all || true; exec "$@" call ID run Jane'
+    )
+    code, said = apart(script.replace("ID", PLUGIN_ID), host.plugins, host.command())
+    assert "it is disabled all the same" in said
+    assert f"cannot call {PLUGIN_ID}: it is disabled" in said
+    assert code == 8
+
+
+def test_a_denial_on_a_read_only_plugin_disk_holds(host: Machine) -> None:
+    """It is in the ledger, and that it is not beside it is said."""
+    code, said = apart(READ_ONLY, host.plugins, host.command("deny", PLUGIN_ID, "log"))
+    assert (code, "beside the ledger" in said) == (0, True), said
+    host.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    assert "memory" in host.run("doctor", expect=1).out
+    host.run("doctor", "--fix")

@@ -160,7 +160,7 @@ def test_the_manifest_is_projected_last_and_removed_first(tmp_path: Path) -> Non
 
 
 def test_pruning_keeps_what_serves(tree: Tree) -> None:
-    """What serves and what is to be kept stay; torn staging and stray files go; links are not ours."""
+    """What serves and what is to be kept stay; torn staging and stray files go; links do not."""
     third = generation("0.3.0")
     for one in (OLD, NEW, third):
         sealed(tree, one)
