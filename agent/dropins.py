@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.admission import refusal
 from agent.candidate import Candidate
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import FormatError, PolicyError, TrustError, of_code
+from agent.errors import FormatError, LedgerError, PolicyError, TrustError, of_code
 from agent.flat import Examined, FlatSets, Identity, Standing
 from agent.flat_files import flat_set
 from agent.flat_model import FlatNote, FlatSet
@@ -70,7 +70,8 @@ class DropIns:
 
         Returns:
             What was taken, or refused for the first time; nothing where the tree is not this
-            ledger's, which takes its copies for somebody else's.
+            ledger's, which takes its copies for somebody else's, and nothing of a plugin that
+            the tree knows more of.
 
         Raises:
             BusyError: Another process held the tree.
@@ -81,7 +82,10 @@ class DropIns:
             if stem not in (None, flat.stem) or self._note(flat) is not None:
                 continue
             with self._context.tree.lock(timeout_s=self._lock_timeout_s):
-                examined = self._flats.examine(flat.stem)
+                try:
+                    examined = self._flats.examine(flat.stem)
+                except LedgerError:
+                    continue  # an older ledger was put back: told where its plugin has its turn
             if examined is not None and (ids is None or examined.plugin_id in ids):
                 outcomes.append(self._adopt(examined))
         return tuple(outcomes)

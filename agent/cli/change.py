@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
 from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
-from agent.errors import BusyError, NotFoundError
+from agent.errors import AgentError, BusyError, LedgerError, NotFoundError
 from agent.inventory import own_ids
 from agent.model import Kind, Outcome
 from agent.outcomes import reverted
@@ -152,15 +153,26 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
             )
     ids = plugins or known
     gone: list[Pruned] = []
+    failed: dict[str, AgentError] = {}
     if dry_run:
         for plugin_id in ids:
             gone += prunable(context, plugin_id)
     else:
         with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-            context.activation.recover()
             for plugin_id in ids:
-                gone += prune(context, plugin_id)
+                try:
+                    context.activation.recover_one(plugin_id)
+                    gone += prune(context, plugin_id)
+                except LedgerError as error:
+                    failed[plugin_id] = error
         prune_compiled(context)
+    _tell_pruned(app, gone, dry_run=dry_run)
+    for error in failed.values():
+        app.out.error(error.code, error.message, error.hint)
+    app.end_with([failed[one].exit_code if one in failed else 0 for one in ids])
+
+
+def _tell_pruned(app: App, gone: Sequence[Pruned], *, dry_run: bool) -> None:
     if app.out.as_json:
         rows = [
             {"id": one.plugin_id, "version": one.version, "release": one.release, "name": one.name}

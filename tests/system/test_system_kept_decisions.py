@@ -302,3 +302,36 @@ def test_without_its_ledger_nothing_is_granted_or_denied(offline: Machine, verb:
     """It would be lost again with the ledger that the doctor has yet to make."""
     lose(offline)
     assert "is lost or was replaced" in offline.run(verb, PLUGIN_ID, "log", expect=1).err
+
+
+def test_one_plugin_of_which_the_tree_knows_more_keeps_no_other(
+    offline: Machine, published: Publisher
+) -> None:
+    """Nothing of that one is changed; the others get their rows, and their drop-ins are taken."""
+    published.release("0.1.0", plugin_id=OTHER, stem="other")
+    offline.run("pull", OTHER)
+    published.release("0.4.0")
+    kept = kept_of(offline)
+    offline.run("pull", PLUGIN_ID)
+    put_back(offline, kept)
+    published.release("0.2.0", plugin_id=OTHER, stem="other")
+    torn = (offline.plugins / "other.wasm").read_bytes()
+    (offline.plugins / "other.wasm").write_bytes(b"torn")
+    with PluginHost(home=offline.home) as host:
+        host.load_plugin("other.wasm")
+        assert str(host.call_plugin("run", ["Jane"], plugin=OTHER))
+    ran = offline.json("update", expect=12)
+    rows = {row["id"]: row for row in ran.document["plugins"]}
+    assert rows[PLUGIN_ID]["outcome"] == "failed"
+    assert (rows[OTHER]["outcome"], rows[OTHER]["to"]) == ("committed", "0.2.0")
+    assert (offline.plugins / "other.wasm").read_bytes() != torn
+    assert offline.json("update", OTHER).row["outcome"] == "current"
+    unknown = offline.plugins / ".store" / OTHER / "0.0.9-0123456789ab"
+    for named, code in (([OTHER], 0), ([], 12)):
+        unknown.mkdir()
+        ran = offline.json("prune", *named, expect=code)
+        assert [row["name"] for row in ran.document["removed"]] == [unknown.name]
+        assert ("an older copy was put back" in ran.err) == (code == 12)
+    offline.run("prune", PLUGIN_ID, expect=1)
+    fixed(offline)
+    assert offline.version() == "0.4.0"
