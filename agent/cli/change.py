@@ -167,8 +167,8 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
                     failed[plugin_id] = error
         prune_compiled(context)
     _tell_pruned(app, gone, dry_run=dry_run)
-    for error in failed.values():
-        app.out.error(error.code, error.message, error.hint)
+    for cause in failed.values():
+        app.out.error(cause.code, cause.message, cause.hint)
     app.end_with([failed[one].exit_code if one in failed else 0 for one in ids])
 
 
