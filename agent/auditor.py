@@ -99,7 +99,8 @@ class Auditor:
         """Write what becomes of a sealed release.
 
         Args:
-            outcome: activating, trial, committed, rolled_back, abandoned, pruned, crash_loop.
+            outcome: activating, trial, committed, rolled_back, abandoned, pruned, forgotten,
+                crash_loop.
             generation: The release.
             reason: Why, for people.
             required: Raise where it can't be written; else tell it once, and go on.
@@ -129,9 +130,9 @@ class Auditor:
             self.log.append(entry)
             self._ledger.forget_audited_refusals(generation.plugin_id)
 
-    def stray(self, outcome: str, reason: str, *, plugin: str) -> None:
-        """Write what becomes of something in a plugin's folder that is no release; never raise."""
-        with self._told_once(required=False):
+    def stray(self, outcome: str, reason: str, *, plugin: str, required: bool = False) -> None:
+        """Like ``release``, of a plugin or something in its folder that is no known release."""
+        with self._told_once(required=required):
             self.log.append(self._entry(outcome, reason, plugin=plugin))
 
     def outcome(self, outcome: Outcome) -> None:

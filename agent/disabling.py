@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from agent.context import LOCK_TIMEOUT_S, Context
+from agent.effects import NOTHING_GOOD
 from agent.errors import (
     AgentError,
     BusyError,
@@ -18,8 +19,6 @@ from agent.probation import Verdict
 from agent.sealed import require_loadable
 from agent.settling import settle
 from agent.telemetry import Telemetry
-
-NOTHING_GOOD = "no good release of it is kept"
 
 
 def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: bool) -> Outcome:

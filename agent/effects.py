@@ -12,6 +12,7 @@ from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.model import Event, Generation
 
+NOTHING_GOOD = "no good release of it is kept"
 _LOG = logging.getLogger("stack_composer.tree")
 
 
@@ -20,6 +21,9 @@ class Audit(Protocol):
 
     def release(self, outcome: str, generation: Generation, reason: str, *, required: bool) -> None:
         """Write a line; where that fails, raise if it is required."""
+
+    def stray(self, outcome: str, reason: str, *, plugin: str, required: bool) -> None:
+        """The same of a plugin no release of which is known."""
 
 
 def _no_problem(_generation: Generation) -> str | None:
@@ -108,6 +112,17 @@ class Effects:
     ) -> None:
         if self.audit is not None:
             self.audit.release(outcome, generation, reason, required=required)
+
+    def _tell_word(
+        self, outcome: str, plugin_id: str, generation: Generation | None, reason: str
+    ) -> None:
+        """An operator's word on a plugin; only stopping it goes on where that can't be written."""
+        required = outcome != "disabled"
+        if generation is not None:
+            self._tell(outcome, generation, reason, required=required)
+        elif self.audit is not None:
+            why = reason or NOTHING_GOOD
+            self.audit.stray(outcome, why, plugin=plugin_id, required=required)
 
     def _event(self, plugin_id: str, generation: Generation | None, kind: str, why: str) -> Event:
         version, release = (generation.version, generation.release) if generation else (None, None)

@@ -32,8 +32,7 @@ class Retirement(Effects):
             serving = self.live(plugin_id) or self.good(plugin_id)
             trial = self.ledger.trial(plugin_id)
             why = "its trial ends without a verdict" if trial is not None else ""
-            if serving is not None:
-                self._tell("disabled", serving, why)
+            self._tell_word("disabled", plugin_id, serving, why)
             event = self._event(plugin_id, serving, "disabled", why)
             self.ledger.stop(plugin_id, Stop.DISABLED, event)
         self._finish_stop(plugin_id)
@@ -46,8 +45,7 @@ class Retirement(Effects):
         """
         with remembering(self.ledger, self.tree, plugin_id):
             good = self.good(plugin_id)
-            if good is not None:
-                self._tell("enabled", good, "", required=True)
+            self._tell_word("enabled", plugin_id, good, "")
             self.ledger.start(plugin_id, self._event(plugin_id, good, "enabled", ""))
         if good is not None:
             self._serve(plugin_id, good, good.stem)
@@ -60,8 +58,7 @@ class Retirement(Effects):
         """
         with remembering(self.ledger, self.tree, plugin_id):
             serving = self.live(plugin_id) or self.good(plugin_id)
-            if serving is not None:
-                self._tell("removed", serving, "", required=True)
+            self._tell_word("removed", plugin_id, serving, "")
             event = self._event(plugin_id, serving, "removed", "")
             self.ledger.stop(plugin_id, Stop.REMOVING, event)
         self._finish_stop(plugin_id)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from agent.admission import problem_of
 from agent.context import Context
-from agent.disabling import NOTHING_GOOD
 from agent.doctor.finding import Finding
+from agent.effects import NOTHING_GOOD
 from agent.inventory import disabled_ids, is_whole
 from agent.model import Generation
 from agent.rebuild import rebuild_one
@@ -215,6 +215,8 @@ def _leave(context: Context, broken: Generation) -> Sequence[str]:
     ]
     target = max(ways, key=lambda g: g.committed_at or 0, default=None)
     was_disabled = plugin_id in disabled_ids(context)
+    good = f"{target.version} is good now" if target else "nothing of it is good now"
+    _tell_forgotten(context, broken, f"; {good}")
     ledger.serve_instead(plugin_id, target.release if target else None)
     context.activation.recover_one(plugin_id)
     ledger.forget_generation(plugin_id, broken.release)
@@ -234,9 +236,15 @@ def _forget(context: Context, generation: Generation) -> Sequence[str]:
     if is_good and plugin_id in disabled_ids(context):
         # It is what enabling would bring back.
         return _leave(context, generation)
+    _tell_forgotten(context, generation)
     context.ledger.forget_generation(generation.plugin_id, generation.release)
     remember(context.ledger, context.tree, generation.plugin_id)
     return ()
+
+
+def _tell_forgotten(context: Context, generation: Generation, then: str = "") -> None:
+    why = f"its sealed files are missing or were changed{then}"
+    context.audit.release("forgotten", generation, why, required=False)
 
 
 def _seal(context: Context, generation: Generation) -> Sequence[str]:

@@ -720,3 +720,24 @@ def test_a_removal_that_was_cut_short_is_finished_and_nothing_is_installed(
     installed.run(verb, PLUGIN_ID, expect=code)
     assert installed.json("list").document["plugins"] == []
     assert not releases_of(installed)
+
+
+def test_a_word_on_what_has_no_good_release_is_a_line_too(installed: Machine) -> None:
+    """Forgotten by the doctor, enabled or removed: nothing is lifted or goes without a line."""
+    for verb, code in (("enable", 3), ("remove", 0)):
+        installed.run("pull", PLUGIN_ID)
+        installed.run("disable", PLUGIN_ID)
+        (release,) = releases_of(installed)
+        for path in release.iterdir():
+            path.chmod(0o644)
+            path.write_bytes(b"other")
+        installed.run("doctor", "--fix", expect=None)
+        before = len(installed.json("audit", "show", PLUGIN_ID).document["lines"])
+        installed.run(verb, PLUGIN_ID, expect=code)
+        lines = installed.json("audit", "show", PLUGIN_ID).document["lines"]
+        forgotten, *_ = [line for line in lines[:before] if line["outcome"] == "forgotten"][-1:]
+        assert forgotten["version"] == "0.1.0"
+        assert "nothing of it is good now" in forgotten["reason"]
+        told = [line for line in lines[before:] if line["outcome"] == f"{verb}d"]
+        assert [line["reason"] for line in told] == ["no good release of it is kept"]
+    installed.run("audit", "verify")
