@@ -64,9 +64,15 @@ def _run(context: Context, check: Check, *, fix: bool, guarded: bool) -> list[Fi
             if not due:
                 break
             tried |= {finding.detail: _mended(finding) for finding in due}
-    left = {finding.detail for finding in found if not finding.ok}
-    done = [one for detail, one in tried.items() if detail not in left or not one.mended]
-    return done + [f for f in found if not done or (not f.ok and f.detail not in tried)]
+    left = {finding.detail: finding for finding in found if not finding.ok}
+    done = [_after(one, left.get(detail)) for detail, one in tried.items()]
+    helped = any(one.mended for one in done)
+    return done + [f for f in found if f.detail not in tried and not (f.ok and helped)]
+
+
+def _after(tried: Finding, left: Finding | None) -> Finding:
+    """What mending came to; where all is as before, what it had to say of that is told."""
+    return replace(left, told=tried.told) if left is not None and tried.mended else tried
 
 
 def _found(check: Check) -> list[Finding]:

@@ -11,8 +11,10 @@ from agent.doctor.finding import Finding
 from agent.effects import NOTHING_GOOD
 from agent.inventory import disabled_ids, is_whole
 from agent.model import Generation
+from agent.pruning import prunable_ids
 from agent.rebuild import rebuild_one
 from agent.remembering import recall, remember
+from agent.tree_reader import STORE
 
 _WRITABLE = 0o222
 _SEALED_FILE = 0o444
@@ -90,7 +92,7 @@ def _check_serving(context: Context, plugin_id: str) -> Iterator[Finding]:
     tree, activation = context.tree, context.activation
     current, live = tree.current(plugin_id), activation.live(plugin_id)
     installed = context.ledger.installed(plugin_id)
-    home = tree.root / ".store" / plugin_id
+    home = tree.root / STORE / plugin_id
     link = home / "current"
     if tree.is_away(plugin_id):
         yield Finding(
@@ -148,6 +150,10 @@ def _check_generations(context: Context, plugin_id: str) -> Iterator[Finding]:
         return  # told as serving
     rows = {g.folder_name: g for g in context.ledger.generations(plugin_id)}
     current = context.tree.current(plugin_id)
+    fix = f"agent prune {plugin_id} removes it"
+    if plugin_id not in prunable_ids(context):
+        home = context.tree.root / STORE / plugin_id
+        fix = f"agent doctor --fix takes what can be taken; else move {home} away"
     for name in context.tree.generations(plugin_id):
         folder = context.tree.named(plugin_id, name)
         generation = rows.pop(name, None)
@@ -158,7 +164,7 @@ def _check_generations(context: Context, plugin_id: str) -> Iterator[Finding]:
                     ok=True,
                     detail=f"{plugin_id}: the ledger does not know {folder}: it is in nobody's "
                     "way, and takes room",
-                    fix=f"agent prune {plugin_id} removes it",
+                    fix=fix,
                 )
             continue
         if name != current and not is_whole(context, generation):

@@ -525,3 +525,50 @@ def test_a_bundle_replaces_no_file(host: Machine, tmp_path: Path) -> None:
     ran = host.run("doctor", "--bundle", path, expect=2)
     assert "it is there already" in ran.err
     assert path.read_text() == "mine"
+
+
+def test_what_is_not_taken_is_told_with_its_reason(template: Publisher, host: Machine) -> None:
+    """A release that serves, unknown to the ledger, of a key that was revoked: still wrong."""
+    _unknown(host)
+    _broken_old(host)
+    host.run("trust", "revoke", template.key_id, "--reason", "stolen")
+    for _ in range(2):
+        serving = [row for row in wrong(host, "--fix", expect=1) if row["check"] == "serving"]
+        assert len(serving) == 1
+        assert "the ledger does not know it" in serving[0]["detail"]
+        assert any("revoked" in line and "0.2.0" in line for line in serving[0]["told"])
+
+
+def test_what_is_still_wrong_is_told_beside_what_was_mended(
+    template: Publisher, host: Machine
+) -> None:
+    """One check that mends one plugin and not another: the other's line stays, and exit 1."""
+    other = "org.example.other"
+    template.release("0.1.0", plugin_id=other, stem="other")
+    host.run("pull", f"oci:{template.machine.home / 'registry'}/{other}")
+    (folder,) = (host.plugins / ".store" / other).glob("0.1.0-*")
+    sql(host, "UPDATE plugins SET projection_due = 1 WHERE plugin_id = ?", other)
+    _unknown(host)
+    write(release(host, "0.2.0") / f"{STEM}.wasm", b"\0asm other")
+    assert folder.is_dir()
+    left = wrong(host, "--fix", expect=1)
+    assert [row["detail"].partition(":")[0] for row in left if row["check"] == "serving"] == [
+        PLUGIN_ID
+    ]
+
+
+@pytest.mark.parametrize("what", [".memory", "current"])
+def test_what_prune_would_leave_has_a_hint_that_can_be_followed(host: Machine, what: str) -> None:
+    """A folder of nobody's that a ledger could take up: ``agent prune ID`` does not know it."""
+    home = host.plugins / ".store" / "org.example.lost"
+    (home / "0.0.9-0123456789ab").mkdir(parents=True)
+    if what == ".memory":
+        (home / what).write_text("{}")
+    else:
+        (home / what).symlink_to("0.0.8-0123456789ab")
+    rows = host.json("doctor", expect=None).document["findings"]
+    (told,) = [row for row in rows if "the ledger does not know" in row["detail"] and row["ok"]]
+    assert "agent prune" not in told["fix"]
+    assert str(home) in told["fix"]
+    home.rename(host.home / "away")
+    host.run("doctor")
