@@ -7,12 +7,13 @@ so that the older one of the two is known.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from agent.model import Rejection, Stop
-from agent.requirement import parse_version
+from agent.requirement import is_newer, parse_version
 from sandbox.grammar import CAPABILITY
 
 SCHEMA = 1
@@ -120,6 +121,39 @@ class Memory:
     def encode(self) -> bytes:
         """The file's bytes."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1).encode() + b"\n"
+
+
+def narrower(mine: Memory, written: Memory) -> Memory:
+    """What holds of the ledger's account and of a tree's that knows more.
+
+    The tree's, but neither lifts what the other says: a stop, a hold, a rejection or a denial in
+    either counts, and the higher floor. Nobody can tell a file beside the plugins from one that
+    somebody else wrote.
+    """
+    rejected = {r.release: r for r in (*mine.rejected, *written.rejected)}
+    holds = (hold for hold in (mine.hold, written.hold) if hold is not None)
+    return replace(
+        written,
+        floor=highest(version for version in (mine.floor, written.floor) if version),
+        stop=either(mine.stop, written.stop),
+        hold=max(holds, key=lambda h: math.inf if h.until is None else h.until, default=None),
+        decisions=narrowed(mine.decisions, written.decisions),
+        rejected=tuple(rejected.values()),
+    )
+
+
+def either(*stops: Stop | None) -> Stop | None:
+    """The stop that any account knows; of two different ones that which keeps the releases."""
+    return next((stop for stop in Stop if stop in stops), None)
+
+
+def highest(versions: Iterable[str]) -> str | None:
+    """The highest of some versions."""
+    found: str | None = None
+    for version in versions:
+        if found is None or is_newer(version, found):
+            found = version
+    return found
 
 
 def narrowed(older: Iterable[Decided], newer: Iterable[Decided]) -> tuple[Decided, ...]:

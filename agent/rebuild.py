@@ -6,7 +6,7 @@ was once committed, what was stopped, held and denied come from the tree's own m
 and is told.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from agent.admission import refusal
 from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
-from agent.memory import Committed, Memory
+from agent.memory import Committed, Memory, highest, narrower
 from agent.model import Event, Generation, Stop
 from agent.ownership import own
 from agent.remembering import recall
-from agent.requirement import is_newer
 from agent.subjects import subject_of
 from sandbox.discovery import find_sets, read_set
 
@@ -73,27 +72,29 @@ def rebuild(context: Context) -> tuple[Rebuilt, ...]:
 def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     """Let the ledger learn what the tree tells of one plugin; idempotent, under the lock."""
     ledger, tree = context.ledger, context.tree
-    written = recall(tree, plugin_id)
-    known = written if ledger.is_behind(plugin_id, written) else None
+    written, mine = recall(tree, plugin_id), ledger.memory(plugin_id)
+    ahead = written if ledger.is_behind(plugin_id, written) else None
+    known = narrower(mine, ahead) if mine and ahead else ahead
     found, problems = _verified(context, plugin_id, written)
-    if written is None and tree.read_memory(plugin_id) is not None:
-        problems.append(
-            "its floor and rejections can't be read, nor what was stopped, held and denied: the "
-            "file is damaged"
-        )
-    rejections = {r.release: r for r in known.rejected} if known else ledger.rejections(plugin_id)
+    rejections = {r.release for r in known.rejected} if known else ledger.rejections(plugin_id)
     installed, current = ledger.installed(plugin_id), tree.current(plugin_id)
     newest = known or installed
-    stop, wanted = (newest.stop, newest.good) if newest else (None, None)
+    stop = newest.stop if newest else None
     sound = [g for g in found if g.release not in rejections]
-    good = _last_good(sound, wanted, by_name_alone=current is None and stop is None)
     serving = next((g for g in found if g.folder_name == current), None)
-    if current is not None and stop is None and (serving is None or serving in sound):
+    is_serving = current is not None and stop is None
+    good = _named(sound, mine, ahead, ledger.ledger_id)
+    if good is None and is_serving and (serving is None or serving in sound):
         good = serving
-    if good is None and current is not None and stop is None:
+    elif good is None:
+        wanted = newest.good if newest else None
+        good = _last_good(sound, wanted, by_name_alone=not (current or stop))
+    if good is None and is_serving:
         problems.append(f"{current} serves, and is not believed: hosts refuse it")
+    if serving is not None and serving not in sound:
+        problems.append(f"{serving.version} serves no more: it had been rejected")
     floors = (installed and installed.floor, known and known.floor, good and good.version)
-    floor = _highest(version for version in floors if version)
+    floor = highest(version for version in floors if version)
     if found or installed is not None or (known is not None and known.is_of_installed):
         _write(context, plugin_id, found, known=known, good=good, floor=floor)
     elif known is not None:
@@ -104,7 +105,7 @@ def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     if stop is Stop.DISABLED and current is None:
         ledger.stopped(plugin_id)
     context.activation.recover_one(plugin_id)
-    problems += _not_granted(context, plugin_id, known)
+    problems += _not_granted(context, plugin_id, ahead)
     if stop is Stop.DISABLED:
         brings = f"agent enable brings back {good.version}" if good else "nothing of it is good"
         problems.append(f"it is disabled; {brings}")
@@ -145,22 +146,19 @@ def _not_granted(context: Context, plugin_id: str, known: Memory | None) -> list
     ]
 
 
-def _highest(versions: Iterable[str]) -> str | None:
-    highest: str | None = None
-    for version in versions:
-        if highest is None or is_newer(version, highest):
-            highest = version
-    return highest
-
-
 def _verified(
     context: Context, plugin_id: str, known: Memory | None
 ) -> tuple[list[Generation], list[str]]:
-    """The sealed releases that are whole and believed, and what is wrong with the others."""
+    """The sealed releases that are whole and believed, and what is wrong with the rest."""
     committed = {c.release: c for c in known.committed} if known else {}
     repository = known.repository if known else None
     found: list[Generation] = []
     problems: list[str] = []
+    if known is None and context.tree.read_memory(plugin_id) is not None:
+        problems.append(
+            "its floor and rejections can't be read, nor what was stopped, held and denied: the "
+            "file is damaged"
+        )
     for name in context.tree.generations(plugin_id):
         folder = context.tree.named(plugin_id, name)
         try:
@@ -218,7 +216,26 @@ def _read(
     )
     sealed_at = origin.installed_at if origin else folder.stat().st_mtime
     generation = believed.generation(installed_at=sealed_at)
-    return replace(generation, committed_at=past.committed_at if past else None)
+    return replace(generation, committed_at=origin.committed_at if origin else None)
+
+
+def _named(
+    sound: list[Generation], mine: Memory | None, ahead: Memory | None, ledger_id: str
+) -> Generation | None:
+    """The good release that a ledger which knows the plugin, or its newer memory, names.
+
+    What serves does not count against that: it may be on a trial that began since. Of the
+    accounts of two ledgers the higher release counts. None where the ledger is lost.
+    """
+    is_other = ahead is not None and ahead.ledger != ledger_id
+    is_known = mine is not None and mine.is_of_installed
+    if is_other and not is_known:
+        return None
+    accounts = (mine, ahead) if is_other else (ahead or mine,)
+    names = {account.good for account in accounts if account is not None}
+    good = [g for g in sound if g.release in names and g.committed_at is not None]
+    best = highest(g.version for g in good)
+    return next((g for g in good if g.version == best), None)
 
 
 def _last_good(

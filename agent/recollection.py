@@ -79,8 +79,8 @@ class Recollection(GrantBook):
         Args:
             plugin_id: The plugin.
             generations: Its releases that were verified again.
-            known: What the tree remembers, if that is more than is known here: it is the newer
-                but for grants. A file beside the plugins takes away and gives nothing.
+            known: What holds where the tree remembers more than is known here (``narrower``).
+                A file beside the plugins takes away and gives nothing.
             good: The one that should serve.
             floor: The version that it must not go below.
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.memory import Decided, Memory, decode, narrowed
+from agent.memory import Decided, Memory, decode, either, narrowed
 from agent.model import Stop
 
 _LOG = logging.getLogger("stack_composer.tree")
@@ -91,12 +91,12 @@ def decisions_on(
 
 
 def stop_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Stop | None:
-    """Why a plugin must not serve by an operator's word, whichever place has the later one."""
-    written = _ahead(ledger, tree, plugin_id)
-    if written is not None:
-        return written.stop
-    installed = ledger.installed(plugin_id)
-    return installed.stop if installed else None
+    """Why a plugin must not serve by an operator's word.
+
+    The ledger's; where the tree knows more, the tree's as well.
+    """
+    installed, written = ledger.installed(plugin_id), _ahead(ledger, tree, plugin_id)
+    return either(*(one.stop for one in (installed, written) if one is not None))
 
 
 def _ahead(ledger: Ledger, tree: Tree, plugin_id: str) -> Memory | None:

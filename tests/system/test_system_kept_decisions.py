@@ -1,5 +1,6 @@
 """What an operator decided outlives the ledger: one that is lost, and an older one put back."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,14 +99,17 @@ def test_what_was_gone_back_to_is_what_comes_back(
     assert offline.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
 
 
-def test_a_plugin_that_was_enabled_since_serves(offline: Machine) -> None:
-    """The later word counts: an older ledger does not take it out of service again."""
+def test_what_was_enabled_since_is_enabled_again_by_a_person(offline: Machine) -> None:
+    """Nobody can tell the newer word from a file that somebody wrote: the stop counts."""
     offline.run("disable", PLUGIN_ID)
     kept = kept_of(offline)
     offline.run("enable", PLUGIN_ID)
     put_back(offline, kept)
-    fixed(offline)
-    assert offline.json("list").row["state"] == "active"
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    assert any("it is disabled; agent enable" in line for line in fixed(offline))
+    assert offline.json("list").row["state"] == "disabled"
+    assert not list(offline.plugins.glob(f"{STEM}.*"))
+    assert offline.json("enable", PLUGIN_ID).row["to"] == "0.2.0"
     assert offline.run("call", PLUGIN_ID, "run", "Jane").out == "Hello again, Jane"
     assert (offline.plugins / f"{STEM}.toml").exists()
 
@@ -160,14 +164,19 @@ def test_a_held_plugin_stays_held(offline: Machine, published: Publisher, gone: 
     assert offline.version() == "0.2.0"
 
 
-def test_a_plugin_that_was_let_go_since_is_updated(offline: Machine, published: Publisher) -> None:
-    """An older ledger holds it no more."""
+def test_what_was_let_go_since_is_let_go_again_by_a_person(
+    offline: Machine, published: Publisher
+) -> None:
+    """As with a stop: of the two holds the longer one counts."""
     offline.run("hold", PLUGIN_ID)
     kept = kept_of(offline)
+    offline.run("hold", PLUGIN_ID, "--for", "1d")
     offline.run("unhold", PLUGIN_ID)
     published.release("0.4.0")
     put_back(offline, kept)
     fixed(offline)
+    assert offline.json("info", PLUGIN_ID).row["held_until"] == "forever"
+    offline.run("unhold", PLUGIN_ID)
     offline.run("update")
     assert offline.version() == "0.4.0"
 
@@ -232,6 +241,101 @@ def test_a_denial_of_what_was_never_installed_is_kept(offline: Machine, gone: Go
     rows = offline.json("grants", OTHER).document["grants"]
     assert {row["capability"]: row["by"] for row in rows}["network"] == "agent deny"
     offline.run("remove", OTHER, expect=3)
+
+
+# -- a memory that another ledger wrote, or somebody else
+
+
+@pytest.fixture
+def strange(offline: Machine) -> Path:
+    """The plugin's folder as an earlier ledger left it; that was lost, and made anew."""
+    kept = offline.home / "kept"
+    shutil.copytree(home_of(offline), kept, symlinks=True)
+    lose(offline)
+    fixed(offline)
+    return kept
+
+
+def home_of(machine: Machine) -> Path:
+    """Where the plugin's releases lie."""
+    return machine.plugins / ".store" / PLUGIN_ID
+
+
+def replace_home(machine: Machine, kept: Path) -> None:
+    """Put an older copy of the plugin's folder in its place."""
+    home_of(machine).rename(machine.home / "away")
+    kept.rename(home_of(machine))
+
+
+def edit(machine: Machine) -> None:
+    """Write a memory by hand that says what the ledger has never said."""
+    path = home_of(machine) / ".memory"
+    fields = json.loads(path.read_text())
+    fields |= {"number": fields["number"] + 1, "stop": None, "hold": None, "rejected": []}
+    fields |= {"floor": "0.1.0", "decisions": [], "good": fields["committed"][-1]["release"]}
+    path.write_text(json.dumps(fields))
+    (home_of(machine) / "current").unlink(missing_ok=True)
+    (newest,) = home_of(machine).glob("0.2.0-*")
+    (home_of(machine) / "current").symlink_to(newest.name)
+
+
+def test_the_memory_of_another_ledger_lifts_no_stop(offline: Machine, strange: Path) -> None:
+    """Hosts heed the ledger in use, and so does the doctor."""
+    offline.run("disable", PLUGIN_ID)
+    replace_home(offline, strange)
+    assert "is disabled" in offline.run("call", PLUGIN_ID, "run", "Jane", expect=8).err
+    fixed(offline)
+    assert offline.json("list").row["state"] == "disabled"
+    assert not (home_of(offline) / "current").is_symlink()
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+
+
+def test_the_memory_of_another_ledger_brings_nothing_back(offline: Machine, strange: Path) -> None:
+    """Neither a release that was rejected since, nor what was denied, nor a lower floor."""
+    offline.run("rollback", PLUGIN_ID)
+    offline.run("deny", PLUGIN_ID, "log")
+    offline.run("hold", PLUGIN_ID)
+    before = offline.json("info", PLUGIN_ID).row
+    replace_home(offline, strange)
+    assert any("0.2.0 serves no more: it had been rejected" in line for line in fixed(offline))
+    after = offline.json("info", PLUGIN_ID).row
+    for name in ("version", "floor", "rejected", "held_until", "state"):
+        assert after[name] == before[name], name
+    assert after["version"] == "0.1.0"
+    assert decided(offline)["log"] == "agent deny"
+
+
+def test_the_memory_of_another_ledger_takes_back_no_commit(
+    offline: Machine, published: Publisher, strange: Path
+) -> None:
+    """Of the good releases of two ledgers the higher one serves, if it is there."""
+    published.release("0.4.0")
+    offline.run("pull", PLUGIN_ID)
+    for name in home_of(offline).glob("0.4.0-*"):
+        shutil.copytree(name, strange / name.name)
+    replace_home(offline, strange)
+    fixed(offline)
+    assert (offline.version(), offline.json("info", PLUGIN_ID).row["floor"]) == ("0.4.0", "0.4.0")
+
+
+def test_a_memory_that_was_edited_gives_nothing(offline: Machine) -> None:
+    """A higher number, no stop, nothing rejected or denied: the ledger's word stays."""
+    offline.run("rollback", PLUGIN_ID)
+    offline.run("deny", PLUGIN_ID, "log")
+    offline.run("hold", PLUGIN_ID)
+    before = offline.json("info", PLUGIN_ID).row
+    edit(offline)
+    fixed(offline)
+    after = offline.json("info", PLUGIN_ID).row
+    for name in ("version", "floor", "rejected", "held_until", "state"):
+        assert after[name] == before[name], name
+    assert decided(offline)["log"] == "agent deny"
+    offline.run("disable", PLUGIN_ID)
+    edit(offline)
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=8)
+    fixed(offline)
+    assert offline.json("list").row["state"] == "disabled"
+    assert offline.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
 
 
 # -- nothing is changed meanwhile
