@@ -8,6 +8,7 @@ from agent.effects import NOTHING_GOOD
 from agent.errors import (
     AgentError,
     BusyError,
+    LedgerError,
     NotFoundError,
     RollbackError,
     TrustError,
@@ -37,6 +38,7 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
         NotFoundError: It is not installed.
         PolicyError: It is the system's.
         BusyError: Another process holds the tree.
+        LedgerError: The ledger does not know the tree, or knows less than it.
     """
     installed = require_own(context, plugin_id, "disable")
     activation = context.activation
@@ -170,12 +172,13 @@ def end_of_trial(context: Context, telemetry: Telemetry, plugin_id: str) -> str:
 
     Raises:
         BusyError: Another process holds the tree.
+        LedgerError: The ledger does not know the tree, or knows less than it.
     """
     try:
         settle(context, telemetry, plugin_id)
     except Exception as error:
         cause = translated(error)
-        if cause is None or isinstance(cause, BusyError):
+        if cause is None or isinstance(cause, BusyError | LedgerError):
             raise
         _keep_the_verdict(context, plugin_id)
         return f"; what was open could not be settled: {cause.message}"

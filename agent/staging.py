@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, UnhealthyError, translated
 from agent.model import Generation, PluginSet, Trial
-from agent.remembering import remember
+from agent.remembering import refuse_behind, remember
 from agent.steps import Steps
 
 if TYPE_CHECKING:
@@ -109,12 +109,16 @@ class Stage:
         """Take the staging back, and reject a release that is unhealthy.
 
         Not one to go back to. Disk, network and busy never count against a release.
+
+        Raises:
+            LedgerError: An older copy of the ledger was put back meanwhile: nothing is written.
         """
         context, generation = self._context, self._generation
         cause, now = translated(error), context.clock()
         if isinstance(cause, UnhealthyError):
             if generation.release in context.activation.in_use(generation.plugin_id):
                 return  # it was good here, and a trial may have to go back to it
+            refuse_behind(context.ledger, context.tree, generation.plugin_id)
             context.ledger.reject(
                 generation.plugin_id,
                 generation.release,

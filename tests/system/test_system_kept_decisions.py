@@ -1,5 +1,6 @@
 """What an operator decided outlives the ledger: one that is lost, and an older one put back."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from agent.context import Context, Options
+from agent.errors import UnhealthyError
 from agent.host import PluginHost
+from agent.model import Samples
+from agent.staging import Stage
 from sandbox import CapabilityDenied
 from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
 
@@ -267,6 +272,19 @@ def replace_home(machine: Machine, kept: Path) -> None:
     kept.rename(home_of(machine))
 
 
+def take_on_trial(machine: Machine, publisher: Publisher) -> None:
+    """0.4.0 serves, and nobody has judged it."""
+    publisher.release("0.4.0")
+    machine.configure(probation="10m")
+    machine.run("pull", PLUGIN_ID)
+    assert machine.json("list").row["state"] == "trial"
+
+
+def opened(machine: Machine) -> contextlib.closing[Context]:
+    """The machine's installation."""
+    return contextlib.closing(Context(Options(home=machine.home), environ={}))
+
+
 def edit(machine: Machine) -> None:
     """Write a memory by hand that says what the ledger has never said."""
     path = home_of(machine) / ".memory"
@@ -375,6 +393,45 @@ def test_with_an_older_ledger_nothing_is_decided(
     fixed(offline)
     assert decided(offline)["network"] == "agent deny"
     assert "llm" not in decided(offline)
+
+
+@pytest.mark.parametrize("verb", ["disable", "remove"])
+def test_with_an_older_ledger_no_verdict_is_kept(
+    offline: Machine, published: Publisher, verb: str
+) -> None:
+    """What failed its trial is not rejected there: that would count as the tree's last change."""
+    take_on_trial(offline, published)
+    with opened(offline) as context:
+        trial = context.ledger.trial(PLUGIN_ID)
+        assert trial is not None
+        context.ledger.add_samples([(PLUGIN_ID, trial.release, 1, Samples(9, 9))])
+    kept = kept_of(offline)
+    offline.run("deny", PLUGIN_ID, "log")
+    put_back(offline, kept)
+    memory = (home_of(offline) / ".memory").read_bytes()
+    for _ in range(2):
+        assert "an older copy was put back" in offline.run(verb, PLUGIN_ID, expect=1).err
+        assert (home_of(offline) / ".memory").read_bytes() == memory
+        with opened(offline) as context:
+            assert context.ledger.rejections(PLUGIN_ID) == {}
+    fixed(offline)
+    assert decided(offline)["log"] == "agent deny"
+
+
+def test_with_an_older_ledger_no_probe_is_held_against_a_release(
+    offline: Machine, published: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tree was found to know more after the release was probed: nothing is rejected."""
+
+    def fail(_: Stage) -> None:
+        edit(offline)
+        raise UnhealthyError("its probe failed")
+
+    monkeypatch.setattr(Stage, "seal_and_probe", fail)
+    published.release("0.4.0")
+    assert "an older copy was put back" in offline.run("pull", PLUGIN_ID, expect=1).err
+    with opened(offline) as context:
+        assert context.ledger.rejections(PLUGIN_ID) == {}
 
 
 @both
