@@ -434,6 +434,29 @@ def test_with_an_older_ledger_no_probe_is_held_against_a_release(
         assert context.ledger.rejections(PLUGIN_ID) == {}
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_trial_that_an_older_ledger_does_not_know_is_over_without_a_verdict(
+    offline: Machine, published: Publisher, *, is_whole: bool
+) -> None:
+    """The good release serves again, and the floor stays; unless that can't serve any more."""
+    kept = kept_of(offline)
+    take_on_trial(offline, published)
+    offline.run("hold", PLUGIN_ID)
+    put_back(offline, kept)
+    if not is_whole:
+        (good,) = home_of(offline).glob(f"0.2.0-*/{STEM}.wasm")
+        good.chmod(0o644)
+        good.write_bytes(b"")
+    found = offline.json("doctor", "--fix", expect=None).document["findings"]
+    assert [one["check"] for one in found if one["check"] == "memory" and one.get("mended")]
+    row = offline.json("info", PLUGIN_ID).row
+    expected = "0.2.0" if is_whole else "0.4.0"
+    assert (row["version"], row["state"], row["floor"]) == (expected, "active", expected)
+    assert row["rejected"] == []
+    offline.run("unhold", PLUGIN_ID)
+    assert offline.json("update").row["to"] == "0.4.0"
+
+
 @both
 def test_a_plugin_that_came_since_is_known(
     offline: Machine, published: Publisher, gone: Gone
