@@ -212,6 +212,9 @@ def decode(data: bytes) -> Memory | None:
 
 
 _LISTS: dict[str, type] = {"decisions": Decided, "rejected": Rejection, "committed": Committed}
+_MAX_NUMBER = 1 << 53
+HIGHEST_TAKEN = 1 << 52
+"""What a higher number counts as: counting on from there never leads to one that is not read."""
 _MAX_TIME = 253_402_300_800
 """The year 10000: what comes later can't be shown."""
 _TEXTS = frozenset({"ledger", "release", "version", "reason"})

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import astuple
 
 from agent.grant_book import GrantBook
-from agent.memory import Committed, Held, Memory, narrowed
+from agent.memory import HIGHEST_TAKEN, Committed, Held, Memory, narrowed
 from agent.model import Generation, Rejection, Stop, Trial
 
 
@@ -151,11 +151,12 @@ class Recollection(GrantBook):
             "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(plugin_id, *astuple(one)) for one in decided],
         )
-        # Higher than in both places: what was there before is older from now on.
+        # Higher than in both places: what was there before is older from now on. Not so high that
+        # it could not be read again, whatever number somebody wrote.
         self._run(
             "INSERT INTO memories VALUES (?, ?) ON CONFLICT (plugin_id) DO UPDATE "
             "SET number = max(number, excluded.number) + 1",
-            (plugin_id, known.number),
+            (plugin_id, min(known.number, HIGHEST_TAKEN)),
         )
 
     def serve_instead(self, plugin_id: str, release: str | None) -> None:

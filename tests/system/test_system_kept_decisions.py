@@ -12,6 +12,7 @@ import pytest
 from agent.context import Context, Options
 from agent.errors import UnhealthyError
 from agent.host import PluginHost
+from agent.memory import decode
 from agent.model import Samples
 from agent.staging import Stage
 from sandbox import CapabilityDenied
@@ -354,6 +355,23 @@ def test_a_memory_that_was_edited_gives_nothing(offline: Machine) -> None:
     fixed(offline)
     assert offline.json("list").row["state"] == "disabled"
     assert offline.json("enable", PLUGIN_ID).row["to"] == "0.1.0"
+
+
+@pytest.mark.parametrize("number", [(1 << 53) - 1, (1 << 52) + 1])
+def test_no_number_switches_the_second_place_off(offline: Machine, number: int) -> None:
+    """However high it is: what the doctor writes is read again, and goes on counting."""
+    path = home_of(offline) / ".memory"
+    for _ in range(2):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"number": number}))
+        fixed(offline)
+        assert decode(path.read_bytes()) is not None
+        offline.run("deny", PLUGIN_ID, "log")
+        offline.run("grant", PLUGIN_ID, "log")
+        offline.run("deny", PLUGIN_ID, "log")
+    offline.run("doctor")
+    lose(offline)
+    fixed(offline)
+    assert decided(offline)["log"] == "agent deny"
 
 
 # -- nothing is changed meanwhile
