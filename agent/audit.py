@@ -150,9 +150,10 @@ class AuditLog(Segments):
             if walked.end.lines > head.lines:
                 uncovered.append((head.lines + 1, walked.end.lines))
             taken = ", ".join(f"{first} to {last}" for first, last in uncovered)
+            heads = self._heads_before(segments, {first for first, _ in uncovered})
             why = (
-                f"lines {taken} are taken as they are; the ledger's head was line {head.lines} "
-                f"({head.hash}), the line before this one is {walked.end.lines} ({walked.end.hash})"
+                f"lines {taken} are taken as they are; the ledger's head was {heads}, the line "
+                f"before this one is {walked.end.lines} ({walked.end.hash})"
             )
             note = _note(entry, entry.outcome, why, *walked.torn)
             self._write(walked.end, note, _following(segments))

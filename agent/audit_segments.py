@@ -1,7 +1,7 @@
 """The audit log's segments, as they lie there; nothing is written here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,16 @@ class Segments:
         with open_regular(self._path(number)) as file:
             file.seek(offset)
             return file.read(size_bytes)
+
+    def _heads_before(self, segments: Mapping[int, int], firsts: Collection[int]) -> str:
+        """The lines right before some, in words: each with the hash that the next one gives."""
+        links = (
+            link
+            for number in sorted(segments)
+            for line in self._read_lines(number, segments[number])
+            if (link := parse_line(line)) is not None and link.number in firsts
+        )
+        return ", then ".join(f"line {link.number - 1} ({link.previous})" for link in links)
 
     def _read_lines(self, number: int, size_bytes: int) -> Iterator[bytes]:
         """The lines of a segment, up to a size that was looked at under the lock."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -363,14 +364,16 @@ def test_a_log_that_was_changed_is_not_rejoined(tmp_path: Path, case: str) -> No
 def test_an_older_head_is_moved_to_the_end_and_a_line_says_so(
     tmp_path: Path, meanwhile: int
 ) -> None:
-    """What was the head, what is it now, and which lines nobody had covered."""
+    """What was the head when it was found, what is it now, and which lines nobody had covered."""
     write(tmp_path)
+    lines = [line for lines in load(tmp_path).values() for line in lines]
     put_an_older_head_back(tmp_path, 5)
     write(tmp_path, meanwhile)
     assert not verified(tmp_path).is_sound
     told = rejoin(tmp_path)
     assert told is not None
-    assert told.startswith("lines 6 to 11 are taken as they are")
+    head = f"line 5 ({hashlib.sha256(lines[4]).hexdigest()})"
+    assert told.startswith(f"lines 6 to 11 are taken as they are; the ledger's head was {head}, ")
     *_, before, last = [line for lines in load(tmp_path).values() for line in lines]
     assert json.loads(last)["outcome"] == "rejoined"
     assert hashlib.sha256(before).hexdigest() in told
@@ -394,6 +397,7 @@ def test_a_second_older_head_is_answered_for_with_the_first(tmp_path: Path) -> N
     told = rejoin(tmp_path)
     assert told is not None
     assert told.startswith("lines 4 to 11, 9 to 13 are taken as they are")
+    assert re.search(r"the ledger's head was line 3 \(\w+\), then line 8 \(\w+\), the line", told)
     assert verified(tmp_path).is_sound
 
 
