@@ -19,6 +19,7 @@ from agent.flat_files import flat_set
 from agent.flat_model import FlatNote, FlatSet
 from agent.model import Asked, Generation, Kind, Outcome, PluginSet
 from agent.outcomes import outcome_of
+from agent.remembering import behind
 from agent.resealing import take_again
 from agent.runs import run
 from agent.settling import settle
@@ -92,7 +93,7 @@ class DropIns:
 
     def foresee(self, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
         """What ``adopt`` would do, what it refused before included; nothing is done."""
-        outcomes = []
+        context, outcomes = self._context, []
         for flat in self._changed():
             note = self._note(flat)
             if note is not None and (ids is None or note.plugin_id in ids):
@@ -100,7 +101,9 @@ class DropIns:
             if note is not None:
                 continue
             standing, examined = self._flats.standing(flat)
-            is_due = examined.owner and self._context.activation.is_unfinished(examined.owner)
+            is_due = bool(examined.owner and context.activation.is_unfinished(examined.owner))
+            # Then our own copies look like somebody else's.
+            is_due |= behind(context.ledger, context.tree, examined.plugin_id) is not None
             is_wanted = ids is None or examined.plugin_id in ids
             if standing is Standing.FOREIGN and is_wanted and not is_due:
                 work = functools.partial(self._take, examined, Asked(dry_run=True))

@@ -10,7 +10,8 @@ from agent.admission import is_bare, problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
 from agent.model import Generation, Installed, Stop
-from agent.settling import refuse_strangers
+from agent.remembering import refuse_behind, stop_on
+from agent.settling import refuse_strangers, tell_behind
 from agent.subjects import subject_of
 from agent.system_sets import Warn, is_in_system, system_sets
 from sandbox.discovery import PluginFiles, read_set
@@ -154,11 +155,12 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
         word: The verb, for the error.
 
     Raises:
-        LedgerError, PolicyError: This state's ledger does not know the tree.
+        LedgerError, PolicyError: The ledger does not know the tree, or is an older copy.
         PolicyError: Only the system's folder has it.
         NotFoundError: It is not installed.
     """
     refuse_strangers(context)
+    refuse_behind(context.ledger, context.tree, plugin_id)
     installed = context.ledger.installed(plugin_id)
     serves = context.tree.current(plugin_id) is not None
     if installed is not None and (serves or installed.good or installed.stop):
@@ -177,10 +179,10 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
 
 
 def disabled_ids(context: Context) -> tuple[str, ...]:
-    """The plugins that are disabled, sorted."""
-    ledger = context.ledger
-    known = ((plugin_id, ledger.installed(plugin_id)) for plugin_id in ledger.plugin_ids())
-    return tuple(name for name, found in known if found and found.stop is Stop.DISABLED)
+    """The plugins that hosts refuse because they are disabled, sorted."""
+    ledger, tree = context.ledger, context.tree
+    known = sorted({*ledger.plugin_ids(), *tree.homes()})
+    return tuple(name for name in known if stop_on(ledger, tree, name) is Stop.DISABLED)
 
 
 def own_ids(context: Context) -> tuple[str, ...]:
@@ -205,6 +207,7 @@ def _own(context: Context, ids: Collection[str] | None, warn: Warn) -> list[Gene
         if ids is not None and name not in ids:
             continue
         activation = context.activation
+        tell_behind(context, name, warn)
         one = activation.good(name) if name in disabled else activation.live(name)
         if one is not None:
             found.append(one)

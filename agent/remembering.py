@@ -62,8 +62,14 @@ def refuse_behind(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
     Raises:
         LedgerError: So it is: an older copy of the ledger was put back.
     """
-    if _ahead(ledger, tree, plugin_id) is not None:
-        raise _behind(plugin_id)
+    problem = behind(ledger, tree, plugin_id)
+    if problem is not None:
+        raise problem
+
+
+def behind(ledger: Ledger, tree: Tree, plugin_id: str) -> LedgerError | None:
+    """Why a plugin may not be changed: the tree knows more of it; None where it does not."""
+    return None if _ahead(ledger, tree, plugin_id) is None else _behind(plugin_id)
 
 
 def decided_on(ledger: Ledger, tree: Tree, plugin_id: str) -> tuple[Decided, ...]:

@@ -4,6 +4,7 @@ from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import BusyError, NotFoundError, RollbackError, translated
 from agent.inventory import is_whole
 from agent.model import Decision, Generation, Kind, Outcome
+from agent.remembering import refuse_behind
 from agent.rules import refuse_if_disabled
 from agent.sealed import require_loadable
 from agent.settling import refuse_strangers, settle
@@ -37,6 +38,7 @@ def roll_back(
         BusyError: Another process holds the tree.
     """
     refuse_strangers(context)
+    refuse_behind(context.ledger, context.tree, plugin_id)
     before = context.activation.live(plugin_id)
     if not dry_run:
         settle(context, telemetry, plugin_id)

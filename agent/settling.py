@@ -1,12 +1,13 @@
 """What every run and every open host does first for a plugin: finish, judge, tidy up."""
 
 import contextlib
+from collections.abc import Callable
 
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.model import Trial
 from agent.probation import Judgement, Verdict
 from agent.pruning import prune
-from agent.remembering import refuse_behind
+from agent.remembering import behind, refuse_behind
 from agent.telemetry import Telemetry
 
 _SPANS = {Verdict.HEALTHY: "agent.commit", Verdict.UNHEALTHY: "agent.rollback"}
@@ -27,6 +28,14 @@ def refuse_strangers(context: Context) -> None:
     problem = context.stranger()
     if problem is not None:
         raise problem
+
+
+def tell_behind(context: Context, plugin_id: str, warn: Callable[[str], object]) -> None:
+    """Say that the tree knows more of a plugin than its ledger, if that is so."""
+    problem = behind(context.ledger, context.tree, plugin_id)
+    if problem is not None and context.stranger() is None:
+        warn(problem.message)
+        warn(f"  try: {problem.hint}")
 
 
 def settle(

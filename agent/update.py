@@ -29,6 +29,7 @@ from agent.outcomes import (
     with_passed_over,
 )
 from agent.probation import Judgement, Verdict
+from agent.remembering import refuse_behind
 from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
@@ -127,6 +128,7 @@ class Pipeline:
 
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
         refuse_strangers(self._context)
+        refuse_behind(self._context.ledger, self._context.tree, plugin_id)
         stopped = self._stopped(plugin_id, dry_run=dry_run)
         if stopped is not None:
             return stopped
@@ -189,6 +191,7 @@ class Pipeline:
         context = self._context
         if not wish.unattended:
             refuse_strangers(context)
+            refuse_behind(context.ledger, context.tree, plugin_id)
             if not wish.dry_run:
                 self._settle(plugin_id)
         self._steps.now = "plan"

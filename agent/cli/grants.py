@@ -20,7 +20,7 @@ from agent.errors import UsageError
 from agent.grants import bounds_of, granted, similar_word
 from agent.inventory import moment, serving
 from agent.memory import MAX_COUNT, Decided
-from agent.remembering import decided_on
+from agent.remembering import decided_on, refuse_behind
 from agent.schema import CAPABILITIES
 from agent.settling import refuse_strangers
 
@@ -88,7 +88,8 @@ def grants_command(app: App, plugin_id: str) -> None:
     now = context.clock()
     decisions = {word: one.granted for word, one in decided.items() if one.is_in_force(now)}
     if live is None and not decided:
-        raise not_known(context, f"cannot find {plugin_id}: it is not installed", hint="agent list")
+        message = f"cannot find {plugin_id}: it is not installed"
+        raise not_known(context, plugin_id, message, hint="agent list")
     requested = set(live.capabilities) if live else set()
     ceiling = ceiling_of(context, live) if live is not None else None
     given = granted(context.config, plugin_id, decisions, ceiling)
@@ -123,6 +124,7 @@ def _decide(app: App, plugin_id: str, decided: Decided, *, dry_run: bool) -> Non
     context, word = app.context, "grant" if decided.granted else "deny"
     capability = decided.capability
     refuse_strangers(context)
+    refuse_behind(context.ledger, context.tree, plugin_id)
     _question(app, plugin_id, capability, word)
     if decided.is_bounded and not bounds_of(context.config, plugin_id, [decided]):
         app.out.message(f"note: {plugin_id} has {capability} without an end, by the config")

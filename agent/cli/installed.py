@@ -9,6 +9,8 @@ from agent.errors import AgentError, NotFoundError
 from agent.holding import held_until
 from agent.inventory import Entry, entries, moment
 from agent.model import Stop
+from agent.remembering import behind, stop_on
+from agent.settling import tell_behind
 
 
 @verb(name="list", examples="agent list\nagent list --format json")
@@ -65,7 +67,9 @@ def history_command(app: App, plugin_id: str) -> None:
     """Print what happened to a plugin, oldest first."""
     events = app.context.ledger.history(plugin_id)
     if not events:
-        raise not_known(app.context, f"cannot find a history of {plugin_id}", hint="agent list")
+        message = f"cannot find a history of {plugin_id}"
+        raise not_known(app.context, plugin_id, message, hint="agent list")
+    tell_behind(app.context, plugin_id, app.out.message)
     if app.out.as_json:
         app.out.document(
             events=[
@@ -98,9 +102,10 @@ def why_command(app: App, plugin_id: str) -> None:
     decision, installed = ledger.decision(plugin_id), ledger.installed(plugin_id)
     if decision is None and installed is None:
         message = f"cannot say anything about {plugin_id}: it was never installed"
-        raise not_known(context, message, hint=f"agent pull {plugin_id}")
+        raise not_known(context, plugin_id, message, hint=f"agent pull {plugin_id}")
     live, trial = context.activation.live(plugin_id), ledger.trial(plugin_id)
-    is_disabled = installed is not None and installed.stop is Stop.DISABLED
+    is_disabled = stop_on(ledger, context.tree, plugin_id) is Stop.DISABLED
+    tell_behind(context, plugin_id, app.out.message)
     section = context.config.plugin(plugin_id)
     bounds: dict[str, object] = {
         "floor": installed.floor if installed else None,
@@ -168,12 +173,13 @@ def tell_stranger(app: App) -> bool:
 def not_installed(context: Context, plugin_id: str) -> AgentError:
     """The error for a plugin that is not there; see ``not_known``."""
     message = f"cannot find {plugin_id}: it is not installed"
-    return not_known(context, message, hint=f"agent pull {plugin_id}")
+    return not_known(context, plugin_id, message, hint=f"agent pull {plugin_id}")
 
 
-def not_known(context: Context, message: str, *, hint: str) -> AgentError:
+def not_known(context: Context, plugin_id: str, message: str, *, hint: str) -> AgentError:
     """The error where the ledger does not know a plugin: it may not be the one that did."""
-    return context.stranger() or NotFoundError(message, hint=hint)
+    problem = context.stranger() or behind(context.ledger, context.tree, plugin_id)
+    return problem or NotFoundError(message, hint=hint)
 
 
 def _state(entry: Entry) -> str:

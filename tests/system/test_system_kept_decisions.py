@@ -273,6 +273,13 @@ def replace_home(machine: Machine, kept: Path) -> None:
     kept.rename(home_of(machine))
 
 
+def signed(publisher: Publisher, version: str, plugin_id: str) -> Path:
+    """A plugin's folder, signed."""
+    folder = publisher.plugin(version, plugin_id=plugin_id, stem="other")
+    publisher.machine.run("sign", folder, "--key", publisher.key)
+    return folder
+
+
 def take_on_trial(machine: Machine, publisher: Publisher) -> None:
     """0.4.0 serves, and nobody has judged it."""
     publisher.release("0.4.0")
@@ -411,6 +418,63 @@ def test_with_an_older_ledger_nothing_is_decided(
     fixed(offline)
     assert decided(offline)["network"] == "agent deny"
     assert "llm" not in decided(offline)
+
+
+FORESEEING = (
+    *((*arguments, "--dry-run") for arguments in VERBS),
+    ("update", "--dry-run"),
+    ("update",),
+    ("rollback", PLUGIN_ID, "--dry-run"),
+    ("disable", "--all"),
+    ("disable", "--all", "--dry-run"),
+    ("check",),
+    ("check", PLUGIN_ID),
+)
+
+
+@pytest.mark.parametrize("arguments", FORESEEING, ids=" ".join)
+def test_with_an_older_ledger_nothing_is_foreseen(
+    offline: Machine, arguments: tuple[str, ...]
+) -> None:
+    """A dry run ends as the real one; our own copies are not taken for a drop-in."""
+    kept = kept_of(offline)
+    offline.run("rollback", PLUGIN_ID)
+    put_back(offline, kept)
+    offline.json("list")
+    before = offline.snapshot()
+    ran = offline.run(*arguments, expect=1)
+    assert "an older copy was put back" in ran.err + ran.out
+    assert "agent doctor --fix" in ran.err
+    assert "put there as files" not in ran.out + ran.err
+    assert offline.snapshot() == before
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_with_an_older_ledger_reading_verbs_say_so(
+    offline: Machine, published: Publisher, *, is_known: bool
+) -> None:
+    """What hosts refuse is not told to be active, the system's copy neither."""
+    shutil.copytree(signed(published, "0.1.0", OTHER), offline.home / "system")
+    published.release("0.4.0", plugin_id=OTHER, stem="other")
+    if is_known:
+        offline.run("pull", OTHER)
+    kept = kept_of(offline)
+    if not is_known:
+        offline.run("pull", OTHER)
+    offline.run("disable", OTHER)
+    put_back(offline, kept)
+    offline.run("call", OTHER, "run", "Jane", expect=8)
+    ran = offline.json("list")
+    states = {row["id"]: row["state"] for row in ran.document["plugins"]}
+    assert states == {PLUGIN_ID: "active"} | ({OTHER: "disabled"} if is_known else {})
+    assert f"cannot change {OTHER}: the plugin tree knows more" in ran.err
+    assert "agent doctor --fix" in ran.err
+    for verb in ("info", "why", "history"):
+        told = offline.run(verb, OTHER, expect=None)
+        assert f"cannot change {OTHER}: the plugin tree knows more" in told.err
+        assert told.code == (0 if is_known else 1)
+    fixed(offline)
+    assert "the plugin tree knows more" not in offline.json("list").err
 
 
 @pytest.mark.parametrize("verb", ["disable", "remove"])
