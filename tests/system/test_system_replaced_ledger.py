@@ -156,3 +156,29 @@ def test_a_replacement_that_is_damaged_stops_no_call(offline: Machine) -> None:
         offline.process("disable", PLUGIN_ID)
         with pytest.raises(PolicyError, match="is disabled"):
             host.call_plugin("run", ["Jane"])
+
+
+def test_a_stop_from_right_before_the_damage_is_heeded(offline: Machine) -> None:
+    """Though the host never read it: what was disabled is gone from the tree."""
+    with serving(offline) as host:
+        offline.process("disable", PLUGIN_ID)
+        lose(offline)
+        state(offline).write_bytes(b"no ledger" * 1000)
+        for _ in range(2):
+            with pytest.raises((NotFoundError, PolicyError)):
+                host.call_plugin("run", ["Jane"])
+        offline.process("doctor", "--fix")
+        with pytest.raises(PolicyError, match="is disabled"):
+            host.call_plugin("run", ["Jane"])
+
+
+def test_a_denial_from_right_before_the_damage_binds_once_it_is_mended(offline: Machine) -> None:
+    """As docs/tree.md says: from the new ledger on, without a restart."""
+    with serving(offline) as host:
+        offline.process("deny", PLUGIN_ID, "log")
+        lose(offline)
+        state(offline).write_bytes(b"no ledger" * 1000)
+        assert host.call_plugin("run", ["Jane"]) == OLD
+        offline.process("doctor", "--fix")
+        with pytest.raises(CapabilityDenied):
+            host.call_plugin("run", ["Jane"])
