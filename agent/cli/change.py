@@ -201,10 +201,13 @@ def _wait_for(app: App, outcome: Outcome) -> Outcome:
                 detail = judged[1].detail if judged else detail
                 continue
         time.sleep(_WAIT_LOOK_S)
+    # Whoever ended it may be between its word and its flip: wait for that, or do it in its stead.
+    with contextlib.suppress(BusyError):
+        settle(context, app.telemetry, plugin_id)
     live = context.activation.live(plugin_id)
-    if live is not None and live.release == outcome.release:
-        return replace(outcome, kind=Kind.COMMITTED, step="commit", detail=detail)
     rejection = context.ledger.rejections(plugin_id).get(str(outcome.release))
+    if rejection is None and live is not None and live.release == outcome.release:
+        return replace(outcome, kind=Kind.COMMITTED, step="commit", detail=detail)
     if rejection is None:
         took = f"{live.version if live else 'nothing'} serves now: another agent took it"
         return replace(outcome, step="trial", detail=took)

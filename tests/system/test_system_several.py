@@ -14,13 +14,16 @@ import pytest
 
 from agent import context as agent_context
 from agent import rollback
+from agent.activation import Activation
 from agent.cli import change
 from agent.context import Context
 from agent.files import Files
 from agent.ledger import Ledger
-from agent.model import Generation
+from agent.model import Generation, Trial
+from agent.probation import Judgement
 from agent.sealed import require_loadable
 from agent.staging import Stage
+from support.agent import NOW
 from support.system import (
     PLUGIN_ID,
     CountedRegistry,
@@ -283,3 +286,26 @@ def test_many_are_looked_up_with_one_request_each(
     asked = [path.partition("?")[0] for _, path in docker.requests()]
     listed = [f"/v2/{prefix}/{one}/tags/list" for one in (PLUGIN_ID, ids[2], ids[4], ids[5])]
     assert sorted(asked) == sorted([*listed, f"/v2/{prefix}/{ids[3]}/manifests/stable"])
+
+
+def test_who_waits_for_a_trial_waits_for_the_flip_back(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent rejected the release and has yet to flip: rolled back (9), not committed."""
+    publisher.release("0.2.0")
+    judgement = Activation.judgement
+
+    def reject_first(self: Activation, trial: Trial) -> Judgement:
+        monkeypatch.setattr(Activation, "judgement", judgement)
+        looked = judgement(self, trial)
+        with closing(Ledger(installed.home / "state" / "state.db")) as ledger:
+            leaving = ledger.generation(PLUGIN_ID, trial.release)
+            assert leaving is not None
+            ledger.turn_back(leaving, target=trial.previous, reason="3 of 3 failed", at=NOW)
+        return looked
+
+    monkeypatch.setattr(Activation, "judgement", reject_first)
+    row = installed.json("pull", PLUGIN_ID, "--wait", expect=9).row
+    assert (row["outcome"], row["to"]) == ("rolled_back", "0.1.0")
+    assert "3 of 3 failed" in row["detail"]
+    assert installed.version() == "0.1.0"
