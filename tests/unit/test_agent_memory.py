@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import LedgerError
 from agent.ledger import Ledger
-from agent.memory import Committed, Decided, Held, Memory, decode, narrowed
+from agent.memory import Committed, Decided, Held, Memory, decode, narrowed, narrower
 from agent.model import Event, Rejection, Stop
 from agent.ownership import Owner, owner_of
 from agent.remembering import recall, remember
@@ -128,6 +128,35 @@ def test_when_a_grant_is_in_force() -> None:
     assert counted.is_in_force(NOW - 1)
     assert not replace(counted, calls_left=0).is_in_force(NOW)
     assert Decided("llm", granted=False, at=NOW).is_in_force(NOW - 1)
+
+
+def test_neither_account_lifts_what_the_other_says() -> None:
+    """Stops, holds, rejections, denials, floors: the same whichever of the two is the older."""
+    other = Rejection("ee" * 32, "0.4.0", "worse", NOW)
+    one = replace(WHOLE, floor=None, stop=None, rejected=(other,), decisions=(), hold=None)
+    wanted = replace(
+        WHOLE,
+        decisions=tuple(d for d in WHOLE.decisions if not d.granted),
+        rejected=(*WHOLE.rejected, other),
+    )
+    for mine, written in ((one, WHOLE), (WHOLE, one)):
+        held = narrower(mine, written)
+        assert sorted(held.rejected, key=lambda r: r.version) == list(wanted.rejected)
+        assert replace(held, rejected=wanted.rejected) == wanted
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_the_longer_hold_and_the_higher_floor_count(*, is_turned: bool) -> None:
+    """A hold without an end is the longest; 0.10.0 is higher than 0.9.0."""
+    accounts = [
+        replace(WHOLE, hold=Held(None, NOW), floor="0.9.0", stop=Stop.REMOVING),
+        replace(WHOLE, floor="0.10.0"),
+    ]
+    held = narrower(*reversed(accounts) if is_turned else accounts)
+    assert (held.hold, held.floor, held.stop) == (Held(None, NOW), "0.10.0", Stop.DISABLED)
+    nothing = [replace(one, hold=None, floor=None, stop=None) for one in accounts]
+    none = narrower(*nothing)
+    assert (none.hold, none.floor, none.stop) == (None, None, None)
 
 
 def test_every_change_that_must_outlive_the_ledger_is_counted(tmp_path: Path) -> None:
