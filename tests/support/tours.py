@@ -117,6 +117,8 @@ def _run(script: Path, clone: Path, within_s: float) -> str:
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
         "OTEL_TRACES_EXPORTER": "none",  # docker-registry's own
+        # the C library is built once for all tours, and not in each one's own home
+        "ZIG_GLOBAL_CACHE_DIR": str(Path.home() / ".cache" / "zig"),
     }
     deadline = time.monotonic() + within_s
     printed = bytearray()
