@@ -203,20 +203,21 @@ def crossed(frame: tuple[list[Any], bytes]) -> tuple[list[Any], bytes]:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("said", "tail", "why"),
     [
-        (["result", "int", None, 0, [1, 1, 1.0]], "a result that is no number"),
-        (["result", "int", 1.5, 0, [1, 1, 1.0]], "a result that is no number"),
-        (["result", "list", None, 0, [1, 1, 1.0]], "a result of no kind"),
-        (["error", "KeyboardInterrupt", None, [1, 1, 1.0]], "an error of no kind"),
-        (["asked", "lookup", ["text"]], "an argument that is none"),
-        (["asked", "lookup", [[9]]], "an argument that is none"),
+        (["result", "int", None, 0, [1, 1, 1.0]], b"", "a result that is no number"),
+        (["result", "int", 1.5, 0, [1, 1, 1.0]], b"", "a result that is no number"),
+        (["result", "list", None, 0, [1, 1, 1.0]], b"", "a result of no kind"),
+        (["error", "KeyboardInterrupt", None, [1, 1, 1.0]], b"", "an error of no kind"),
+        (["asked", "lookup", ["text"]], b"", "an argument that is none"),
+        (["asked", "lookup", [[9]]], b"", "an argument that is none"),
+        (["asked", "lookup", [[1]]], b"ab", "bytes that are no argument's"),
     ],
 )
-def test_what_no_child_says_is_refused_by_name(said: list[Any], why: str) -> None:
+def test_what_no_child_says_is_refused_by_name(said: list[Any], tail: bytes, why: str) -> None:
     """Each is the end of the child."""
     with pytest.raises(FrameError, match=why):
-        read_told((said, b""))
+        read_told((said, tail))
 
 
 def test_an_error_that_does_not_cross_comes_as_the_root_of_its_family() -> None:
