@@ -212,6 +212,12 @@ def crossed(frame: tuple[list[Any], bytes]) -> tuple[list[Any], bytes]:
         (["asked", "lookup", ["text"]], b"", "an argument that is none"),
         (["asked", "lookup", [[9]]], b"", "an argument that is none"),
         (["asked", "lookup", [[1]]], b"ab", "bytes that are no argument's"),
+        (["said", 2, "nowhere"], b"", "no word of a child"),
+        (["said", 2, "stdout"], b"\xff", "text that is not UTF-8"),
+        (["result", "str", None, 1, [1, 1, 1.0]], b"\xff", "text that is not UTF-8"),
+        (["result", "str", None, 9, [1, 1, 1.0]], b"", "a value that is longer"),
+        (["result", "none", None, 0, [1, -1, 1.0]], b"", "figures that are none"),
+        (["error", "Other", "extra", [1, 1, 1.0]], b"", "an error of no kind"),
     ],
 )
 def test_what_no_child_says_is_refused_by_name(said: list[Any], tail: bytes, why: str) -> None:
