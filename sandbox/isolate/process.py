@@ -134,7 +134,9 @@ class ProcessRunner:
                 f"cannot call {context.func}: its arguments are longer than its "
                 f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
             )
-        for attempt in range(_ATTEMPTS):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 kept, channel = self.keeper.lend(context.deadline_s)
             except TimeoutError:
@@ -150,7 +152,7 @@ class ProcessRunner:
                 return ended
             except _NotDeliveredError:  # it died before it had the call
                 self.keeper.crashed(kept)
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     raise self._panic(context, kept) from None
             except TimeoutError:
                 self.keeper.crashed(kept)
@@ -159,7 +161,6 @@ class ProcessRunner:
                 raise self._panic(context, kept) from error
             finally:
                 self.keeper.give_back(kept, channel, is_usable=is_usable)
-        raise AssertionError  # pragma: no cover - the last attempt raises
 
     def _converse(
         self, context: CallContext, request: Request, child: Child, channel: Channel, number: int
