@@ -6,6 +6,7 @@ in the ledger at every instant* and *a rejected release never goes live again un
 ``recover`` can finish or undo what a crash left. All are called under the tree's lock.
 """
 
+from agent.effects import Standing
 from agent.model import Generation, Samples, Trial
 from agent.probation import Judgement, Verdict, judge
 from agent.remembering import remember
@@ -172,12 +173,15 @@ class Activation(Retirement):
 
     def is_unfinished(self, plugin_id: str) -> bool:
         """Whether a crash, or an agent at work just now, left something for ``recover``."""
-        installed, trial = self.ledger.installed(plugin_id), self.ledger.trial(plugin_id)
+        return self.is_torn(self.standing(plugin_id))
+
+    def is_torn(self, seen: Standing) -> bool:
+        """``is_unfinished`` of a plugin that was looked at already."""
+        installed, trial, live = seen.installed, seen.trial, seen.live
         if installed is None:
             return False
         if installed.stop is not None:
             return self._is_half_stopped(installed)
-        live = self.live(plugin_id)
         should = trial.release if trial is not None else installed.good
         if trial is not None and (_is_uncommitted_first(trial) or self._is_rejected(trial)):
             return True

@@ -14,8 +14,9 @@ from agent.errors import (
     TrustError,
     translated,
 )
-from agent.inventory import is_whole, own_ids, require_own
+from agent.inventory import is_whole, require_own
 from agent.model import Decision, Generation, Kind, Outcome, Stop
+from agent.own import own_ids
 from agent.probation import Verdict
 from agent.sealed import require_loadable
 from agent.settling import settle

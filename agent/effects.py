@@ -10,7 +10,7 @@ from agent.flat_files import flat_set
 from agent.flat_model import FlatNote
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.model import Event, Generation
+from agent.model import Event, Generation, Installed, Stop, Trial
 
 NOTHING_GOOD = "no good release of it is kept"
 _LOG = logging.getLogger("stack_composer.tree")
@@ -24,6 +24,26 @@ class Audit(Protocol):
 
     def stray(self, outcome: str, reason: str, *, plugin: str, required: bool) -> None:
         """The same of a plugin no release of which is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What ledger and tree say of one plugin, read once: what a run goes by, without a lock.
+
+    Attributes:
+        installed: None where it was never installed.
+        trial: The open one.
+        live: What serves; None where nothing does, or the ledger lost it.
+    """
+
+    installed: Installed | None
+    trial: Trial | None
+    live: Generation | None
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it must not serve by an operator's word."""
+        return None if self.installed is None else self.installed.stop
 
 
 def _no_problem(_generation: Generation) -> str | None:
@@ -57,13 +77,20 @@ class Effects:
                 return generation
         return None
 
+    def standing(self, plugin_id: str) -> Standing:
+        """How a plugin stands now."""
+        installed, trial = self.ledger.installed(plugin_id), self.ledger.trial(plugin_id)
+        return Standing(installed, trial, self.live(plugin_id))
+
     def in_use(self, plugin_id: str) -> frozenset[str]:
         """The releases that must stay whole: what serves, and what may be gone back to."""
-        live, trial = self.live(plugin_id), self.ledger.trial(plugin_id)
-        installed = self.ledger.installed(plugin_id)
-        used = {live.release if live else None, installed.good if installed else None}
-        if trial is not None:
-            used |= {trial.release, trial.previous}
+        now = self.standing(plugin_id)
+        used = {
+            now.live.release if now.live else None,
+            now.installed.good if now.installed else None,
+        }
+        if now.trial is not None:
+            used |= {now.trial.release, now.trial.previous}
         return frozenset(release for release in used if release is not None)
 
     def good(self, plugin_id: str) -> Generation | None:

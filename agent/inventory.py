@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from agent.admission import is_bare, problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
-from agent.model import Generation, Installed, Stop
-from agent.remembering import refuse_behind, stop_on
+from agent.model import Generation, Installed
+from agent.own import disabled_ids, own_ids
+from agent.remembering import refuse_behind
 from agent.settling import refuse_strangers, tell_behind
 from agent.subjects import subject_of
 from agent.system_sets import Warn, is_in_system, system_sets
@@ -176,18 +177,6 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     raise NotFoundError(
         f"cannot {word} {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
     )
-
-
-def disabled_ids(context: Context) -> tuple[str, ...]:
-    """The plugins that hosts refuse because they are disabled, sorted."""
-    ledger, tree = context.ledger, context.tree
-    known = sorted({*ledger.plugin_ids(), *tree.homes()})
-    return tuple(name for name in known if stop_on(ledger, tree, name) is Stop.DISABLED)
-
-
-def own_ids(context: Context) -> tuple[str, ...]:
-    """The user's plugins, serving or disabled, sorted."""
-    return tuple(sorted({*context.tree.plugin_ids(), *disabled_ids(context)}))
 
 
 def is_whole(context: Context, generation: Generation) -> bool:

@@ -79,16 +79,17 @@ class Observations(Recollection):
 
     # -- first seen
 
-    def see_tags(self, repository: str, tags: Iterable[str], *, at: float) -> None:
-        """Note tags; the time of the first look is kept for ever."""
+    def see_tags(self, repository: str, tags: Iterable[str], *, at: float) -> dict[str, FirstSeen]:
+        """Note tags; the time of the first look is kept for ever. Returns all, as ``seen``."""
         known = self.seen(repository)
         fresh = [(repository, tag, at) for tag in tags if tag not in known]
-        if fresh:
-            with self.transaction():
-                self._run_many(
-                    "INSERT OR IGNORE INTO first_seen (repository, tag, at) VALUES (?, ?, ?)",
-                    fresh,
-                )
+        if not fresh:
+            return known
+        with self.transaction():
+            self._run_many(
+                "INSERT OR IGNORE INTO first_seen (repository, tag, at) VALUES (?, ?, ?)", fresh
+            )
+        return self.seen(repository)
 
     def see_release(
         self, repository: str, tag: str, digest: str, release: str, *, at: float

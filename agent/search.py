@@ -80,6 +80,7 @@ class Search:
         self,
         repository: registry.Repository,
         wish: Wish,
+        serving: Generation | None,
         take: Callable[[Found], Outcome],
     ) -> Outcome:
         """Take the first offer whose head is believed and whose code can be taken.
@@ -87,6 +88,7 @@ class Search:
         Args:
             repository: Where.
             wish: What is asked for.
+            serving: What serves; None where nothing does, or nothing is to be installed.
             take: Takes a candidate, or says what is to be done where there is none; what it
                 refuses by the candidate's own fault is remembered, and the next one tried.
 
@@ -95,7 +97,6 @@ class Search:
                 is refused, or all that were tried are (the first one's error).
         """
         plugin_id = wish.reference.plugin_id
-        serving = self._context.activation.live(plugin_id) if wish.installs else None
         with self._steps.stepping(plugin_id, "check"):
             offers, skips, newest = self._offers(repository, wish, serving)
         first: tuple[AgentError, str] | None = None
@@ -210,8 +211,7 @@ class Search:
     ) -> Rules:
         context, plugin_id = self._context, wish.reference.plugin_id
         where, now = repository.location.text, context.clock()
-        context.ledger.see_tags(where, tags, at=now)
-        seen = context.ledger.seen(where)
+        seen = context.ledger.see_tags(where, tags, at=now)
         section = context.config.plugin(plugin_id)
         installed = context.ledger.installed(plugin_id) if wish.installs else None
         rejected = context.ledger.rejections(plugin_id).values() if wish.installs else ()

@@ -13,12 +13,6 @@ from agent.telemetry import Telemetry
 _SPANS = {Verdict.HEALTHY: "agent.commit", Verdict.UNHEALTHY: "agent.rollback"}
 
 
-def has_to_settle(context: Context, plugin_id: str) -> bool:
-    """Whether ``settle`` would find something to finish or to judge; seen without a lock."""
-    on_trial = context.ledger.trial(plugin_id) is not None
-    return on_trial or context.activation.is_unfinished(plugin_id)
-
-
 def refuse_strangers(context: Context) -> None:
     """Refuse to change a tree that this state's ledger does not know, before any work.
 

@@ -4,6 +4,7 @@ See ``agent.generations`` for how the tree looks.
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,19 +40,20 @@ class TreeReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._store = root / STORE
         self._links: dict[str, Path] = {}
 
     def current(self, plugin_id: str) -> str | None:
         """The folder name of the generation that serves; None where there is none."""
         link = self._link(plugin_id)
         try:
-            name = str(link.readlink())
+            name = os.readlink(link)  # noqa: PTH115 - a host looks here before every call
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
                 raise
             return None
         # What is no link, or points elsewhere, was made by nobody we know: treat it as absent.
-        if _FOLDER.fullmatch(name) is None or _is_linked(link.with_name(name)):
+        if _FOLDER.fullmatch(name) is None or _is_linked(link.parent, name):
             return None
         return name
 
@@ -140,13 +142,13 @@ class TreeReader:
     def inode(self) -> int:
         """Which folder this is, whatever path leads there; 0 where there is none yet."""
         try:
-            return (self.root / STORE).stat().st_ino
+            return self._store.stat().st_ino
         except FileNotFoundError:
             return 0
 
     def read_owner(self) -> bytes | None:
         """Which ledger knows this tree; None where nobody has said."""
-        return _read_note(self.root / STORE / OWNER)
+        return _read_note(self._store / OWNER)
 
     def flat_files(self, stem: str) -> tuple[Path, ...]:
         """Where the flat copies lie, whether they are there or not."""
@@ -166,11 +168,10 @@ class TreeReader:
         return link
 
     def _home(self, plugin_id: str) -> Path:
-        return self.root / STORE / checked(_ID, plugin_id)
+        return self._store / checked(_ID, plugin_id)
 
     def _in_store(self) -> tuple[Path, ...]:
-        store = self.root / STORE
-        return tuple(sorted(store.iterdir())) if store.is_dir() else ()
+        return tuple(sorted(self._store.iterdir())) if self._store.is_dir() else ()
 
     def _linked(self, plugin_id: str) -> tuple[str, ...]:
         """The links in a plugin's folder that no run of ours made."""
@@ -188,9 +189,9 @@ def _is_home(path: Path) -> bool:
     return bool(is_named) and path.is_dir() and not path.is_symlink()
 
 
-def _is_linked(folder: Path) -> bool:
+def _is_linked(home: Path, name: str) -> bool:
     """Whether a release, or the plugin's folder that it lies in, is a link to somewhere else."""
-    return folder.is_symlink() or folder.parent.is_symlink()
+    return os.path.islink(f"{home}/{name}") or os.path.islink(home)  # noqa: PTH114 - as above
 
 
 def _read_note(path: Path) -> bytes | None:

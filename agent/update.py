@@ -19,7 +19,7 @@ from agent.context import Context
 from agent.earlier import Earlier
 from agent.errors import FormatError, NotFoundError
 from agent.inventory import is_whole
-from agent.model import Generation, Kind, Outcome, PluginSet, Stop, Trial
+from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Stop, Trial
 from agent.outcomes import (
     disabled,
     nothing_to_take,
@@ -34,7 +34,7 @@ from agent.resealing import take_again
 from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Found, Search
-from agent.settling import has_to_settle, refuse_strangers, settle
+from agent.settling import refuse_strangers, settle
 from agent.source import followed, foreseen
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
@@ -68,7 +68,7 @@ class Pipeline:
     def pull(self, wish: Wish) -> Outcome:
         """Take what a reference names; errors become the outcome's ``error``."""
         plugin_id = wish.reference.plugin_id
-        return self._run(plugin_id, functools.partial(self._take, wish), decides=not wish.dry_run)
+        return self._run(plugin_id, functools.partial(self._pull, wish), decides=not wish.dry_run)
 
     def update(self, plugin_id: str, *, named: bool, dry_run: bool = False) -> Outcome:
         """Update one installed plugin from where it came from.
@@ -95,7 +95,7 @@ class Pipeline:
         def fetch() -> Outcome:
             with self._context.open_repository(reference.location) as repository:
                 write = functools.partial(self._write, repository, wish, folder)
-                return self._search.first_taken(repository, wish, write)
+                return self._search.first_taken(repository, wish, None, write)
 
         return self._run(reference.plugin_id, fetch, decides=False)
 
@@ -129,77 +129,79 @@ class Pipeline:
     def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
         refuse_strangers(self._context)
         refuse_behind(self._context.ledger, self._context.tree, plugin_id)
-        stopped = self._stopped(plugin_id, dry_run=dry_run)
-        if stopped is not None:
-            return stopped
-        ledger = self._context.ledger
-        installed = ledger.installed(plugin_id)
-        if installed is None or self._context.activation.live(plugin_id) is None:
+        activation = self._context.activation
+        seen = activation.standing(plugin_id)
+        if seen.stop is not None and not dry_run:
+            self._settle(plugin_id)
+            seen = activation.standing(plugin_id)
+        if seen.stop is Stop.DISABLED:
+            return disabled(plugin_id)
+        if seen.installed is None or seen.live is None:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
             )
-        due = None if named or not dry_run else self._foreseen(plugin_id)
+        installed = seen.installed
+        due = None if named or not dry_run else self._foreseen(seen.trial)
         if due is not None:
             return due
-        is_settled = dry_run or not (named or has_to_settle(self._context, plugin_id))
-        judged = None if is_settled else self._settle(plugin_id)
-        if judged is not None and judged[1].verdict is Verdict.UNHEALTHY and not named:
-            return reverted(plugin_id, self._context.activation.live(plugin_id), judged[1])
-        live = self._context.activation.live(plugin_id)
-        is_waiting = not named and ledger.trial(plugin_id) is not None
+        if not dry_run and (named or seen.trial is not None or activation.is_torn(seen)):
+            judged = self._settle(plugin_id)
+            seen = activation.standing(plugin_id)
+            if judged is not None and judged[1].verdict is Verdict.UNHEALTHY and not named:
+                return reverted(plugin_id, seen.live, judged[1])
+        if named:
+            return self._follow(installed, seen.live, dry_run=dry_run)
         # A trial never keeps away what puts right a release that hosts refuse.
-        if is_waiting and live is not None and is_signed_well(self._context, live):
+        is_waiting = seen.trial is not None
+        if is_waiting and seen.live is not None and is_signed_well(self._context, seen.live):
             return on_trial(plugin_id)
-        if not named and live is not None and is_bare(self._context, live):
+        if seen.live is not None and is_bare(self._context, seen.live):
             detail = "signed bare: it never updates by itself"
-            return Outcome(plugin_id, Kind.CURRENT, "plan", detail, after=live.version)
+            return Outcome(plugin_id, Kind.CURRENT, "plan", detail, after=seen.live.version)
+        outcome = self._follow(installed, seen.live, dry_run=dry_run)
+        is_left = outcome.kind is Kind.CURRENT and outcome.step != "activate"
+        return on_trial(plugin_id) if is_waiting and is_left else outcome
+
+    def _follow(
+        self, installed: Installed, serving: Generation | None, *, dry_run: bool
+    ) -> Outcome:
+        """Take what the place offers that an installed plugin updates from."""
         reference = followed(self._context, installed)
         try:
-            outcome = self._take(Wish(reference, unattended=True, dry_run=dry_run))
+            return self._take(Wish(reference, unattended=True, dry_run=dry_run), serving)
         except registry.NotFoundError as error:
             if installed.repository is not None or self._steps.now != "check":
                 raise
             detail = f"it came as files, and no registry has it: {error}"
-            outcome = Outcome(plugin_id, Kind.CURRENT, "check", detail)
-        is_left = outcome.kind is Kind.CURRENT and outcome.step != "activate"
-        return on_trial(plugin_id) if is_waiting and is_left else outcome
+            return Outcome(installed.plugin_id, Kind.CURRENT, "check", detail)
 
-    def _stopped(self, plugin_id: str, *, dry_run: bool) -> Outcome | None:
-        """What an operator's word leaves to do: the end of a removal; of a disabled one nothing."""
-        installed = self._context.ledger.installed(plugin_id)
-        if installed is None or installed.stop is None:
-            return None
-        if not dry_run:
-            self._settle(plugin_id)
-        return disabled(plugin_id) if installed.stop is Stop.DISABLED else None
-
-    def _foreseen(self, plugin_id: str) -> Outcome | None:
+    def _foreseen(self, trial: Trial | None) -> Outcome | None:
         """How a run would judge an open trial; None where it would not. Nothing is done."""
-        trial = self._context.ledger.trial(plugin_id)
         if trial is None:
             return None
         judgement = self._context.activation.verdict(trial)
         if judgement.verdict is Verdict.TOO_EARLY:
             return None
         word = "commit it" if judgement.verdict is Verdict.HEALTHY else "go back"
-        return on_trial(plugin_id, f"trial due: would {word}, {judgement.detail}")
+        return on_trial(trial.plugin_id, f"trial due: would {word}, {judgement.detail}")
 
     # -- the pipeline
 
-    def _take(self, wish: Wish) -> Outcome:
-        plugin_id = wish.reference.plugin_id
-        context = self._context
-        if not wish.unattended:
-            refuse_strangers(context)
-            refuse_behind(context.ledger, context.tree, plugin_id)
-            if not wish.dry_run:
-                self._settle(plugin_id)
+    def _pull(self, wish: Wish) -> Outcome:
+        context, plugin_id = self._context, wish.reference.plugin_id
+        refuse_strangers(context)
+        refuse_behind(context.ledger, context.tree, plugin_id)
+        if not wish.dry_run:
+            self._settle(plugin_id)
         self._steps.now = "plan"
         refuse_if_disabled(context, plugin_id, "take")
-        serving = context.activation.live(plugin_id)
-        with context.open_repository(wish.reference.location) as repository:
+        return self._take(wish, context.activation.live(plugin_id))
+
+    def _take(self, wish: Wish, serving: Generation | None) -> Outcome:
+        self._steps.now = "plan"
+        with self._context.open_repository(wish.reference.location) as repository:
             take = functools.partial(self._take_found, repository, wish, serving)
-            return self._search.first_taken(repository, wish, take)
+            return self._search.first_taken(repository, wish, serving, take)
 
     def _take_found(
         self,

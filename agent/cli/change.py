@@ -22,9 +22,9 @@ from agent.cli.progress import pipeline
 from agent.cli.rows import report
 from agent.context import LOCK_TIMEOUT_S
 from agent.errors import AgentError, BusyError, LedgerError, NotFoundError
-from agent.inventory import own_ids
 from agent.model import Kind, Outcome
 from agent.outcomes import reverted
+from agent.own import own_ids
 from agent.probation import Judgement, Verdict
 from agent.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
 from agent.rollback import roll_back

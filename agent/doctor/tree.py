@@ -9,8 +9,9 @@ from agent.admission import problem_of
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.effects import NOTHING_GOOD
-from agent.inventory import disabled_ids, is_whole
+from agent.inventory import is_whole
 from agent.model import Generation
+from agent.own import disabled_ids
 from agent.pruning import prunable_ids
 from agent.rebuild import rebuild_one
 from agent.remembering import recall, remember

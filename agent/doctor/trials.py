@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.holding import held_until
-from agent.inventory import disabled_ids, moment
+from agent.inventory import moment
 from agent.model import Trial
+from agent.own import disabled_ids
 from agent.probation import Verdict
 
 _ASTRAY_S = 300
