@@ -2,14 +2,13 @@
 
 import hashlib
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.data import data_dir
 from agent.errors import AgentError, TrustError, translated
 from agent.grants import bounds_of, granted, isolation_for, limits_for
 from agent.model import Generation
-from agent.reading import open_regular
+from agent.reading import read_start
 from agent.remembering import decided_on, decisions_on
 from agent.spending import Purse
 from agent.subjects import subject_of
@@ -76,7 +75,8 @@ def _judge_texts(context: "Context", generation: Generation) -> "trust.Verdict |
     folder = context.tree.folder(generation)
     try:
         manifest, signature = (
-            _read_small(folder / f"{generation.stem}.{part}") for part in ("toml", "sig")
+            read_start(folder / f"{generation.stem}.{part}", _MAX_SMALL_BYTES)
+            for part in ("toml", "sig")
         )
     except OSError:
         return None
@@ -90,11 +90,6 @@ def _judge_texts(context: "Context", generation: Generation) -> "trust.Verdict |
         return None
     evidence = trust.Evidence(signature, repository=generation.repository)
     return context.judge(subject, evidence, installed=True)
-
-
-def _read_small(path: Path) -> bytes:
-    with open_regular(path) as file:
-        return file.read(_MAX_SMALL_BYTES)
 
 
 def _judge_installed(

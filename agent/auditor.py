@@ -22,7 +22,7 @@ from agent.errors import AgentError, PolicyError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.model import Generation, Kind, Outcome
-from agent.reading import open_regular
+from agent.reading import read_start
 
 if TYPE_CHECKING:
     import sandbox
@@ -284,7 +284,6 @@ def _user_name(uid: int) -> str | None:
 def _sha256_of(path: Path) -> str | None:
     """The SHA-256 of a small sealed file; None where it is not there."""
     try:
-        with open_regular(path) as file:
-            return hashlib.sha256(file.read(_MAX_SMALL_BYTES)).hexdigest()
+        return hashlib.sha256(read_start(path, _MAX_SMALL_BYTES)).hexdigest()
     except OSError:
         return None

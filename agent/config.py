@@ -16,7 +16,7 @@ import tomli
 
 from agent.errors import ConfigError
 from agent.places import Places
-from agent.reading import open_regular
+from agent.reading import read_start
 from agent.schema import (
     LATER_SECTIONS,
     SECTIONS,
@@ -239,8 +239,7 @@ def _table(value: object, origin: str, key: str) -> Mapping[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with open_regular(path) as file:
-            data = file.read(_MAX_CONFIG_BYTES + 1)
+        data = read_start(path, _MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
     if len(data) > _MAX_CONFIG_BYTES:

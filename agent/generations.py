@@ -23,7 +23,7 @@ from agent.files import Files
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation, PluginSet
-from agent.reading import is_no_file, open_regular
+from agent.reading import is_no_file, read_start
 from agent.tree_reader import CURRENT, LOCK, MEMORY, OWNER, STORE, TreeReader, checked
 
 _SEALED_FILE = 0o444
@@ -267,8 +267,7 @@ def _holds(folder: Path, payload_name: str, payload: Path, small: Mapping[str, b
 
 def _has_bytes(path: Path, data: bytes | None) -> bool:
     try:
-        with open_regular(path) as file:
-            return file.read(len(data or b"") + 1) == data
+        return read_start(path, len(data or b"") + 1) == data
     except OSError as error:
         if is_no_file(error):
             return False

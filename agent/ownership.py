@@ -103,7 +103,8 @@ def stranger(tree: Tree, ledger: Ledger | None, path: Path) -> AgentError | None
         unknown = tree.plugin_ids() and not (ledger and ledger.plugin_ids())
         return _lost(tree, path) if unknown else None
     # A copied tree is another tree: whoever uses the one that it was copied from may go on.
-    is_elsewhere = owner.inode == tree.inode() and owner.state != path.resolve()
+    is_here = owner.state == path or owner.state == path.resolve()
+    is_elsewhere = owner.inode == tree.inode() and not is_here
     if is_elsewhere and _is_ledger(owner.state, owner.ledger):
         return _shared(tree, owner)
     if ledger is not None and owner.ledger == ledger.ledger_id:

@@ -1,5 +1,6 @@
 """The part of the ledger that has a second place in the tree, and comes back from there."""
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import astuple
@@ -12,9 +13,9 @@ from agent.model import Generation, Rejection, Stop, Trial
 class Recollection(GrantBook):
     """Which ledger this is, and what a tree remembers of it; see ``Database`` for errors."""
 
-    @property
+    @functools.cached_property
     def ledger_id(self) -> str:
-        """Made with the ledger, at random; another file has another one."""
+        """Made with the ledger, at random, and never changed; another file has another one."""
         return str(self._run("SELECT id FROM ledger")[0][0])
 
     def remembered_ids(self) -> tuple[str, ...]:

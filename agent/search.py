@@ -76,6 +76,11 @@ class Search:
         self._steps = steps
         self._ahead = ahead
 
+    def open(self, location: registry.Location) -> registry.Repository:
+        """Open a repository, unless it was opened ahead; see ``Context.open_repository``."""
+        opened = self._ahead.opened(location) if self._ahead else None
+        return opened or self._context.open_repository(location)
+
     def first_taken(
         self,
         repository: registry.Repository,

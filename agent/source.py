@@ -25,8 +25,8 @@ def followed(context: Context, installed: Installed) -> registry.Reference:
     return registry.Reference(location, tag=channel)
 
 
-def foreseen(context: Context, plugin_id: str) -> registry.Location | None:
-    """The registry's repository whose tags an update run is going to list, as things stand.
+def foreseen(context: Context, plugin_id: str) -> registry.Repository | None:
+    """The registry's repository whose tags an update run is going to list, as things stand; open.
 
     None where it asks nothing or something else, or is going to fail before.
     """
@@ -39,9 +39,10 @@ def foreseen(context: Context, plugin_id: str) -> registry.Location | None:
         if live is None or is_bare(context, live):
             return None
         reference = followed(context, installed)
+        if reference.tag is not None or isinstance(reference.location, registry.LayoutLocation):
+            return None
+        return context.open_repository(reference.location)
     except Exception as error:
         if translated(error) is None:
             raise
         return None
-    is_listed = reference.tag is None and isinstance(reference.location, registry.HttpLocation)
-    return reference.location if is_listed else None

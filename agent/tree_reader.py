@@ -13,7 +13,7 @@ from agent.errors import UsageError
 from agent.flat_files import STEM, same_bytes
 from agent.flat_model import FLAT_PARTS
 from agent.model import Generation
-from agent.reading import is_no_file, open_regular
+from agent.reading import is_no_file, read_start
 from sandbox.grammar import PLUGIN_ID
 
 STORE = ".store"
@@ -197,8 +197,7 @@ def _is_linked(home: Path, name: str) -> bool:
 def _read_note(path: Path) -> bytes | None:
     """Read a small file; None where there is none, or no regular one, or a longer one."""
     try:
-        with open_regular(path, follow=False) as file:
-            data = file.read(_MAX_NOTE_BYTES + 1)
+        data = read_start(path, _MAX_NOTE_BYTES + 1, follow=False)
     except OSError as error:
         if is_no_file(error):
             return None

@@ -93,7 +93,7 @@ class Pipeline:
         wish = Wish(reference, named=named, dry_run=dry_run, installs=False)
 
         def fetch() -> Outcome:
-            with self._context.open_repository(reference.location) as repository:
+            with self._search.open(reference.location) as repository:
                 write = functools.partial(self._write, repository, wish, folder)
                 return self._search.first_taken(repository, wish, None, write)
 
@@ -199,7 +199,7 @@ class Pipeline:
 
     def _take(self, wish: Wish, serving: Generation | None) -> Outcome:
         self._steps.now = "plan"
-        with self._context.open_repository(wish.reference.location) as repository:
+        with self._search.open(wish.reference.location) as repository:
             take = functools.partial(self._take_found, repository, wish, serving)
             return self._search.first_taken(repository, wish, serving, take)
 
@@ -289,7 +289,7 @@ class Pipeline:
 
 def look_ahead(context: Context) -> Ahead:
     """Look up what comes next in a run over many plugins."""
-    return Ahead(context.open_repository, functools.partial(foreseen, context))
+    return Ahead(functools.partial(foreseen, context))
 
 
 def _require_wasm(payload: Path, candidate: Offered) -> None:

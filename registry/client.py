@@ -6,7 +6,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from registry.auth import CredentialSource
 from registry.digest import check_bytes, parse_digest, sha256_digest
@@ -154,7 +154,7 @@ class HttpRepository:
         what = f"tags of {self._location.text}"
         tags: dict[str, None] = {}
         pages: set[str] = set()
-        url = urljoin(self._transport.origin, f"{self._path}/tags/list?n={_PAGE_TAGS}")
+        url = f"{self._transport.origin}{self._path}/tags/list?n={_PAGE_TAGS}"
         while url not in pages and len(pages) < _MAX_TAG_PAGES:
             pages.add(url)
             raw, headers = self._transport.get(

@@ -1,5 +1,6 @@
 """Links that strangers give: resolved, compared and shown. Pure."""
 
+import functools
 from urllib.parse import urljoin, urlsplit
 
 from registry.errors import ContentError, RegistryError, one_line
@@ -11,6 +12,7 @@ _HUB_HOSTS = (_HUB, "index.docker.io", _HUB_API)
 _HUB_SERVER = "https://index.docker.io/v1/"
 
 
+@functools.lru_cache(maxsize=64)  # each request asks several times whose its URL is
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port: what may see a secret that belongs to another URL (RFC 6454)."""
     parts = urlsplit(url)

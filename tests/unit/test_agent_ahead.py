@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import cast
 
 import pytest
 
@@ -28,9 +28,9 @@ class Listed:
     threads: set[str] = field(default_factory=set)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def open(self, where: registry.Location) -> "OneListed":
+    def open(self, plugin_id: str) -> registry.Repository:
         """Open the repository of a plugin."""
-        return OneListed(where, self)
+        return cast("registry.Repository", OneListed(location(plugin_id), self))
 
     def wait_for(self, count: int) -> None:
         """Until so many were asked."""
@@ -40,16 +40,10 @@ class Listed:
 
 @dataclass
 class OneListed:
-    """One of them."""
+    """One of them: all that is asked of it."""
 
     location: registry.Location
     all: Listed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing is open."""
 
     def tags(self) -> tuple[str, ...]:
         """List the tags."""
@@ -60,20 +54,15 @@ class OneListed:
         return self.all.tags(self.location.plugin_id)
 
 
-def ahead_of(repositories: Listed, foresee: Callable[[str], registry.Location | None]) -> Ahead:
-    """A look-ahead over these repositories."""
-    return Ahead(repositories.open, foresee)  # type: ignore[arg-type]  # all that it asks of one
-
-
 def take(ahead: Ahead, repositories: Listed, plugin_id: str) -> tuple[str, ...]:
     """What a search does for one plugin."""
-    return ahead.tags(repositories.open(location(plugin_id)))  # type: ignore[arg-type]
+    return ahead.tags(ahead.opened(location(plugin_id)) or repositories.open(plugin_id))
 
 
 def test_the_next_two_are_asked_while_the_first_is_judged() -> None:
     """And no more than those: at most four connections with what the run itself asks."""
     repositories = Listed()
-    ahead = ahead_of(repositories, location)
+    ahead = Ahead(repositories.open)
     turns = ahead.over(IDS)
     first = next(turns)
     repositories.wait_for(3)
@@ -88,10 +77,24 @@ def test_the_next_two_are_asked_while_the_first_is_judged() -> None:
 def test_each_is_asked_once_and_gets_its_own_answer() -> None:
     """In turn, whatever order the answers come in."""
     repositories = Listed()
-    ahead = ahead_of(repositories, location)
+    ahead = Ahead(repositories.open)
     assert [take(ahead, repositories, one) for one in ahead.over(IDS)] == [(one,) for one in IDS]
     assert sorted(repositories.asked) == IDS
     assert repositories.threads == {"tags-ahead"}
+
+
+def test_a_repository_is_opened_once() -> None:
+    """The run asks on with the one whose tags were listed, and opens none a second time."""
+    repositories, opened = Listed(), list[registry.Repository]()
+
+    def open_one(plugin_id: str) -> registry.Repository:
+        opened.append(repositories.open(plugin_id))
+        return opened[-1]
+
+    ahead = Ahead(open_one)
+    used = [ahead.opened(location(one)) for one in ahead.over(IDS)]
+    assert [id(one) for one in used] == [id(one) for one in opened]
+    assert len(opened) == len(IDS)
 
 
 def test_an_error_is_raised_where_the_tags_are_taken() -> None:
@@ -103,7 +106,7 @@ def test_an_error_is_raised_where_the_tags_are_taken() -> None:
         return (plugin_id,)
 
     repositories = Listed(fail_for_one)
-    ahead = ahead_of(repositories, location)
+    ahead = Ahead(repositories.open)
     fine: list[str] = []
     for plugin_id in ahead.over(IDS):
         if plugin_id == IDS[1]:
@@ -117,7 +120,7 @@ def test_an_error_is_raised_where_the_tags_are_taken() -> None:
 def test_who_was_not_foreseen_is_asked_on_the_spot() -> None:
     """Nobody was asked ahead, and the answer is the repository's own."""
     repositories = Listed()
-    ahead = ahead_of(repositories, lambda _: None)
+    ahead = Ahead(lambda _: None)
     for plugin_id in ahead.over(IDS):
         assert take(ahead, repositories, plugin_id) == (plugin_id,)
     assert repositories.threads == {"MainThread"}
@@ -126,7 +129,7 @@ def test_who_was_not_foreseen_is_asked_on_the_spot() -> None:
 def test_answers_that_nobody_takes_keep_no_other_back() -> None:
     """Plugins that failed before the search: those that follow are still looked up ahead."""
     repositories = Listed()
-    ahead = ahead_of(repositories, location)
+    ahead = Ahead(repositories.open)
     for plugin_id in ahead.over(IDS):
         if plugin_id == IDS[-1]:
             assert take(ahead, repositories, plugin_id) == (plugin_id,)
@@ -137,7 +140,7 @@ def test_the_threads_end_with_the_run() -> None:
     """Also where it is given up half-way."""
     before = set(threading.enumerate())
     repositories = Listed()
-    turns = ahead_of(repositories, location).over(IDS)
+    turns = Ahead(repositories.open).over(IDS)
     next(turns)
     started = set(threading.enumerate()) - before
     assert started
