@@ -10,7 +10,6 @@ from agent.grants import bounds_of, granted, isolation_for, limits_for
 from agent.model import Generation
 from agent.reading import read_start
 from agent.remembering import decided_on, decisions_on
-from agent.spending import Purse
 from agent.subjects import subject_of
 from sandbox.admission import Isolation
 from sandbox.discovery import read_set
@@ -139,6 +138,7 @@ def admit(
     """Verify a set and say what it may do; raises ``TrustError`` where it is refused."""
     import sandbox
     import trust
+    from agent.spending import Purse
 
     manifest = context.parse_manifest(files.manifest, f"{files.stem}.toml")
     subject = subject_of(manifest, files.manifest, files.payload)

@@ -207,7 +207,7 @@ class Context:
         import trust
 
         path = self.trust_store_path()
-        stamp = self.trust_stamp()
+        stamp = self.trust_stamp(path)
         if self._trusted is not None and self._trusted[0] == stamp:
             return self._trusted[1]
         if stamp is None:
@@ -224,9 +224,9 @@ class Context:
             self._trusted = (stamp, store)
         return store
 
-    def trust_stamp(self) -> tuple[str, int, int, int] | None:
+    def trust_stamp(self, path: Path | None = None) -> tuple[str, int, int, int] | None:
         """What changes whenever the trust store does; None where there is none."""
-        path = self.trust_store_path()
+        path = path or self.trust_store_path()
         try:
             stat = path.stat()
         except FileNotFoundError:

@@ -5,6 +5,7 @@ a sentence for people (``agent why``).
 """
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -207,5 +208,6 @@ def _not_above(version: str, installed: str) -> bool:
     return _precedence(version) <= _precedence(installed)
 
 
+@functools.lru_cache(maxsize=1024)  # like what it is made of
 def _precedence(version: str) -> Version:
     return parse_version(version).replace(build=None)

@@ -49,6 +49,8 @@ class DockerConfig:
                 helper fails.
         """
         document = self._read()
+        if not document:
+            return None
         entries = {_scope(key): entry for key, entry in _table(document, "auths").items()}
         helpers = {_scope(key): helper for key, helper in _table(document, "credHelpers").items()}
         for scope in _scopes(host, name):

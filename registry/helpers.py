@@ -10,7 +10,6 @@ import os
 import re
 import selectors
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import IO
@@ -91,6 +90,9 @@ class Helper:
         if not _NAME.fullmatch(self.name):
             message = f"cannot use credential helper {self.name[:80]!r}: expected a bare name"
             raise AuthenticationError(message)
+        # Hardly a run needs one.
+        import subprocess
+
         try:
             process = subprocess.Popen(
                 [f"docker-credential-{self.name}", action],

@@ -3,6 +3,7 @@
 Contract §4, "References".
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -262,6 +263,7 @@ def _layout_location(text: str, bases: Bases) -> LayoutLocation:
     return LayoutLocation(folder, name)
 
 
+@functools.lru_cache(maxsize=64)  # a run over many plugins reads the same few over and over
 def _host(text: str) -> str:
     match = _HOST.fullmatch(text) if len(text) <= _MAX_HOST_CHARS else None
     if match is None:
