@@ -407,6 +407,16 @@ def test_a_state_that_was_moved_is_still_the_owner(offline: Machine, tmp_path: P
         assert owner["state"] == str(tmp_path / "second" / "state" / "state.db")
 
 
+def test_a_state_that_was_moved_behind_a_link_is_still_the_owner(offline: Machine) -> None:
+    """A full disk: the state went to another one, and a link leads there from its old place."""
+    here = offline.home / "state"
+    here.rename(offline.home / "elsewhere")
+    here.symlink_to(offline.home / "elsewhere")
+    assert offline.json("update").row["outcome"] == "current"
+    offline.run("hold", PLUGIN_ID)
+    assert offline.json("update").row["outcome"] == "current"
+
+
 def test_two_states_that_begin_at_once_do_not_both_own_the_tree(tmp_path: Path) -> None:
     """Whoever has the lock first owns it; the other is refused, and installs nothing."""
     first = Machine(tmp_path / "first")
