@@ -3,7 +3,7 @@
 import gc
 import sys
 
-_GARBAGE_AFTER = 50_000
+_GARBAGE_AFTER = 100_000
 
 
 def run() -> None:
