@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 .DELETE_ON_ERROR:
 # What this shell sets for other agents (the README's tour does) is not for demo, tests and bench.
 unexport $(filter STACK_COMPOSER_% OTEL_%,$(.VARIABLES))
+# An installed agent has its bytecode; each of the many that the tests start would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)/ready
 	@$(BIN)/python deploy/demo.py
@@ -17,11 +19,11 @@ test: $(VENV)/ready
 	    nginx='PATH=$$PATH:/usr/sbin command -v nginx'
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-# One run, side by side with peers; on a quiet machine. An installed agent has its bytecode.
+# One run, side by side with peers; on a quiet machine.
 bench: $(VENV)/ready
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@for figure in startup calls deadlines cache swap check pull links tree isolation; do \
-	    env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
+	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 
 # Minutes: hundreds of kills, long stories, real small and read-only disks (as root).
