@@ -1,6 +1,7 @@
 """Disabling and enabling by hand: the operator's emergency stop, and the way back."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from agent.context import LOCK_TIMEOUT_S, Context
@@ -62,10 +63,22 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
         else:
             activation.recover_one(plugin_id)
     back = _brings_back(activation.good(plugin_id))
-    outcome = _row(plugin_id, Kind.COMMITTED, "disable", f"disabled; {back}{unjudged}", before)
+    detail = f"disabled; {back}{unjudged}{_left_of(context, plugin_id)}"
+    outcome = _row(plugin_id, Kind.COMMITTED, "disable", detail, before)
     if was_done:
         outcome = _row(plugin_id, Kind.CURRENT, "disable", f"already disabled; {back}")
     return noted(context, outcome, dry_run=dry_run)
+
+
+def _left_of(context: Context, plugin_id: str) -> str:
+    """Which flat files of its stem are somebody's, and stay: other programs may run them."""
+    tree, generations = context.tree, context.ledger.generations(plugin_id)
+    stems = sorted({generation.stem for generation in generations})
+    left = [path for stem in stems for path in tree.flat_files(stem) if os.path.lexists(path)]
+    if not left:
+        return ""
+    names = ", ".join(path.name for path in left)
+    return f"; left in {tree.root}, because they are no copies of the agent's: {names}"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ link would rewrite the sealed file behind it.
 import contextlib
 import errno
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from agent.errors import BusyError
@@ -199,10 +199,11 @@ class Tree(TreeReader):
             # Whoever made them may have died before their names were on the disk.
             self._files.sync_folder(self.root)
 
-    def unproject(self, stem: str) -> None:
-        """Remove the flat copies, the manifest first."""
-        for suffix in ("toml", "sig", "wasm"):
-            self._files.remove(self.root / f"{checked(STEM, stem)}.{suffix}")
+    def unproject(self, stem: str, parts: Collection[str] = FLAT_PARTS) -> None:
+        """Remove the flat copies, or these of them, the manifest first."""
+        for path in reversed(self.flat_files(stem)):
+            if path.suffix[1:] in parts:
+                self._files.remove(path)
 
     def prune(self, plugin_id: str, keep: frozenset[str]) -> tuple[str, ...]:
         """Remove what is not kept, torn staging folders too; never what serves.

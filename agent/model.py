@@ -23,6 +23,11 @@ class Kind(StrEnum):
     FAILED = "failed"
 
 
+def folder_name(version: str, release: str) -> str:
+    """``0.2.0-3fa9c1d2e4b5``: version and release, as in the tree."""
+    return f"{version}-{release[:12]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One sealed release in the plugin tree.
@@ -51,8 +56,8 @@ class Generation:
 
     @property
     def folder_name(self) -> str:
-        """``0.2.0-3fa9c1d2e4b5``: version and release, as in the tree."""
-        return f"{self.version}-{self.release[:12]}"
+        """Where it lies in the tree."""
+        return folder_name(self.version, self.release)
 
 
 @dataclass(frozen=True, slots=True)

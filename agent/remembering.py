@@ -2,15 +2,33 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
 from agent.memory import Decided, Memory, decode, either, narrowed
-from agent.model import Stop
+from agent.model import Rejection, Stop, folder_name
 
 _LOG = logging.getLogger("stack_composer.tree")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What binds whoever serves a plugin.
+
+    Attributes:
+        stop: Why it must not serve by an operator's word.
+        decided: What was granted or denied by command, whether it is over or not.
+        rejected: The folders of releases that must not serve, whatever ``current`` says.
+        good: Those of what serves instead, the ledger's first.
+    """
+
+    stop: Stop | None = None
+    decided: tuple[Decided, ...] = ()
+    rejected: frozenset[str] = frozenset()
+    good: tuple[str, ...] = ()
 
 
 def recall(tree: Tree, plugin_id: str) -> Memory | None:
@@ -105,13 +123,65 @@ def stop_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Stop | None:
     return either(*(one.stop for one in (installed, written) if one is not None))
 
 
+def words_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Words:
+    """What binds by the ledger's word; where the tree knows more, by the tree's as well.
+
+    A rejected release that was named again is on trial, and may serve.
+    """
+    installed, rejected = ledger.installed(plugin_id), ledger.rejections(plugin_id)
+    trial = ledger.trial(plugin_id) if rejected else None
+    good = ledger.generation(plugin_id, installed.good or "") if installed else None
+    mine = Words(
+        installed.stop if installed else None,
+        ledger.decided(plugin_id),
+        _folders(r for r in rejected.values() if trial is None or r.release != trial.release),
+        (good.folder_name,) if good else (),
+    )
+    written = _ahead(ledger, tree, plugin_id)
+    if written is None:
+        return mine
+    both = _stopped_too(mine, written)
+    return replace(both, decided=narrowed(mine.decided, written.decisions))
+
+
+def words_beside(known: Words, tree: Tree, plugin_id: str) -> Words:
+    """What binds while the ledger can't be read: what was known, and what the tree takes away."""
+    written = _recalled(tree, plugin_id)
+    if written is None:
+        return known
+    denied = {one.capability for one in known.decided if not one.granted}
+    more = (d for d in written.decisions if not d.granted and d.capability not in denied)
+    return replace(_stopped_too(known, written), decided=(*known.decided, *more))
+
+
+def _stopped_too(words: Words, written: Memory) -> Words:
+    """The words, and what the tree says must not serve."""
+    good = tuple(
+        folder_name(c.version, c.release) for c in written.committed if c.release == written.good
+    )
+    return replace(
+        words,
+        stop=either(words.stop, written.stop),
+        rejected=words.rejected | _folders(written.rejected),
+        good=(*words.good, *good),
+    )
+
+
+def _folders(rejected: Iterable[Rejection]) -> frozenset[str]:
+    return frozenset(folder_name(one.version, one.release) for one in rejected)
+
+
 def _ahead(ledger: Ledger, tree: Tree, plugin_id: str) -> Memory | None:
     """What the tree remembers, if that is more than the ledger knows."""
+    written = _recalled(tree, plugin_id)
+    return written if ledger.is_behind(plugin_id, written) else None
+
+
+def _recalled(tree: Tree, plugin_id: str) -> Memory | None:
     try:
-        written = recall(tree, plugin_id)
+        return recall(tree, plugin_id)
     except OSError:
         return None  # a fault of the disk: ``remember`` tells of it
-    return written if ledger.is_behind(plugin_id, written) else None
 
 
 def _behind(plugin_id: str) -> LedgerError:

@@ -7,6 +7,8 @@ the ledger at every instant* holds here too.
 """
 
 from agent.effects import Effects
+from agent.flat_files import flat_set
+from agent.flat_model import FLAT_PARTS
 from agent.model import Installed, Stop
 from agent.remembering import remember, remembering
 
@@ -81,7 +83,10 @@ class Retirement(Effects):
         try:
             stems = {generation.stem for generation in self.ledger.generations(plugin_id)}
             for stem in sorted(stems.union(self.tree.current_stems(plugin_id))):
-                self.tree.unproject(stem)
+                # Who removes a plugin wants nothing of its stem taken as a drop-in.
+                is_disabled = installed.stop is Stop.DISABLED
+                parts = self._copies(plugin_id, stem) if is_disabled else FLAT_PARTS
+                self.tree.unproject(stem, parts)
         finally:
             # Copies that can't be removed keep nothing else from being stopped.
             self.tree.unflip(plugin_id)
@@ -91,6 +96,17 @@ class Retirement(Effects):
         self.tree.remove(plugin_id)
         self.ledger.forget(plugin_id)
         remember(self.ledger, self.tree, plugin_id)
+
+    def _copies(self, plugin_id: str, stem: str) -> frozenset[str]:
+        """The parts of a flat set that are our copies: as we left them, or of a sealed release.
+
+        What else lies there is somebody's who may have nothing else of it.
+        """
+        note = self.ledger.flat_notes().get(stem)
+        written = note.stamp if note is not None and note.terms is None else ""
+        same = {*written.split()} & {*flat_set(self.tree.root, stem).stamp.split()}
+        untouched = frozenset(one.partition(":")[0] for one in same)
+        return untouched | self.tree.copied(plugin_id, stem)
 
     def _is_half_stopped(self, installed: Installed) -> bool:
         if installed.stop is Stop.REMOVING:

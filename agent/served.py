@@ -1,11 +1,12 @@
 """One plugin as a host serves it: follows ``current``, swaps without losing a call."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.errors import NotFoundError, TrustError
+from agent.errors import NotFoundError, TrustError, translated
 
 if TYPE_CHECKING:
     from sandbox import Plugin, Slot
@@ -98,9 +99,11 @@ class Served:
             except Exception as error:  # noqa: BLE001 - the old one serves on, whatever it is
                 is_news = self._failed is None or self._failed[0] != wanted
                 self._failed = (wanted, time.monotonic())
-                # Whom we believe has changed: what serves was not judged under it.
-                if isinstance(error, TrustError) and wanted[1] != self._loaded[1]:
-                    self.refused = error
+                # Whom we believe has changed, or what is denied: what serves was not judged
+                # under it, and is not believed, or can't be judged without a ledger.
+                is_unjudged = isinstance(error, TrustError | sqlite3.Error)
+                if is_unjudged and wanted[1] != self._loaded[1]:
+                    self.refused = translated(error) or error
                 return error if is_news else None
             self._old.append(self.slot.swap(new))
             self._loaded, self._failed, self.refused = wanted, None, None

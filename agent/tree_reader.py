@@ -160,6 +160,15 @@ class TreeReader:
         names = [f"{stem}.{part}" for part in parts]
         return all(same_bytes(self.root / name, sealed / name) for name in names)
 
+    def copied(self, plugin_id: str, stem: str) -> frozenset[str]:
+        """The parts of a flat set that hold the bytes of any sealed release of a plugin."""
+        sealed = [self.named(plugin_id, name) for name in self.generations(plugin_id)]
+        return frozenset(
+            path.suffix[1:]
+            for path in self.flat_files(stem)
+            if any(same_bytes(path, folder / path.name) for folder in sealed)
+        )
+
     def _link(self, plugin_id: str) -> Path:
         """Where ``current`` lies; kept, because a host looks there before every call."""
         link = self._links.get(plugin_id)

@@ -26,7 +26,7 @@ from agent.inventory import is_whole
 from agent.model import Generation, Samples, Stop
 from agent.outcomes import is_disabled
 from agent.recorder import Recorder
-from agent.remembering import decided_on, stop_on
+from agent.remembering import Words, words_beside, words_on
 from agent.served import Served
 from agent.settling import settle
 from agent.telemetry import Telemetry
@@ -50,7 +50,9 @@ class Watch:
         self._telemetry = telemetry
         self._terms: dict[str, object] = {}
         self._over: set[tuple[str, str | None]] = set()
-        self._stops: dict[str, Stop | None] = {}
+        self._known: dict[str, Words] = {}
+        self._left: set[str] = set()
+        self._told: dict[str, str] = {}
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
         self._told_stranger = False
@@ -66,7 +68,7 @@ class Watch:
             self._judge(served)
         elif self._recorder.is_due:
             self.flush()
-            if self._is_on_trial(served.plugin_id):
+            if served.plugin_id in self._left or self._is_on_trial(served.plugin_id):
                 self._judge(served)
 
     def settle(self, plugin_id: str) -> None:
@@ -93,12 +95,14 @@ class Watch:
 
     def terms(self, plugin_id: str) -> object:
         """What a load depends on beside its name: the trust store, the seal and the grants."""
+        words = self._words(plugin_id)
         with self._forgiving(plugin_id):
-            decided = decided_on(self._context.ledger, self._context.tree, plugin_id)
             now = self._context.clock()
             # Whose end was seen is over, though the clock be set back.
             self._over |= {
-                (d.capability, d.serial) for d in decided if d.until is not None and d.until <= now
+                (d.capability, d.serial)
+                for d in words.decided
+                if d.until is not None and d.until <= now
             }
             self._terms[plugin_id] = (
                 self._context.trust_stamp(),
@@ -110,27 +114,41 @@ class Watch:
                         d.serial,
                         d.is_over(now) or (d.capability, d.serial) in self._over,
                     )
-                    for d in decided
+                    for d in words.decided
                 ),
+                # Said while the ledger could not be read: another load, once it can be.
+                words.decided != self._known.get(plugin_id, words).decided,
             )
         return self._terms.get(plugin_id)
 
     def current(self, plugin_id: str) -> str | None:
-        """The generation that should serve; None where none does, or by an operator's word."""
-        if self._stop(plugin_id) is not None:
+        """The generation that should serve; None where none does, or by an operator's word.
+
+        Of a release that was rejected that is a good one: ``current`` names it only until who
+        rejected it flips back, or because somebody linked it by hand.
+        """
+        words, tree = self._words(plugin_id), self._context.tree
+        if words.stop is not None:
             return None
-        return self._context.tree.current(plugin_id)
+        name = tree.current(plugin_id)
+        if name not in words.rejected:
+            self._left.discard(plugin_id)
+            return name
+        self._left.add(plugin_id)
+        sealed = tree.generations(plugin_id)
+        good = (one for one in words.good if one in sealed and one not in words.rejected)
+        return next(good, None)
 
     def is_disabled(self, plugin_id: str) -> bool:
         """Whether the operator took it out of service: the system's copy does not step in."""
-        return self._stop(plugin_id) is Stop.DISABLED
+        return self._words(plugin_id).stop is Stop.DISABLED
 
     def missing(self, plugin_id: str) -> AgentError:
         """Why nothing serves a plugin that did, for who calls it."""
         if self.is_disabled(plugin_id):
             return is_disabled(plugin_id, "call")
         with self._forgiving(plugin_id):
-            if not self._context.ledger.generations(plugin_id) or self._stop(plugin_id):
+            if not self._context.ledger.generations(plugin_id) or self._words(plugin_id).stop:
                 return NotFoundError(
                     f"cannot call {plugin_id}: it was removed", hint=f"agent pull {plugin_id}"
                 )
@@ -138,12 +156,13 @@ class Watch:
             f"cannot call {plugin_id}: nothing serves", hint=f"agent history {plugin_id}"
         )
 
-    def _stop(self, plugin_id: str) -> Stop | None:
-        """The operator's word, or the last known one; durable before anything is taken away."""
+    def _words(self, plugin_id: str) -> Words:
+        """What binds; durable before anything is taken away, and heeded without a ledger, too."""
         with self._forgiving(plugin_id):
-            stop = stop_on(self._context.ledger, self._context.tree, plugin_id)
-            self._stops[plugin_id] = stop
-        return self._stops.get(plugin_id)
+            words = words_on(self._context.ledger, self._context.tree, plugin_id)
+            self._known[plugin_id] = words
+            return words
+        return words_beside(self._known.get(plugin_id, Words()), self._context.tree, plugin_id)
 
     def flush(self) -> None:
         """Write the counts down; a ledger that can't be written is told once."""
@@ -236,4 +255,7 @@ class Watch:
         except (LedgerError, PolicyError) as error:
             self._tell_stranger(error)
         except (sqlite3.Error, OSError, UsageError, StoreError) as error:
-            _LOG.warning("cannot judge the trial of %s: %s", plugin_id, in_words(error))
+            why = in_words(error)
+            if self._told.get(plugin_id) != why:
+                self._told[plugin_id] = why
+                _LOG.warning("cannot look after %s: %s", plugin_id, why)

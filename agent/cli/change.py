@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from agent.cli.app import (
 from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
 from agent.cli.rows import report
-from agent.context import LOCK_TIMEOUT_S
-from agent.errors import AgentError, BusyError, LedgerError, NotFoundError
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import AgentError, BusyError, NotFoundError, translated
 from agent.model import Kind, Outcome
 from agent.outcomes import reverted
 from agent.own import own_ids
 from agent.probation import Judgement, Verdict
 from agent.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
+from agent.remembering import refuse_behind
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline, look_ahead
@@ -154,37 +155,52 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
     ids = plugins or known
     gone: list[Pruned] = []
     failed: dict[str, AgentError] = {}
-    if dry_run:
+    with contextlib.ExitStack() as held:
+        if not dry_run:
+            held.enter_context(context.tree.lock(timeout_s=LOCK_TIMEOUT_S))
         for plugin_id in ids:
-            gone += prunable(context, plugin_id)
-    else:
-        with context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
-            for plugin_id in ids:
-                try:
-                    context.activation.recover_one(plugin_id)
-                    gone += prune(context, plugin_id)
-                except LedgerError as error:
-                    failed[plugin_id] = error
+            try:
+                gone += _pruned(context, plugin_id, dry_run=dry_run)
+            except Exception as error:
+                cause = translated(error)
+                if cause is None:
+                    raise
+                failed[plugin_id] = cause
+    if not dry_run:
         prune_compiled(context)
-    _tell_pruned(app, gone, dry_run=dry_run)
+    _tell_pruned(app, gone, failed, dry_run=dry_run)
     for cause in failed.values():
         app.out.error(cause.code, cause.message, cause.hint)
     app.end_with([failed[one].exit_code if one in failed else 0 for one in ids])
 
 
-def _tell_pruned(app: App, gone: Sequence[Pruned], *, dry_run: bool) -> None:
+def _pruned(context: Context, plugin_id: str, *, dry_run: bool) -> tuple[Pruned, ...]:
+    if dry_run:
+        refuse_behind(context.ledger, context.tree, plugin_id)
+        return prunable(context, plugin_id)
+    context.activation.recover_one(plugin_id)
+    return prune(context, plugin_id)
+
+
+def _tell_pruned(
+    app: App, gone: Sequence[Pruned], failed: Mapping[str, AgentError], *, dry_run: bool
+) -> None:
     if app.out.as_json:
         rows = [
             {"id": one.plugin_id, "version": one.version, "release": one.release, "name": one.name}
             for one in gone
         ]
-        app.out.document(removed=rows)
+        not_pruned = [
+            {"id": plugin_id, "outcome": Kind.FAILED.value, "detail": cause.message}
+            for plugin_id, cause in failed.items()
+        ]
+        app.out.document(removed=rows, failed=not_pruned)
         return
     for one in gone:
         word = "would remove" if dry_run else "removed"
         what = one.version or f"{one.name}, which the ledger does not know"
         app.out.line(f"{word} {one.plugin_id} {what}")
-    if not gone:
+    if not gone and not failed:
         app.out.message("nothing to remove")
 
 

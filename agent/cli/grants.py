@@ -22,7 +22,7 @@ from agent.inventory import moment, serving
 from agent.memory import MAX_COUNT, Decided
 from agent.remembering import decided_on, refuse_behind
 from agent.schema import CAPABILITIES
-from agent.settling import refuse_strangers
+from agent.settling import refuse_strangers, tell_behind
 
 
 @verb(
@@ -90,6 +90,7 @@ def grants_command(app: App, plugin_id: str) -> None:
     if live is None and not decided:
         message = f"cannot find {plugin_id}: it is not installed"
         raise not_known(context, plugin_id, message, hint="agent list")
+    tell_behind(context, plugin_id, app.out.message)
     requested = set(live.capabilities) if live else set()
     ceiling = ceiling_of(context, live) if live is not None else None
     given = granted(context.config, plugin_id, decisions, ceiling)

@@ -246,6 +246,65 @@ def test_a_denial_of_what_was_never_installed_is_kept(offline: Machine, gone: Go
     offline.run("remove", OTHER, expect=3)
 
 
+# -- rejections
+
+
+def link(machine: Machine, version: str) -> None:
+    """Let ``current`` name a sealed release, as ``ln -s`` does."""
+    (release,) = home_of(machine).glob(f"{version}-*")
+    (home_of(machine) / "current").unlink()
+    (home_of(machine) / "current").symlink_to(release.name)
+
+
+@both
+def test_what_was_rejected_does_not_serve_though_somebody_links_it(
+    offline: Machine, gone: Gone
+) -> None:
+    """Before anybody mends: what is loaded stays, and the good release is what others load."""
+    kept = kept_of(offline)
+    offline.run("rollback", PLUGIN_ID)
+    with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        host.load_installed(PLUGIN_ID)
+        gone(offline, kept)
+        link(offline, "0.2.0")
+        for _ in range(2):
+            assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
+    assert offline.run("call", PLUGIN_ID, "run", "Jane").out == "Hello, Jane"
+    fixed(offline)
+    assert offline.version() == "0.1.0"
+
+
+def test_where_nothing_good_is_left_what_was_rejected_serves_nobody(offline: Machine) -> None:
+    """Not even the release that only an older ledger calls good."""
+    kept = kept_of(offline)
+    offline.run("rollback", PLUGIN_ID)
+    put_back(offline, kept)
+    link(offline, "0.2.0")
+    (good,) = home_of(offline).glob("0.1.0-*")
+    good.rename(offline.home / "away")
+    offline.run("call", PLUGIN_ID, "run", "Jane", expect=3)
+
+
+def test_an_open_host_leaves_what_a_run_rejected_that_died_right_then(offline: Machine) -> None:
+    """It serves the good release at once, and flips back in the dead run's stead."""
+    with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        host.load_installed(PLUGIN_ID)
+        assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
+        with opened(offline) as context:
+            leaving = context.activation.live(PLUGIN_ID)
+            target = next(g for g in context.ledger.generations(PLUGIN_ID) if g != leaving)
+            assert leaving is not None
+            context.ledger.turn_back(leaving, target=target.release, reason="bad", at=1.0)
+        with context.tree.lock(timeout_s=0):
+            assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
+        assert context.tree.current(PLUGIN_ID) == leaving.folder_name
+        patch.setattr("agent.recorder._FLUSH_EVERY_S", 0)
+        assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
+        assert context.tree.current(PLUGIN_ID) == target.folder_name
+
+
 # -- a memory that another ledger wrote, or somebody else
 
 
@@ -426,6 +485,8 @@ FORESEEING = (
     ("disable", "--all", "--dry-run"),
     ("check",),
     ("check", PLUGIN_ID),
+    ("prune", "--dry-run"),
+    ("prune", PLUGIN_ID, "--format", "json"),
 )
 
 
@@ -466,7 +527,7 @@ def test_with_an_older_ledger_reading_verbs_say_so(
     assert states == {PLUGIN_ID: "active"} | ({OTHER: "disabled"} if is_known else {})
     assert f"cannot change {OTHER}: the plugin tree knows more" in ran.err
     assert "agent doctor --fix" in ran.err
-    for verb in ("info", "why", "history"):
+    for verb in ("info", "why", "history", "grants"):
         told = offline.run(verb, OTHER, expect=None)
         assert f"cannot change {OTHER}: the plugin tree knows more" in told.err
         assert told.code == (0 if is_known else 1)

@@ -59,6 +59,23 @@ def test_everything_that_goes_is_listed_and_written_down(host: Machine) -> None:
     host.run("rollback", PLUGIN_ID)
 
 
+def test_one_that_can_not_be_pruned_has_a_row_and_keeps_no_other(host: Machine) -> None:
+    """Whatever is at fault; what was removed is told all the same."""
+    kept = (host.home / "state" / "state.db").read_bytes()
+    host.run("deny", PLUGIN_ID, "llm")
+    for path in (host.home / "state").glob("state.db*"):
+        path.unlink()
+    (host.home / "state" / "state.db").write_bytes(kept)
+    for arguments in (("prune", "--dry-run"), ("prune",)):
+        ran = host.json(*arguments, expect=12)
+        (failed,) = ran.document["failed"]
+        assert (failed["id"], failed["outcome"]) == (PLUGIN_ID, "failed")
+        assert "the plugin tree knows more" in failed["detail"]
+        assert [row["id"] for row in ran.document["removed"]] == [LOST]
+    assert host.json("doctor", "--fix", expect=None).document["findings"]
+    assert host.json("prune").document["failed"] == []
+
+
 def test_a_plugin_that_no_ledger_knows_can_be_named(host: Machine) -> None:
     """As the doctor says: ``agent prune ID``; another that was never there is 3."""
     assert removed(host, LOST) == [(LOST, UNKNOWN, None)]

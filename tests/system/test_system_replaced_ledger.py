@@ -2,13 +2,14 @@
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.errors import NotFoundError, PolicyError
+from agent.errors import LedgerError, NotFoundError, PolicyError
 from agent.host import PluginHost
 from sandbox import CapabilityDenied
 from support.system import PLUGIN_ID, Machine, Publisher, taken
@@ -45,11 +46,15 @@ def made_anew(machine: Machine) -> None:
     machine.process("doctor", "--fix")
 
 
+def damage(machine: Machine) -> None:
+    """Other bytes lie where the ledger did."""
+    lose(machine)
+    state(machine).write_bytes(b"no ledger" * 1000)
+
+
 def set_aside(machine: Machine) -> None:
     """The ledger is damaged, and the doctor replaces it."""
-    path = state(machine)
-    lose(machine)
-    path.write_bytes(b"no ledger" * 1000)
+    damage(machine)
     machine.process("doctor", "--fix")
 
 
@@ -148,8 +153,7 @@ def test_what_was_denied_counts_while_there_is_no_ledger(offline: Machine) -> No
 def test_a_replacement_that_is_damaged_stops_no_call(offline: Machine) -> None:
     """What is loaded serves on; a stop that was known counts on."""
     with serving(offline) as host:
-        lose(offline)
-        state(offline).write_bytes(b"no ledger" * 1000)
+        damage(offline)
         for _ in range(3):
             assert host.call_plugin("run", ["Jane"]) == OLD
         offline.process("doctor", "--fix")
@@ -162,8 +166,7 @@ def test_a_stop_from_right_before_the_damage_is_heeded(offline: Machine) -> None
     """Though the host never read it: what was disabled is gone from the tree."""
     with serving(offline) as host:
         offline.process("disable", PLUGIN_ID)
-        lose(offline)
-        state(offline).write_bytes(b"no ledger" * 1000)
+        damage(offline)
         for _ in range(2):
             with pytest.raises((NotFoundError, PolicyError)):
                 host.call_plugin("run", ["Jane"])
@@ -173,12 +176,48 @@ def test_a_stop_from_right_before_the_damage_is_heeded(offline: Machine) -> None
 
 
 def test_a_denial_from_right_before_the_damage_binds_once_it_is_mended(offline: Machine) -> None:
-    """As docs/tree.md says: from the new ledger on, without a restart."""
+    """Until then nothing is called that has what is denied; from the new ledger on it is denied."""
     with serving(offline) as host:
         offline.process("deny", PLUGIN_ID, "log")
-        lose(offline)
-        state(offline).write_bytes(b"no ledger" * 1000)
-        assert host.call_plugin("run", ["Jane"]) == OLD
+        damage(offline)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="is damaged"):
+                host.call_plugin("run", ["Jane"])
         offline.process("doctor", "--fix")
         with pytest.raises(CapabilityDenied):
             host.call_plugin("run", ["Jane"])
+
+
+def test_a_stop_that_took_nothing_away_is_heeded_without_a_ledger(offline: Machine) -> None:
+    """A run that died between its word and the flip, and a ledger damaged right then."""
+    current = offline.plugins / ".store" / PLUGIN_ID / "current"
+    name = current.readlink()
+    with serving(offline) as host:
+        offline.process("disable", PLUGIN_ID)
+        current.symlink_to(name)
+        damage(offline)
+        for _ in range(2):
+            with pytest.raises(PolicyError, match="is disabled"):
+                host.call_plugin("run", ["Jane"])
+
+
+def test_what_is_revoked_while_the_ledger_is_damaged_is_refused(
+    offline: Machine, published: Publisher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the serial that was seen nobody can be judged: what would have to be, does not run.
+
+    Each fault is told once, however often it is met.
+    """
+    shutil.copytree(offline.home, tmp_path / "elsewhere", symlinks=True)
+    other = Machine(tmp_path / "elsewhere")
+    other.process("trust", "revoke", published.key_id, "--reason", "stolen")
+    store = Path("config", "trusted_keys.toml")
+    with serving(offline) as host:
+        damage(offline)
+        assert host.call_plugin("run", ["Jane"]) == OLD
+        (offline.home / store).write_bytes((other.home / store).read_bytes())
+        for _ in range(3):
+            with pytest.raises(LedgerError, match="is damaged"):
+                host.call_plugin("run", ["Jane"])
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == len(set(told))

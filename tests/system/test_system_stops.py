@@ -167,6 +167,37 @@ def test_a_running_host_refuses_and_comes_back(machine: Machine, publisher: Publ
         assert host.discover() == ()
 
 
+def test_what_others_put_in_place_of_the_copies_is_left_and_told(
+    installed: Machine, tmp_path: Path
+) -> None:
+    """Whole files, links or parts of a set: only copies go, those that are stale or torn too."""
+    foreign = installed.plugins / f"{STEM}.wasm"
+    foreign.write_bytes(b"only copy")
+    row = installed.json("disable", PLUGIN_ID).row
+    assert flat(installed) == [foreign.name]
+    assert foreign.read_bytes() == b"only copy"
+    told = f"left in {installed.plugins}, because they are no copies of the agent's: {foreign.name}"
+    assert row["detail"].endswith(told)
+    installed.run("enable", PLUGIN_ID)
+    assert len(flat(installed)) == 3
+    for path in installed.plugins.glob(f"{STEM}.*"):
+        path.rename(tmp_path / path.name)
+        shutil.copy(tmp_path / path.name, path)
+    (installed.plugins / f"{STEM}.sig").unlink()
+    (installed.plugins / f"{STEM}.sig").symlink_to(tmp_path / "elsewhere")
+    installed.run("disable", PLUGIN_ID)
+    assert flat(installed) == [f"{STEM}.sig"]
+
+
+def test_copies_go_though_the_release_is_broken(installed: Machine) -> None:
+    """What looks as the agent left it is its own, whatever became of the sealed bytes."""
+    for path in releases_of(installed)[0].iterdir():
+        path.chmod(0o644)
+        path.write_bytes(b"broken")
+    installed.run("disable", PLUGIN_ID)
+    assert flat(installed) == []
+
+
 def test_the_word_alone_stops_a_running_host(installed: Machine) -> None:
     """Written, and nothing taken away yet: a host refuses all the same."""
 
@@ -395,20 +426,25 @@ def test_a_failing_trial_is_rejected_though_nobody_can_be_believed(
 
 
 def test_one_that_can_not_be_stopped_keeps_no_other(
-    installed: Machine, publisher: Publisher
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row says why, the others are stopped: 12; when the fault is gone, it is finished."""
     with_other(installed, publisher)
-    copy = installed.plugins / f"{STEM}.toml"
-    copy.unlink()
-    (copy / "in the way").mkdir(parents=True)
-    rows = installed.json("disable", "--all", expect=12).document["plugins"]
+    really = Files.remove
+
+    def refuse(files: Files, path: Path) -> None:
+        if path == installed.plugins / f"{STEM}.toml":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        really(files, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "remove", refuse)
+        rows = installed.json("disable", "--all", expect=12).document["plugins"]
+        # What can be taken away is, though another part can't.
+        with opened(installed) as context:
+            assert context.tree.plugin_ids() == ()
+        installed.run("call", PLUGIN_ID, "run", "Jane", expect=8)
     assert [row["outcome"] for row in rows] == ["failed", "committed"]
-    # What can be taken away is, though another part can't.
-    with opened(installed) as context:
-        assert context.tree.plugin_ids() == ()
-    installed.run("call", PLUGIN_ID, "run", "Jane", expect=8)
-    shutil.rmtree(copy)
     rows = installed.json("disable", "--all").document["plugins"]
     assert [row["outcome"] for row in rows] == ["committed", "current"]
     assert flat(installed) == []
