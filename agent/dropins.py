@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.admission import refusal
 from agent.candidate import Candidate
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import FormatError, LedgerError, PolicyError, TrustError, of_code
+from agent.errors import FormatError, LedgerError, PolicyError, TrustError, of_code, translated
 from agent.flat import Examined, FlatSets, Identity, Standing
 from agent.flat_files import flat_set
 from agent.flat_model import FlatNote, FlatSet
@@ -76,9 +76,10 @@ class DropIns:
 
         Raises:
             BusyError: Another process held the tree.
-            OSError, sqlite3.Error: The disk or the ledger failed.
+            OSError, sqlite3.Error: The disk or the ledger failed; what is at fault with one set
+                keeps no other from being looked at.
         """
-        outcomes = []
+        outcomes: list[Outcome] = []
         for flat in self._changed():
             if stem not in (None, flat.stem) or self._note(flat) is not None:
                 continue
@@ -87,6 +88,9 @@ class DropIns:
                     examined = self._flats.examine(flat.stem)
                 except LedgerError:
                     continue  # an older ledger was put back: told where its plugin has its turn
+                except OSError as error:
+                    outcomes += self._not_seen(flat, error, ids)
+                    continue
             if examined is not None and (ids is None or examined.plugin_id in ids):
                 outcomes.append(self._adopt(examined))
         return tuple(outcomes)
@@ -111,6 +115,18 @@ class DropIns:
                 outcome = run(self._context, self._steps, plugin_id, work, decides=False)
                 outcomes.append(outcome)
         return tuple(outcomes)
+
+    def _not_seen(
+        self, flat: FlatSet, error: OSError, ids: Collection[str] | None
+    ) -> tuple[Outcome, ...]:
+        """What is told of a set that can't be looked at, or be put right."""
+        plugin_id, cause = (
+            self._context.ledger.stem_owner(flat.stem) or flat.stem,
+            translated(error),
+        )
+        if cause is None or (ids is not None and plugin_id not in ids):
+            return ()
+        return (Outcome(plugin_id, Kind.FAILED, "check", cause.message, error=cause),)
 
     def _changed(self) -> tuple[FlatSet, ...]:
         return () if self._context.stranger() is not None else self._flats.changed()

@@ -100,6 +100,11 @@ class Effects:
             return None
         return self.ledger.generation(plugin_id, installed.good)
 
+    def has_good(self, plugin_id: str) -> bool:
+        """Whether a good release of a plugin lies there, serving or not."""
+        good = self.good(plugin_id)
+        return good is not None and self.tree.folder(good).is_dir()
+
     def _serve(self, plugin_id: str, target: Generation | None, stem: str | None) -> None:
         if target is not None:
             self.tree.flip(target)

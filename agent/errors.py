@@ -232,7 +232,7 @@ def _from_system(error: OSError) -> AgentError:
         return AgentError(f"cannot use a file: {what}", hint=hint)
     path = Path(os.fsdecode(name))
     folder = path.parent if error.errno == errno.EROFS else path
-    while folder.name.startswith(_TEMPORARY):
+    while folder.name.startswith(_TEMPORARY) and error.errno != errno.EISDIR:
         folder = folder.parent
     if is_missing:
         return NotFoundError(f"cannot find {folder}: {what}")

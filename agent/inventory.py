@@ -104,9 +104,9 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
     }
     disabled = disabled_ids(context)
     for name in own_ids(context):
-        if name not in own and name not in disabled:
-            version = str(context.tree.current(name)).rpartition("-")[0]
-            own[name] = Serving(name, version, (), is_system=False)
+        current = context.tree.current(name)
+        if name not in own and name not in disabled and current:
+            own[name] = Serving(name, current.rpartition("-")[0], (), is_system=False)
     hidden = {*own, *disabled}
     system = [
         Serving(plugin_id, manifest.version, manifest.capabilities, is_system=True)
@@ -201,7 +201,10 @@ def _own(context: Context, ids: Collection[str] | None, warn: Warn) -> list[Gene
         if one is not None:
             found.append(one)
         elif name not in disabled:
-            warn(f"{name} serves {context.tree.current(name)}, which the ledger does not know")
+            there = context.tree.current(name)
+            warn(
+                f"{name} serves {f'{there}, which the ledger does not know' if there else 'nothing'}"
+            )
             warn("  try: agent doctor")
     return found
 

@@ -11,12 +11,14 @@ def disabled_ids(context: Context) -> tuple[str, ...]:
 
 
 def own_ids(context: Context) -> tuple[str, ...]:
-    """The user's plugins, serving or disabled, sorted."""
+    """The user's plugins, serving or disabled, sorted; those too whose ``current`` is gone."""
     return tuple(
         name
         for name in _known_ids(context)
         # What the tree remembers of a plugin that serves need not be read.
-        if context.tree.current(name) is not None or _is_disabled(context, name)
+        if context.tree.current(name) is not None
+        or _is_disabled(context, name)
+        or context.activation.has_good(name)
     )
 
 

@@ -77,7 +77,13 @@ def claim(tree: Tree, ledger: Ledger, path: Path) -> None:
     problem = stranger(tree, ledger, path)
     if problem is not None:
         raise problem
-    own(tree, ledger, path)
+    try:
+        own(tree, ledger, path)
+    except OSError:
+        # Whose it is, is said; where its ledger lies by now can't be, and keeps no stop away.
+        owner = owner_of(tree)
+        if owner is None or owner.ledger != ledger.ledger_id:
+            raise
 
 
 def stranger(tree: Tree, ledger: Ledger | None, path: Path) -> AgentError | None:

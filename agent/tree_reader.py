@@ -108,6 +108,11 @@ class TreeReader:
         inside = (self._home(name) / one for name in self.homes() for one in self._linked(name))
         return (*others, *inside)
 
+    def in_the_way(self) -> tuple[Path, ...]:
+        """Folders that lie where the tree's own files should: nothing can be changed."""
+        store = self.root / STORE
+        return tuple(path for path in (store / LOCK, store / OWNER) if path.is_dir())
+
     def is_away(self, plugin_id: str) -> bool:
         """Whether a link lies where a plugin's folder should: nothing serves from there."""
         return self._home(plugin_id).is_symlink()

@@ -131,7 +131,8 @@ class Pipeline:
         refuse_behind(self._context.ledger, self._context.tree, plugin_id)
         activation = self._context.activation
         seen = activation.standing(plugin_id)
-        if seen.stop is not None and not dry_run:
+        if not dry_run and (seen.stop is not None or seen.live is None):
+            # The end of a removal; its link is gone, or a run died before its flip.
             self._settle(plugin_id)
             seen = activation.standing(plugin_id)
         if seen.stop is Stop.DISABLED:

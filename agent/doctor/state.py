@@ -46,6 +46,13 @@ def check_ledger(context: Context) -> Iterator[Finding]:
 
 def check_owner(context: Context, *, take_over: bool) -> Iterator[Finding]:
     """Whether this ledger is the one that knows the tree."""
+    for path in context.tree.in_the_way():
+        yield Finding(
+            "owner",
+            ok=False,
+            detail=f"{path} is a folder, expected a file: nothing can be changed, nor be stopped",
+            fix=f"move {path} away, then agent doctor",
+        )
     ledger = context.ledger if context.ledger_path.exists() else None
     problem = stranger(context.tree, ledger, context.ledger_path)
     if problem is None:

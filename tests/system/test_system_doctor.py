@@ -107,6 +107,23 @@ def test_a_machine_without_anything_is_sound_and_stays_empty(tmp_path: Path) -> 
     assert [path.name for path in machine.home.iterdir()] == ["config"]
 
 
+@pytest.mark.parametrize("name", [".lock", ".owner"])
+def test_a_folder_where_the_trees_own_file_should_be_is_told(host: Machine, name: str) -> None:
+    """Nothing can be changed, nor be stopped: who tries is told where, and so does the doctor."""
+    path = host.plugins / ".store" / name
+    path.unlink()
+    path.mkdir()
+    assert f"cannot use {path}: Is a directory" in host.run("disable", PLUGIN_ID, expect=1).err
+    (found,) = wrong(host, "--fix", expect=1)
+    assert found["detail"].startswith(
+        f"{path} is a folder, expected a file: nothing can be changed"
+    )
+    assert f"move {path} away" in found["fix"]
+    path.rmdir()
+    host.run("doctor")
+    host.run("disable", PLUGIN_ID)
+
+
 def _tear(machine: Machine) -> None:
     shutil.copy(release(machine, "0.1.0") / f"{STEM}.wasm", machine.plugins / f"{STEM}.wasm")
 

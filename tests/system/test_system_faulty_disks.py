@@ -147,6 +147,17 @@ def test_a_plugin_disk_that_is_read_only_stops_nobody_from_stopping(host: Machin
     host.run("doctor")
 
 
+def test_a_home_that_was_moved_is_stopped_on_a_read_only_plugin_disk(
+    host: Machine, tmp_path: Path
+) -> None:
+    """Where its ledger lies by now can't be written down; the word counts all the same."""
+    shutil.copytree(host.home, tmp_path / "moved", symlinks=True)
+    moved = Machine(tmp_path / "moved")
+    apart(READ_ONLY, moved.plugins, moved.command("disable", PLUGIN_ID))
+    _, said = apart(READ_ONLY, moved.plugins, moved.command("call", PLUGIN_ID, "run", "Jane"))
+    assert "is disabled" in said
+
+
 def test_all_are_stopped_on_a_read_only_plugin_disk(host: Machine) -> None:
     """Each gets its row, and is refused while the disk is still read only."""
     script = READ_ONLY.replace(

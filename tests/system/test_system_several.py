@@ -225,6 +225,39 @@ def test_one_broken_registry_does_not_keep_the_others_back(
     installed.run("update", "org.example.aaa", "org.example.bbb", expect=3)
 
 
+def test_one_that_can_not_be_put_right_keeps_no_other_back(
+    installed: Machine, publisher: Publisher
+) -> None:
+    """A folder where its link should be: it is told, and the others are updated and pruned."""
+    for version in ("0.1.0", "0.2.0"):
+        publisher.release(version, plugin_id=OTHER_ID, stem="other-plugin")
+    installed.run("pull", f"{OTHER_ID}:0.1.0")
+    current = installed.plugins / ".store" / PLUGIN_ID / "current"
+    current.unlink()
+    (current / "in the way").mkdir(parents=True)
+    why = f"cannot use {current}: Is a directory"
+    ran = installed.json("update", expect=12)
+    rows = {row["id"]: row for row in ran.document["plugins"]}
+    assert (rows[OTHER_ID]["to"], rows[PLUGIN_ID]["outcome"]) == ("0.2.0", "failed")
+    assert why in ran.err
+    (installed.plugins / "hello-plugin.toml").touch()
+    ran = installed.json("prune", expect=12)
+    assert [row["id"] for row in ran.document["failed"]] == [PLUGIN_ID]
+    assert f"{PLUGIN_ID}: drop-in failed: {why}" in ran.err
+
+
+@pytest.mark.parametrize("verb", [("update",), ("disable", "--all")])
+def test_one_whose_link_is_gone_is_not_forgotten(installed: Machine, verb: tuple[str, ...]) -> None:
+    """Somebody removed it, or an ``enable`` died before its flip: it has its turn all the same."""
+    current = installed.plugins / ".store" / PLUGIN_ID / "current"
+    current.unlink()
+    assert f"{PLUGIN_ID} serves nothing\n  try: agent doctor" in installed.run("list").err
+    installed.json("check")
+    assert installed.json(*verb).row["id"] == PLUGIN_ID
+    assert current.is_symlink() == (verb == ("update",))
+    installed.run("call", PLUGIN_ID, "run", "Jane", expect=0 if verb == ("update",) else 8)
+
+
 def test_a_plugin_that_is_not_installed_is_not_updated(installed: Machine) -> None:
     """Naming it is 3, beside another 12."""
     assert installed.json("update", OTHER_ID, expect=3).row["outcome"] == "failed"

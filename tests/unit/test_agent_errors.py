@@ -235,6 +235,12 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
             "cannot use /x/1: I/O error",
             None,
         ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "/x/.lock"),
+            1,
+            "cannot use /x/.lock: Is a directory",
+            None,
+        ),
         (OSError("strange"), 1, "cannot use a file: strange", None),
         (sqlite3.OperationalError("disk full"), 1, "cannot use the ledger: disk full", None),
     ],
