@@ -104,8 +104,7 @@ def serving(context: Context, *, warn: Warn) -> tuple[Serving, ...]:
     }
     disabled = disabled_ids(context)
     for name in own_ids(context):
-        current = context.tree.current(name)
-        if name not in own and name not in disabled and current:
+        if name not in own and name not in disabled and (current := context.tree.current(name)):
             own[name] = Serving(name, current.rpartition("-")[0], (), is_system=False)
     hidden = {*own, *disabled}
     system = [
@@ -202,9 +201,8 @@ def _own(context: Context, ids: Collection[str] | None, warn: Warn) -> list[Gene
             found.append(one)
         elif name not in disabled:
             there = context.tree.current(name)
-            warn(
-                f"{name} serves {f'{there}, which the ledger does not know' if there else 'nothing'}"
-            )
+            known = f"{there}, which the ledger does not know" if there else "nothing"
+            warn(f"{name} serves {known}")
             warn("  try: agent doctor")
     return found
 

@@ -23,12 +23,20 @@ class Words:
         decided: What was granted or denied by command, whether it is over or not.
         rejected: The folders of releases that must not serve, whatever ``current`` says.
         good: Those of what serves instead, the ledger's first.
+        allowed: The folders of what is good or on trial, by a ledger that nothing knows more than;
+            None where there is none such: then what ``current`` says may serve.
     """
 
     stop: Stop | None = None
     decided: tuple[Decided, ...] = ()
     rejected: frozenset[str] = frozenset()
     good: tuple[str, ...] = ()
+    allowed: frozenset[str] | None = None
+
+    def serve(self, current: str | None) -> bool:
+        """Whether what ``current`` names may serve: nothing always may."""
+        is_allowed = self.allowed is None or current in self.allowed
+        return current is None or (is_allowed and current not in self.rejected)
 
 
 def recall(tree: Tree, plugin_id: str) -> Memory | None:
@@ -128,14 +136,16 @@ def words_on(ledger: Ledger, tree: Tree, plugin_id: str) -> Words:
 
     A rejected release that was named again is on trial, and may serve.
     """
-    installed, rejected = ledger.installed(plugin_id), ledger.rejections(plugin_id)
-    trial = ledger.trial(plugin_id) if rejected else None
-    good = ledger.generation(plugin_id, installed.good or "") if installed else None
+    installed, trial = ledger.installed(plugin_id), ledger.trial(plugin_id)
+    known = {one.release: one.folder_name for one in ledger.generations(plugin_id)}
+    good = known.get(installed.good or "") if installed else None
+    on_trial = known.get(trial.release) if trial else None
     mine = Words(
         installed.stop if installed else None,
         ledger.decided(plugin_id),
-        _folders(r for r in rejected.values() if trial is None or r.release != trial.release),
-        (good.folder_name,) if good else (),
+        _folders(ledger.rejections(plugin_id).values()) - {on_trial},
+        (good,) if good else (),
+        frozenset(filter(None, (good, on_trial))) if installed else None,
     )
     written = _ahead(ledger, tree, plugin_id)
     if written is None:
@@ -164,6 +174,7 @@ def _stopped_too(words: Words, written: Memory) -> Words:
         stop=either(words.stop, written.stop),
         rejected=words.rejected | _folders(written.rejected),
         good=(*words.good, *good),
+        allowed=None,
     )
 
 

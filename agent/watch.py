@@ -124,14 +124,14 @@ class Watch:
     def current(self, plugin_id: str) -> str | None:
         """The generation that should serve; None where none does, or by an operator's word.
 
-        Of a release that was rejected that is a good one: ``current`` names it only until who
-        rejected it flips back, or because somebody linked it by hand.
+        Of a release that was rejected, or is neither good nor on trial, that is a good one:
+        ``current`` names it only until who rejected it flips back, or because somebody linked it.
         """
         words, tree = self._words(plugin_id), self._context.tree
         if words.stop is not None:
             return None
         name = tree.current(plugin_id)
-        if name not in words.rejected:
+        if words.serve(name):
             self._left.discard(plugin_id)
             return name
         self._left.add(plugin_id)

@@ -275,6 +275,24 @@ def test_what_was_rejected_does_not_serve_though_somebody_links_it(
     assert offline.version() == "0.1.0"
 
 
+def test_only_what_is_good_or_on_trial_serves_whatever_is_linked(
+    offline: Machine, published: Publisher
+) -> None:
+    """Neither an open host goes below the floor because of a link, nor to what nobody probed."""
+    with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        host.load_installed(PLUGIN_ID)
+        with opened(offline) as context, context.tree.lock(timeout_s=0):
+            link(offline, "0.1.0")
+            assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
+        patch.setattr("agent.recorder._FLUSH_EVERY_S", 0)
+        assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
+        assert offline.version() == "0.2.0"
+        take_on_trial(offline, published)
+        host._served[PLUGIN_ID].follow(now=True)
+        assert host._served[PLUGIN_ID].slot.current.manifest.version == "0.4.0"
+
+
 def test_where_nothing_good_is_left_what_was_rejected_serves_nobody(offline: Machine) -> None:
     """Not even the release that only an older ledger calls good."""
     kept = kept_of(offline)
