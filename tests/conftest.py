@@ -1,6 +1,7 @@
 """What tests of several kinds share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,14 @@ _WAYS: dict[str, tuple[Isolation, type[Way] | None]] = {
     "inline, public API": ("inline", PlainWay),
     "process": ("process", None),
 }
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let children hear SIGINT, also where a shell started us in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=_WAYS)

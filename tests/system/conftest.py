@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +21,6 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("STACK_COMPOSER_", "OTEL_")) or name == "SOURCE_DATE_EPOCH":
             monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """Let children hear SIGINT, also where a shell started us in the background without it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

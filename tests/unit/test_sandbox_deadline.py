@@ -95,6 +95,9 @@ def test_ctrl_c_ends_the_guest_and_not_the_process() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"running\n"
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert output == b"interrupted\n"
     assert process.returncode == 0
