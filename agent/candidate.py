@@ -92,7 +92,7 @@ class Head:
 
 def read_head(
     context: Context,
-    repository: registry.Repository,
+    repository: registry.Readable,
     artifact: registry.PluginArtifact,
 ) -> Head:
     """Fetch an artifact's ``.toml`` and ``.sig``, and parse the manifest.

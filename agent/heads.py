@@ -30,16 +30,34 @@ def find_head(context: Context, text: str) -> tuple[registry.Reference, Head]:
     """
     reference = registry.parse_reference(text, context.bases())
     with open_looking(context, reference) as repository:
-        offer = Offer(reference.tag, reference.version, reference.digest)
-        if reference.tag is None and reference.digest is None:
-            offer = _newest(context, repository)
-        manifest = repository.manifest(offer.digest or str(offer.tag))
-        artifact = registry.read_artifact(
-            manifest, max_artifact_bytes=context.config.registry.max_artifact_bytes
-        )
-        head = read_head(context, repository, artifact)
-    check_head(reference.location, offer, head)
-    return reference, head
+        offer = named_offer(context, repository, reference)
+        return reference, head_at(context, repository, offer)
+
+
+def head_at(context: Context, repository: registry.Readable, offer: Offer) -> Head:
+    """Fetch the head of what a repository offers; see ``find_head``."""
+    artifact = registry.read_artifact(
+        repository.manifest(offer.digest or str(offer.tag)),
+        max_artifact_bytes=context.config.registry.max_artifact_bytes,
+    )
+    head = read_head(context, repository, artifact)
+    check_head(repository.location, offer, head)
+    return head
+
+
+def named_offer(
+    context: Context, repository: registry.Repository, reference: registry.Reference
+) -> Offer:
+    """What a reference names; without version, channel and digest the newest that may be taken.
+
+    Raises:
+        NotFoundError: There is no version.
+        PolicyError: No version may be taken.
+        registry.RegistryError: As of the repository.
+    """
+    if reference.tag is None and reference.digest is None:
+        return _newest(context, repository)
+    return Offer(reference.tag, reference.version, reference.digest)
 
 
 @contextlib.contextmanager

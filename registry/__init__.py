@@ -35,7 +35,7 @@ from registry.reference import (
     parse_location,
     parse_reference,
 )
-from registry.repository import Files, Progress, Repository
+from registry.repository import Files, Progress, Readable, Repository, Writable
 from registry.settings import HttpSettings
 from registry.version_tags import tag_to_version, version_to_tag
 
@@ -65,6 +65,7 @@ __all__ = [
     "NotFoundError",
     "PluginArtifact",
     "Progress",
+    "Readable",
     "Reference",
     "ReferenceFormatError",
     "RegistryError",
@@ -72,6 +73,7 @@ __all__ = [
     "TagMovedError",
     "Timing",
     "UnsignedError",
+    "Writable",
     "build_artifact",
     "check_login",
     "copy_verified",

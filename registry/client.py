@@ -1,12 +1,10 @@
 """A repository behind the OCI distribution API 1.1."""
 
 import io
-import re
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
-from urllib.parse import urlsplit
 
 from registry.auth import CredentialSource
 from registry.digest import check_bytes, parse_digest, sha256_digest
@@ -14,7 +12,6 @@ from registry.download import download
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
 from registry.exchange import Body
 from registry.kept import KeptConnections
-from registry.links import join
 from registry.model import (
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
@@ -22,7 +19,9 @@ from registry.model import (
     Descriptor,
     Manifest,
 )
+from registry.paging import pages
 from registry.reference import HttpLocation
+from registry.referrers_api import Referrers
 from registry.repository import Files, Progress, check_unmoved
 from registry.sending import SettingsOf
 from registry.settings import HttpSettings
@@ -31,13 +30,10 @@ from registry.transport import Transport
 from registry.upload import Upload
 from registry.version_tags import is_release_tag, is_tag
 
-_MAX_TAGS_BYTES = 4 << 20
-_MAX_TAG_PAGES = 100
 _MAX_TAGS = 50_000
 _PAGE_TAGS = 1000
 # An index is asked for too: it is refused with a reason then, where a registry would say 404.
 _ACCEPT = f"{MANIFEST_MEDIA_TYPE}, {INDEX_MEDIA_TYPE};q=0.1"
-_NEXT_LINK = re.compile(r'\s*<([^<>]+)>\s*;.*\brel="?next"?', re.ASCII)
 
 
 class HttpRepository:
@@ -79,6 +75,7 @@ class HttpRepository:
             others,
             self._sibling,
         )
+        self._referrers = Referrers(self._transport, self._path, location.text)
 
     @property
     def location(self) -> HttpLocation:
@@ -153,15 +150,9 @@ class HttpRepository:
         """List the tags: one request, more only if the registry gives them in pages."""
         what = f"tags of {self._location.text}"
         tags: dict[str, None] = {}
-        pages: set[str] = set()
-        url = f"{self._transport.origin}{self._path}/tags/list?n={_PAGE_TAGS}"
-        while url not in pages and len(pages) < _MAX_TAG_PAGES:
-            pages.add(url)
-            raw, headers = self._transport.get(
-                url, accept="application/json", max_bytes=_MAX_TAGS_BYTES, what=what
-            )
+        path = f"{self._path}/tags/list?n={_PAGE_TAGS}"
+        for raw, _ in pages(self._transport, path, accept="application/json", what=what):
             page = parse_object(raw, what).get("tags")
-            link = _NEXT_LINK.match(headers.get("Link") or "")
             # A repository whose tags were all deleted has null.
             if page is not None and not isinstance(page, list):
                 message = f"cannot read {what}: got {type(page).__name__}, expected a list"
@@ -172,14 +163,11 @@ class HttpRepository:
             if len(tags) > _MAX_TAGS:
                 message = f"cannot read {what}: more than {_MAX_TAGS}"
                 raise ContentError(message)
-            if link is None:
-                return tuple(tags)
-            url = join(url, link[1])
-            if urlsplit(url)[:2] != urlsplit(self._transport.origin)[:2]:
-                message = f"cannot read {what}: the next page is on another host"
-                raise ContentError(message)
-        message = f"cannot read {what}: after {len(pages)} pages there is no end"
-        raise ContentError(message)
+        return tuple(tags)
+
+    def referrers(self, digest: str, *, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List what hangs on a manifest, by the API or the fallback tag."""
+        return self._referrers.of(digest, artifact_type)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Ask with one HEAD whether the blob is there."""
@@ -229,9 +217,12 @@ class HttpRepository:
             transfer_bytes=len(raw),
         ) as reply:
             said = reply.header("Docker-Content-Digest")
+            knows_subject = reply.header("OCI-Subject") is not None
         if said is not None and said != manifest.digest:
             message = f"cannot push to {self._location.text}: it stored {said[:80]} instead"
             raise ContentError(message)
+        if manifest.subject is not None and not knows_subject:
+            self._referrers.note(manifest, manifest.subject)
         return manifest.descriptor
 
     def close(self) -> None:

@@ -60,6 +60,11 @@ class LayoutIndex:
         """The ref names, in order."""
         return tuple(entry.annotations[REF_NAME] for entry in self._named())
 
+    def names_of(self, entry: Descriptor) -> tuple[str, ...]:
+        """The ref name of an entry, if it has one."""
+        name = entry.annotations.get(REF_NAME)
+        return () if name is None else (name,)
+
     @property
     def sole_unnamed(self) -> Descriptor | None:
         """The only manifest, if it is the only one and has no ref name."""
@@ -100,8 +105,6 @@ class LayoutIndex:
             name: Its ref name; ``None``: listed without one, once.
         """
         entry = manifest.descriptor.document()
-        if manifest.artifact_type is not None:
-            entry["artifactType"] = manifest.artifact_type
         if name is not None:
             entry["annotations"] = {REF_NAME: name}
         listed = zip(self.kept, self.entries, strict=True)

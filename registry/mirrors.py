@@ -98,6 +98,12 @@ class MirroredRepository:
         """List the registry's tags; a mirror's where it can't be reached."""
         return self._said(lambda repository: repository.tags())
 
+    def referrers(self, digest: str, *, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """Ask the registry what hangs on a manifest; mirrors where it can't be reached."""
+        return self._said(
+            lambda repository: repository.referrers(digest, artifact_type=artifact_type)
+        )
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Ask the registry whether the blob is there."""
         return self._origin.has_blob(descriptor)

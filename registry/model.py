@@ -27,12 +27,14 @@ class Descriptor:
         digest: ``sha256:<64 lowercase hex>``.
         size_bytes: The exact size of the content.
         annotations: Free text for people, never to be trusted.
+        artifact_type: What kind of artifact a manifest is, where the descriptor says so.
     """
 
     media_type: str
     digest: str
     size_bytes: int
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str | None = None
 
     @classmethod
     def of(cls, media_type: str, data: bytes) -> Self:
@@ -67,10 +69,11 @@ class Descriptor:
             digest=parse_digest(digest),
             size_bytes=size_bytes,
             annotations=_annotations(document.get("annotations"), what),
+            artifact_type=_artifact_type(document.get("artifactType"), what),
         )
 
     def document(self) -> dict[str, object]:
-        """Return the JSON form, annotations only where there are some."""
+        """Return the JSON form; annotations and artifact type only where there are some."""
         document: dict[str, object] = {
             "mediaType": self.media_type,
             "digest": self.digest,
@@ -78,6 +81,8 @@ class Descriptor:
         }
         if self.annotations:
             document["annotations"] = dict(self.annotations)
+        if self.artifact_type is not None:
+            document["artifactType"] = self.artifact_type
         return document
 
 
@@ -93,6 +98,7 @@ class Manifest:
         config: The config's descriptor.
         layers: In the order of the document.
         annotations: Free text for people.
+        subject: The manifest that this one refers to, if it does.
     """
 
     raw: bytes = field(repr=False)
@@ -102,6 +108,7 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    subject: Descriptor | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -135,9 +142,6 @@ class Manifest:
                 f"{str(version)[:20]}, expected {MANIFEST_MEDIA_TYPE}, schemaVersion 2"
             )
             raise ContentError(message)
-        artifact_type = document.get("artifactType")
-        if artifact_type is not None:
-            artifact_type = _media_type(artifact_type, f"artifactType of {what}")
         layers = document.get("layers")
         if not isinstance(layers, list):
             message = f"cannot read {what}: it has no list of layers"
@@ -146,19 +150,41 @@ class Manifest:
             raw=raw,
             digest=digest,
             media_type=MANIFEST_MEDIA_TYPE,
-            artifact_type=artifact_type,
+            artifact_type=_artifact_type(document.get("artifactType"), what),
             config=Descriptor.parse(document.get("config"), f"config of {what}"),
             layers=tuple(
                 Descriptor.parse(layer, f"layer {number} of {what}")
                 for number, layer in enumerate(layers)
             ),
             annotations=_annotations(document.get("annotations"), what),
+            subject=subject_of(document, what),
         )
 
     @property
     def descriptor(self) -> Descriptor:
         """What names this manifest."""
-        return Descriptor(self.media_type, self.digest, len(self.raw))
+        return Descriptor(
+            self.media_type, self.digest, len(self.raw), artifact_type=self.artifact_type
+        )
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers, each once."""
+        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+
+
+def subject_of(document: Mapping[str, object], what: str) -> Descriptor | None:
+    """What a manifest or an index refers to.
+
+    Args:
+        document: As parsed.
+        what: How messages call it.
+
+    Raises:
+        ContentError: It is no descriptor.
+    """
+    subject = document.get("subject")
+    return None if subject is None else Descriptor.parse(subject, f"subject of {what}")
 
 
 def _media_type(value: object, what: str) -> str:
@@ -166,6 +192,11 @@ def _media_type(value: object, what: str) -> str:
         message = f"cannot read {what}: got {str(value)[:80]!r}, expected type/subtype"
         raise ContentError(message)
     return value
+
+
+def _artifact_type(value: object, what: str) -> str | None:
+    # Some write an empty one where there is none.
+    return None if value in (None, "") else _media_type(value, f"artifactType of {what}")
 
 
 def _annotations(value: object, what: str) -> dict[str, str]:

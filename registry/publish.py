@@ -20,9 +20,9 @@ from registry.artifact import (
 )
 from registry.digest import sha256_digest
 from registry.errors import ContentError
-from registry.model import MANIFEST_MEDIA_TYPE, Descriptor
-from registry.repository import Progress, Repository, check_unmoved
-from registry.version_tags import parse_tag, tag_to_version
+from registry.model import MANIFEST_MEDIA_TYPE, Descriptor, Manifest
+from registry.releasing import release
+from registry.repository import Progress, Writable
 
 _OCI = "org.opencontainers.image"
 _PLUGIN = "dev.stack-composer.plugin"
@@ -159,7 +159,7 @@ def build_artifact(given: ArtifactInput) -> BuiltArtifact:
 
 
 def push_artifact(
-    repository: Repository,
+    repository: Writable,
     built: BuiltArtifact,
     sources: Mapping[str, Path | bytes],
     *,
@@ -169,8 +169,7 @@ def push_artifact(
 ) -> Descriptor:
     """Put an artifact into a repository, under its tags; blobs that are there stay.
 
-    Pushing the same again changes nothing. Version tags come before channels, so that a channel
-    never names a release that its version doesn't.
+    Pushing the same again changes nothing; see ``release``.
 
     Args:
         repository: Where to.
@@ -187,23 +186,12 @@ def push_artifact(
         RegistryError: As of the repository.
         OSError: A source can't be read.
     """
-    names = [parse_tag(tag) for tag in tags]
-    versions = [name for name in names if tag_to_version(name) is not None]
-    if not force:
-        for name in versions:
-            if (named := repository.tagged(name)) is not None:
-                location = repository.location
-                check_unmoved(location, name, named=named.digest, digest=built.digest)
-    for blob in (built.config, *built.layers):
-        if not repository.has_blob(blob):
-            repository.push_blob(blob, sources[blob.digest], progress=progress)
-    for name in versions:
-        repository.push_manifest(built.manifest_raw, tag=name, move=force)
-    for name in names:
-        if name not in versions:
-            repository.push_manifest(built.manifest_raw, tag=name)
-    if not names:
-        repository.push_manifest(built.manifest_raw, tag=None)
+
+    def send(blob: Descriptor) -> None:
+        repository.push_blob(blob, sources[blob.digest], progress=progress)
+
+    manifest = Manifest.parse(built.manifest_raw)
+    release(repository, manifest, send, tags=tags, force=force)
     return Descriptor(MANIFEST_MEDIA_TYPE, built.digest, len(built.manifest_raw))
 
 

@@ -60,8 +60,8 @@ class Files(Protocol):
         ...
 
 
-class Repository(Protocol):
-    """One plugin's releases. A context manager; every method may raise ``RegistryError``.
+class Readable(Protocol):
+    """Where manifests and blobs come from; every method may raise ``RegistryError``.
 
     ``NotFoundError`` says that the thing asked for isn't there, ``ContentError`` that it is not
     what it should be; over HTTP also ``AuthenticationError`` and ``NetworkError``.
@@ -70,14 +70,6 @@ class Repository(Protocol):
     @property
     def location(self) -> Location:
         """Where it is."""
-        ...
-
-    def resolve(self, tag: str) -> Descriptor:
-        """Say what a tag names, without fetching it. What it says is proven by ``manifest``."""
-        ...
-
-    def tagged(self, tag: str) -> Descriptor | None:
-        """Say what a tag is set to, for one who is about to set it; ``None``: nothing."""
         ...
 
     def manifest(self, reference: str) -> Manifest:
@@ -94,8 +86,29 @@ class Repository(Protocol):
         """Fetch a blob to a file, which appears whole and verified or not at all."""
         ...
 
-    def tags(self) -> tuple[str, ...]:
-        """List the tags in no order, without those that only hold referrers."""
+    def referrers(self, digest: str, *, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List what says that it refers to a manifest, whether that is here or not.
+
+        Nothing is proven by it: a referrer's own manifest names its subject. More than 1,000
+        are refused.
+
+        Args:
+            digest: The manifest's.
+            artifact_type: List those of this type alone.
+        """
+        ...
+
+
+class Writable(Protocol):
+    """Where manifests and blobs go to; every method may raise ``RegistryError``."""
+
+    @property
+    def location(self) -> Location:
+        """Where it is."""
+        ...
+
+    def tagged(self, tag: str) -> Descriptor | None:
+        """Say what a tag is set to, for one who is about to set it; ``None``: nothing."""
         ...
 
     def has_blob(self, descriptor: Descriptor) -> bool:
@@ -111,8 +124,21 @@ class Repository(Protocol):
     def push_manifest(self, raw: bytes, *, tag: str | None, move: bool = True) -> Descriptor:
         """Store a manifest, once its blobs are there, and point a tag at it.
 
-        With ``move=False`` a tag that names other bytes is left alone: ``TagMovedError``.
+        One with a ``subject`` is listed among that one's referrers from then on. With
+        ``move=False`` a tag that names other bytes is left alone: ``TagMovedError``.
         """
+        ...
+
+
+class Repository(Readable, Writable, Protocol):
+    """One plugin's releases, to be read and written. A context manager."""
+
+    def resolve(self, tag: str) -> Descriptor:
+        """Say what a tag names, without fetching it. What it says is proven by ``manifest``."""
+        ...
+
+    def tags(self) -> tuple[str, ...]:
+        """List the tags in no order, without those that only hold referrers."""
         ...
 
     def close(self) -> None:

@@ -94,7 +94,14 @@ class Transport:
         return self._settings.attempts
 
     def get(
-        self, url: str, *, accept: str, max_bytes: int, what: str, transfer_bytes: int = 0
+        self,
+        url: str,
+        *,
+        accept: str,
+        max_bytes: int,
+        what: str,
+        transfer_bytes: int = 0,
+        writes: bool = False,
     ) -> tuple[bytes, Mapping[str, str]]:
         """Fetch a document, again if its transfer breaks.
 
@@ -104,6 +111,7 @@ class Transport:
             max_bytes: How large it may be.
             what: How messages call it.
             transfer_bytes: See ``request``.
+            writes: See ``request``.
 
         Returns:
             Its bytes, and the answer's headers.
@@ -115,7 +123,9 @@ class Transport:
         failures = 0
         with self.operation(transfer_bytes):
             while True:
-                with self.request("GET", url, accept=accept, transfer_bytes=max_bytes) as reply:
+                with self.request(
+                    "GET", url, accept=accept, writes=writes, transfer_bytes=max_bytes
+                ) as reply:
                     try:
                         return reply.read_all(max_bytes, what), reply.response.headers
                     except NetworkError:

@@ -1,12 +1,12 @@
 """push."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import registry
 from agent.cli.app import App, dry_run_flag, format_flag, manifest_at, verb
+from agent.cli.names import refuse_other_names
 from agent.cli.progress import transfer
 from agent.errors import TrustError
 from agent.publishing import (
@@ -18,8 +18,6 @@ from agent.publishing import (
     signed_by,
     try_folder,
 )
-from registry.version_tags import parse_tag
-from sandbox.manifest import PluginManifest
 
 _PATH = click.Path(path_type=Path)
 
@@ -63,7 +61,7 @@ def push_command(
     folder = read_folder(context, manifest_at(path))
     manifest = folder.manifest
     reference = registry.parse_reference(to or manifest.id, context.bases())
-    _refuse_other_names(manifest, reference, tags)
+    refuse_other_names("push", manifest, reference, tags)
     signature = _signature(app, folder, key_file, public_file, dry_run=dry_run)
     trial = try_folder(context, folder)
     if trial.problem is not None:
@@ -95,29 +93,6 @@ def push_command(
     app.out.line(f"{'would push' if dry_run else 'pushed'} {ref}")
     app.out.line(f"  digest  {built.digest}")
     app.out.line(f"  release {folder.subject.release}")
-
-
-def _refuse_other_names(
-    manifest: PluginManifest, reference: registry.Reference, tags: Sequence[str]
-) -> None:
-    """Refuse a name that says something else than the signed manifest does."""
-    what = f"{manifest.id} {manifest.version}"
-    if reference.plugin_id != manifest.id:
-        raise click.UsageError(
-            f"cannot push {what} to {reference.location.text}: the last part must be its id"
-        )
-    if reference.digest is not None:
-        raise click.UsageError(
-            f"cannot push {what} to a digest: got {reference.digest}, expected a repository, "
-            "as the digest follows from what is pushed"
-        )
-    named = [registry.tag_to_version(parse_tag(tag)) for tag in tags]
-    for version in (reference.version, *named):
-        if version not in (None, manifest.version):
-            raise click.UsageError(
-                f"cannot push {what} as the version {version}: a version's tag must be that of "
-                "the signed manifest"
-            )
 
 
 def _signature(

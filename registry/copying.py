@@ -1,0 +1,70 @@
+"""Releases and what hangs on them, carried from one repository to another.
+
+Every blob is verified here before the target sees a byte of it. Large ones pass through a file
+and never through memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.attached import Attached
+from registry.errors import ContentError
+from registry.model import Descriptor, Manifest
+from registry.releasing import release
+from registry.repository import Progress, Readable, Writable
+
+_IN_MEMORY_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """Carries manifests with their blobs.
+
+    Attributes:
+        source: From where.
+        target: To where.
+        folder: For the blob that is under way.
+        progress: Gets the bytes of each piece that is sent.
+    """
+
+    source: Readable
+    target: Writable
+    folder: Path
+    progress: Progress | None = None
+
+    def carry(self, manifest: Manifest, *, tags: Sequence[str], force: bool) -> None:
+        """Copy a manifest and its blobs; see ``release``.
+
+        Raises:
+            ContentError: A blob is not what the manifest says.
+            TagMovedError: See ``release``.
+            RegistryError: As of both repositories.
+            OSError: The folder can't be written.
+        """
+        release(self.target, manifest, self._send, tags=tags, force=force)
+
+    def carry_attached(self, attached: Attached) -> None:
+        """Copy a referrer, without those that hang on it.
+
+        Raises:
+            ContentError: It can't be used, or see ``carry``.
+            RegistryError: See ``carry``.
+            OSError: See ``carry``.
+        """
+        if attached.manifest is None:
+            digest = attached.descriptor.digest
+            raise ContentError(f"cannot copy {digest}: {attached.problem}")
+        self.carry(attached.manifest, tags=(), force=False)
+
+    def _send(self, blob: Descriptor) -> None:
+        if blob.size_bytes <= _IN_MEMORY_BYTES:
+            data = self.source.read_blob(blob, max_bytes=_IN_MEMORY_BYTES)
+            self.target.push_blob(blob, data, progress=self.progress)
+            return
+        path = self.folder / blob.digest.partition(":")[2]
+        try:
+            self.source.fetch_blob(blob, path)
+            self.target.push_blob(blob, path, progress=self.progress)
+        finally:
+            path.unlink(missing_ok=True)

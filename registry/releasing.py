@@ -1,0 +1,61 @@
+"""The order in which a release comes into a repository: blobs, versions, channels."""
+
+from collections.abc import Callable, Sequence
+
+from registry.model import Descriptor, Manifest
+from registry.repository import Writable, check_unmoved
+from registry.version_tags import parse_tag, tag_to_version
+
+
+def release(
+    repository: Writable,
+    manifest: Manifest,
+    send: Callable[[Descriptor], None],
+    *,
+    tags: Sequence[str],
+    force: bool,
+) -> None:
+    """Put a manifest into a repository, under its tags; blobs that are there stay.
+
+    Version tags come before channels, so that a channel never names a release that its version
+    doesn't.
+
+    Args:
+        repository: Where to.
+        manifest: What.
+        send: Puts a blob of it into the repository.
+        tags: Versions (``+`` or ``_``) and channels.
+        force: Let a version's tag name other bytes than before.
+
+    Raises:
+        ReferenceFormatError: A tag is malformed.
+        TagMovedError: A version's tag names other bytes, and ``force`` was not given; nothing
+            was pushed then, unless another publisher came first in that moment.
+        RegistryError: As of the repository, and of ``send``.
+    """
+    names = [parse_tag(tag) for tag in tags]
+    versions = [name for name in names if tag_to_version(name) is not None]
+    if not force:
+        require_unmoved(repository, manifest.digest, versions)
+    for blob in manifest.blobs:
+        if not repository.has_blob(blob):
+            send(blob)
+    for name in versions:
+        repository.push_manifest(manifest.raw, tag=name, move=force)
+    for name in names:
+        if name not in versions:
+            repository.push_manifest(manifest.raw, tag=name)
+    if not names:
+        repository.push_manifest(manifest.raw, tag=None)
+
+
+def require_unmoved(repository: Writable, digest: str, versions: Sequence[str]) -> None:
+    """Refuse to put a manifest where one of its versions names another.
+
+    Raises:
+        TagMovedError: It does.
+        RegistryError: As of the repository.
+    """
+    for name in versions:
+        if (named := repository.tagged(name)) is not None:
+            check_unmoved(repository.location, name, named=named.digest, digest=digest)
