@@ -1,154 +1,23 @@
 """What every repository promises, behind HTTP or in a folder: one suite over all of them."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.files import Files
 from registry import (
-    Anonymous,
     ContentError,
-    Credential,
-    CredentialSource,
     Descriptor,
-    Given,
-    HttpLocation,
-    HttpSettings,
-    LayoutLocation,
-    Location,
     NotFoundError,
     ReferenceFormatError,
     Repository,
     TagMovedError,
-    open_repository,
     push_artifact,
     read_artifact,
     sha256_digest,
 )
-from support.realm import token_realm
-from support.registry import PASSWORD, PLUGIN_ID, USER, docker_registry, make_artifact
-from support.tls import Authority, nginx
-
-KINDS = [
-    "layout",
-    "shared layout",
-    "plain",
-    "login",
-    "token",
-    "tls",
-    "client certificate",
-    "mirror",
-]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a repository is, and how it is spoken with.
-
-    Attributes:
-        location: Of the repository; empty.
-        folder: Its blobs are here on the disk.
-        credentials: Who may do all.
-        http: How the registry wants to be spoken with.
-        mirrors: In front of it.
-    """
-
-    location: Location
-    folder: Path
-    credentials: CredentialSource = field(default_factory=Anonymous)
-    http: HttpSettings = field(default_factory=HttpSettings)
-    mirrors: tuple[str, ...] = ()
-
-    def open(self) -> Repository:
-        """Open the repository."""
-        return open_repository(
-            self.location,
-            files=Files(),
-            http=self.http,
-            credentials=self.credentials,
-            mirrors=self.mirrors,
-        )
-
-
-@pytest.fixture(scope="module")
-def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Place]]:
-    """A docker-registry of each kind, for all tests; the place is the registry as a whole."""
-    folder = tmp_path_factory.mktemp("registries")
-    for kind in (*KINDS, "nginx", "proxy"):
-        (folder / kind).mkdir()
-    authority = Authority(folder)
-    server, client = authority.pair("server"), authority.pair("client")
-    own_ca = HttpSettings(plain_http=False, ca_file=authority.certificate)
-    certified = replace(own_ca, client_cert=client.certificate, client_key=client.key)
-    jane = Credential(USER, PASSWORD)
-    with ExitStack() as stack:
-
-        def run(kind: str, **settings: Any) -> str:
-            return stack.enter_context(docker_registry(folder / kind, **settings))
-
-        realm = stack.enter_context(token_realm(folder))
-        hosts = {
-            "plain": run("plain"),
-            "login": run("login", login=True),
-            "token": run("token", more=realm.lines()),
-            "tls": run(
-                "tls", http=f"tls: {{certificate: {server.certificate}, key: {server.key}}}"
-            ),
-            "client certificate": stack.enter_context(
-                nginx(
-                    folder / "nginx",
-                    run("client certificate"),
-                    server=server,
-                    clients=authority.certificate,
-                )
-            ),
-        }
-        hosts["mirror"] = run("mirror")
-        proxy = [f"proxy: {{remoteurl: 'http://{hosts['mirror']}'}}"]
-        mirrors = {"mirror": (run("proxy", more=proxy),)}
-        who = {kind: Given(hosts[kind], jane) for kind in ("login", "token")}
-        http = {"tls": own_ca, "client certificate": certified}
-        yield {
-            kind: Place(
-                HttpLocation(host, "x"),
-                folder / kind,
-                who.get(kind, Anonymous()),
-                http.get(kind, HttpSettings()),
-                mirrors.get(kind, ()),
-            )
-            for kind, host in hosts.items()
-        }
-
-
-@pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path, registries: Mapping[str, Place]) -> Place:
-    """An empty repository of each kind."""
-    if "layout" in request.param:
-        folder = tmp_path / "registry"
-        if request.param == "shared layout":
-            folder.mkdir()
-            (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-            (folder / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
-        return Place(LayoutLocation(folder, PLUGIN_ID), folder)
-    registry = registries[request.param]
-    assert isinstance(registry.location, HttpLocation)
-    # A path of its own for every test: the registry lives for all of them.
-    path = sha256(str(tmp_path).encode()).hexdigest()[:12]
-    location = HttpLocation(registry.location.host, f"{path}/{PLUGIN_ID}")
-    return replace(registry, location=location)
-
-
-@pytest.fixture
-def repository(place: Place) -> Iterator[Repository]:
-    """The empty repository, open."""
-    with place.open() as opened:
-        yield opened
+from support.places import Place
+from support.registry import make_artifact
 
 
 def stored_blob(folder: Path, digest: str) -> Path:

@@ -1,5 +1,6 @@
 """Real registries on loopback ports, an artifact to push, and a server that misbehaves."""
 
+import json
 import os
 import socket
 import ssl
@@ -12,7 +13,16 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from registry import ArtifactInput, BuiltArtifact, build_artifact, sha256_digest
+from registry import (
+    ArtifactInput,
+    BuiltArtifact,
+    Descriptor,
+    Manifest,
+    Writable,
+    build_artifact,
+    sha256_digest,
+)
+from registry.model import MANIFEST_MEDIA_TYPE
 
 PLUGIN_ID = "org.example.hello"
 USER = "jane"
@@ -114,6 +124,42 @@ def make_artifact(
             name="Hello Plugin",
         )
     )
+
+
+def attach(
+    repository: Writable,
+    subject: Descriptor,
+    *,
+    artifact_type: str = "application/spdx+json",
+    content: bytes = b"{}",
+    says: str | None = None,
+) -> Manifest:
+    """Push a manifest that refers to another one.
+
+    Args:
+        repository: Where to.
+        subject: What it refers to.
+        artifact_type: What it is; empty: only its config says so.
+        content: Its only layer.
+        says: The digest of its subject, if that is to be another one.
+    """
+    config = Descriptor.of("application/vnd.oci.empty.v1+json", b"{}")
+    layer = Descriptor.of("application/octet-stream", content)
+    for blob, data in ((config, b"{}"), (layer, content)):
+        if not repository.has_blob(blob):
+            repository.push_blob(blob, data)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        **({"artifactType": artifact_type} if artifact_type else {}),
+        "config": config.document(),
+        "layers": [layer.document()],
+        "subject": {**subject.document(), "digest": says or subject.digest},
+        "annotations": {"org.example.note": "attached"},
+    }
+    manifest = Manifest.parse(json.dumps(document).encode())
+    repository.push_manifest(manifest.raw, tag=None)
+    return manifest
 
 
 @dataclass(frozen=True)
