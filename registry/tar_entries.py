@@ -125,19 +125,19 @@ def _pax(record: bytes, what: str) -> dict[bytes, bytes]:
     said: dict[bytes, bytes] = {}
     rest = record
     while rest:
-        length = _PAX_LENGTH.match(rest)
-        line = rest[length.end() : int(length[0])] if length else b""
-        key, equals, value = line.partition(b"=")
-        if not equals or not value.endswith(b"\n"):
+        found = _PAX_LENGTH.match(rest)
+        length = int(found[0]) if found else 0
+        key, equals, value = rest[found.end() if found else 0 : length].partition(b"=")
+        if length > len(rest) or not equals or not value.endswith(b"\n"):
             message = f"cannot read {what}: a pax header is malformed"
             raise ContentError(message)
         said[key] = value[:-1]
-        rest = rest[int(length[0]) if length else 0 :]
+        rest = rest[length:]
     return said
 
 
 def _checked(name: str, what: str) -> str:
-    parts = name.removeprefix("./").rstrip("/").split("/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
         message = f"cannot read {what}: {name[:200]!r} leads out of it"
         raise ContentError(message)

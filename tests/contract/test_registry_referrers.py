@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from registry import (
     Anonymous,
     ContentError,
     HttpLocation,
+    HttpSettings,
     KeptConnections,
     Manifest,
     NetworkError,
@@ -67,7 +69,7 @@ def test_pages_are_followed(repository: Repository, subject: Manifest) -> None:
     """More referrers than one page holds are all listed."""
     attached = {
         attach(repository, subject.descriptor, content=str(number).encode()).digest
-        for number in range(5)
+        for number in range(3)
     }
     assert {entry.digest for entry in repository.referrers(subject.digest)} == attached
 
@@ -101,8 +103,11 @@ def test_a_subject_may_come_later(
     assert repository.referrers(subject.digest) == ()
 
 
+@pytest.mark.parametrize("place", ["layout", "shared layout", "plain"], indirect=True)
 def test_publishers_that_race_lose_no_entry(place: Place, tmp_path: Path) -> None:
-    """Several at once write one list, each its own entries, and all are in it."""
+    """Several at once write one list, each its own entry, and all are in it."""
+    # A pause that is long beside what a busy machine takes between reading and writing.
+    place = replace(place, http=HttpSettings(backoff_s=1))
     built = make_artifact(tmp_path)
     with place.open() as repository:
         push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
@@ -113,10 +118,7 @@ def test_publishers_that_race_lose_no_entry(place: Place, tmp_path: Path) -> Non
     def publish(name: int) -> None:
         with place.open() as repository:
             together.wait(timeout=20)
-            attached.extend(
-                attach(repository, descriptor, content=f"{name} {number}".encode()).digest
-                for number in range(2)
-            )
+            attached.append(attach(repository, descriptor, content=bytes([name])).digest)
 
     threads = [threading.Thread(target=publish, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -125,7 +127,7 @@ def test_publishers_that_race_lose_no_entry(place: Place, tmp_path: Path) -> Non
         thread.join(timeout=60)
     with place.open() as repository:
         listed = [entry.digest for entry in repository.referrers(built.digest)]
-    assert len(attached) == 8
+    assert len(attached) == 4
     assert sorted(listed) == sorted(attached)
 
 
