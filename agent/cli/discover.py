@@ -11,6 +11,10 @@ from agent.heads import named_offer, open_looking
 from registry.attached import Attached, attached_to
 from registry.referrers import kind_of
 
+# Sigstore's bundles are all of one type: this says whether it is a signature or what it attests.
+_PREDICATE = "dev.sigstore.bundle.predicateType"
+_MAX_WORD_CHARS = 100
+
 
 @verb(
     name="discover",
@@ -65,9 +69,12 @@ def rows_of(found: Sequence[Attached]) -> list[dict[str, object]]:
 
 def line_of(one: Attached) -> str:
     """One that is attached, for people."""
-    size_bytes = 0 if one.manifest is None else sum(b.size_bytes for b in one.manifest.blobs)
-    what = f"not used: {one.problem}" if one.manifest is None else sizes(size_bytes)
-    return f"{_kind(one)}  {one.descriptor.digest}  {what}"
+    said = f"{_kind(one)}  {one.descriptor.digest}"
+    if one.manifest is None:
+        return f"{said}  not used: {one.problem}"
+    predicate = one.manifest.annotations.get(_PREDICATE)
+    more = "" if predicate is None else f"  {predicate[:_MAX_WORD_CHARS]}"
+    return f"{said}  {sizes(sum(blob.size_bytes for blob in one.manifest.blobs))}{more}"
 
 
 def _kind(one: Attached) -> str:

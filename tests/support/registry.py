@@ -46,6 +46,7 @@ def docker_registry(
     address: str = "127.0.0.1:0",
     more: Sequence[str] = (),
     http: str = "",
+    program: str | Path = "docker-registry",
 ) -> Iterator[str]:
     """Run a docker-registry that keeps its data in ``folder``; yields its ``host:port``.
 
@@ -55,6 +56,7 @@ def docker_registry(
         address: Where it listens.
         more: Lines of its configuration.
         http: More keys of its ``http`` section.
+        program: Which one.
     """
     # Port 0: the system chooses one, and the log says which.
     lines = [
@@ -73,7 +75,7 @@ def docker_registry(
     config.write_text("\n".join(lines), encoding="utf-8")
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
     with subprocess.Popen(
-        ["docker-registry", "serve", str(config)],
+        [program, "serve", str(config)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
