@@ -17,7 +17,9 @@ from registry import (
     push_artifact,
     read_artifact,
 )
-from support.registry import PLUGIN_ID, docker_registry, make_artifact
+from registry.archive import ArchiveWriter, open_archive
+from registry.copying import Courier
+from support.registry import PLUGIN_ID, attach, docker_registry, make_artifact
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +95,39 @@ def test_skopeo_copies_our_layout_to_a_registry(host: str, tmp_path: Path) -> No
     with open_text(f"{host}/copied/{PLUGIN_ID}") as registry:
         assert registry.tags() == ("0.2.0",)
         assert_whole(registry, "0.2.0", built, tmp_path)
+
+
+@pytest.mark.parametrize("name", [f"{PLUGIN_ID}:0.1.0", "0.1.0"])
+def test_skopeo_writes_an_archive_that_we_read(host: str, tmp_path: Path, name: str) -> None:
+    """Pushed to a registry, copied by skopeo into a tar file, carried by us into a layout."""
+    built = make_artifact(tmp_path)
+    with open_text(f"{host}/{PLUGIN_ID}") as registry:
+        push_artifact(registry, built, built.sources, tags=["0.1.0"], force=True)
+    archive_file = tmp_path / "set.tar"
+    skopeo_copy(f"docker://{host}/{PLUGIN_ID}:0.1.0", f"oci-archive:{archive_file}:{name}")
+    with (
+        open_archive(archive_file, Files()) as archive,
+        open_text(f"oci:{tmp_path}/layouts/{PLUGIN_ID}") as layout,
+    ):
+        assert archive.index().names == (name,)
+        source = archive.named(PLUGIN_ID)
+        manifest = source.manifest(built.digest)
+        Courier(source, layout, tmp_path).carry(manifest, tags=["0.1.0"], force=False)
+        assert_whole(layout, "0.1.0", built, tmp_path)
+
+
+def test_skopeo_reads_our_archive(host: str, tmp_path: Path) -> None:
+    """Two plugins in one tar file of ours: skopeo copies each to a registry, by ID:TAG."""
+    first, second = (make_artifact(tmp_path, version=version) for version in ("0.5.0", "0.6.0"))
+    archive_file = tmp_path / "set.tar"
+    with archive_file.open("w+b") as file:
+        writer = ArchiveWriter(file, archive_file)
+        for plugin_id, built in ((PLUGIN_ID, first), ("org.example.other", second)):
+            plugin = writer.named(plugin_id)
+            attach(plugin, push_artifact(plugin, built, built.sources, tags=["1.0.0"], force=False))
+        writer.finish()
+    for plugin_id, built in ((PLUGIN_ID, first), ("org.example.other", second)):
+        source = f"oci-archive:{archive_file}:{plugin_id}:1.0.0"
+        skopeo_copy(source, f"docker://{host}/archived/{plugin_id}:1.0.0")
+        with open_text(f"{host}/archived/{plugin_id}") as registry:
+            assert_whole(registry, "1.0.0", built, tmp_path)

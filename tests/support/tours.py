@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 CLONE = "~/agent"
 """The folder that the pages show."""
-PORT = "5055"
-"""The port that the pages show."""
+PORTS = ("5055", "5056")
+"""The ports that the pages show; what is started first in the background listens on the first."""
 _MARK = "\x1e"
 _LOOK_S = 0.1
 _WAIT_LOOKS = 300
@@ -68,27 +68,33 @@ def typed(steps: list[Step], clone: Path, *, within_s: float) -> list[Step]:
     """Type the commands of a tour; what each printed, in the words of the page.
 
     Args:
-        steps: The tour; its port is replaced by a free one, in the commands and in the clone's
-            ``deploy/registry.yml``. What is started in the background is waited for.
+        steps: The tour; its ports are replaced by free ones, in the commands and in the clone's
+            configuration files. What is started in the background is waited for.
         clone: Where it is typed; ``~/agent`` in the page.
         within_s: The deadline for all of it.
 
     Raises:
         AssertionError: The shell did not end in time.
     """
-    port = _free_port()
+    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     registry = clone / "deploy" / "registry.yml"
-    if registry.exists():
-        text = registry.read_text(encoding="utf-8")
-        assert text.count(f":{PORT}") == 1
-        registry.write_text(text.replace(f":{PORT}", f":{port}"), encoding="utf-8")
+    assert not registry.exists() or registry.read_text(encoding="utf-8").count(f":{PORTS[0]}") == 1
+    for pattern in ("deploy/*.yml", "tour/*.yml", "tour/*.toml"):
+        for path in clone.glob(pattern):
+            path.write_text(_replaced(path.read_text(encoding="utf-8"), ports), encoding="utf-8")
+    waits = iter(ports.values())
     script = clone / "typed.sh"
     script.write_text(
-        "".join(_lines(step.command, port) for step in steps) + f"printf '{_MARK}'\n",
+        "".join(
+            _lines(_replaced(step.command, ports), next(waits) if _is_background(step) else None)
+            for step in steps
+        )
+        + f"printf '{_MARK}'\n",
         encoding="utf-8",
     )
     printed = _run(script, clone, within_s)
-    printed = printed.replace(f":{port}", f":{PORT}").replace(str(clone), CLONE)
+    printed = _replaced(printed, {found: shown for shown, found in ports.items()})
+    printed = printed.replace(str(clone), CLONE)
     # Nothing comes before the first mark, and after the last one only a shell's last words.
     before, *parts = printed.split(_MARK)
     assert not before
@@ -99,9 +105,19 @@ def typed(steps: list[Step], clone: Path, *, within_s: float) -> list[Step]:
     ]
 
 
-def _lines(command: str, port: str) -> str:
-    text = f"printf '{_MARK}'\n{command.replace(f':{PORT}', f':{port}')}\n"
-    if command.endswith("&"):
+def _is_background(step: Step) -> bool:
+    return step.command.endswith("&")
+
+
+def _replaced(text: str, ports: Mapping[str, str]) -> str:
+    for old, new in ports.items():
+        text = text.replace(f":{old}", f":{new}")
+    return text
+
+
+def _lines(command: str, port: str | None) -> str:
+    text = f"printf '{_MARK}'\n{command}\n"
+    if port is not None:
         text += (
             f"for look in {{1..{_WAIT_LOOKS}}}; do "
             f"(: < /dev/tcp/127.0.0.1/{port}) 2> /dev/null && break; sleep {_LOOK_S}; done\n"
@@ -163,10 +179,13 @@ def _read(terminal: int) -> bytes:
     return os.read(terminal, 1 << 16) if ready else b""
 
 
-def _free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+def _free_ports(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:
+        # All at once, so that they differ.
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in found:
+            free.bind(("127.0.0.1", 0))
+        return [str(free.getsockname()[1]) for free in found]
 
 
 def _masked(lines: list[str]) -> tuple[str, ...]:
