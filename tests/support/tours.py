@@ -16,8 +16,8 @@ from pathlib import Path
 
 CLONE = "~/agent"
 """The folder that the pages show."""
-PORTS = ("5055", "5056")
-"""The ports that the pages show; what is started first in the background listens on the first."""
+PORTS = ("5055", "5056", "5057")
+"""The ports that the pages show, in the order of what is started in the background."""
 _MARK = "\x1e"
 _LOOK_S = 0.1
 _WAIT_LOOKS = 300
