@@ -115,7 +115,7 @@ class Context:
         self.registries = Registries.of(
             self.config,
             unnamed,
-            self.places.home,
+            self.places,
             self.files,
             self.environ,
             self.options.registry_config,

@@ -10,9 +10,11 @@ rename, fsync the folder.
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,6 +185,82 @@ class Files:
             yield
         finally:
             os.close(descriptor)
+
+    @contextlib.contextmanager
+    def held(
+        self, path: Path, *, timeout_s: float, make: bool = True
+    ) -> Iterator[io.BufferedRandom]:
+        """Open a file to go on with, under an exclusive lock between processes.
+
+        The file itself is locked: whoever held it before may rename or remove it.
+
+        Args:
+            path: The file, in a folder of the user's own.
+            timeout_s: How long to wait for another holder; 0 = do not wait.
+            make: Create it, 0600, where it is missing.
+
+        Raises:
+            OSError: What is there is no file of the user's under this name alone.
+            TimeoutError: Another process held it all that time.
+        """
+        deadline = time.monotonic() + timeout_s
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        while True:
+            descriptor = os.open(path, flags | (os.O_CREAT if make else 0), 0o600)
+            with os.fdopen(descriptor, "r+b") as file:
+                require_regular(descriptor, path)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        message = f"cannot lock {path}: held by another process"
+                        raise TimeoutError(message) from None
+                    time.sleep(_LOCK_POLL_S)
+                    continue
+                if not _is_at(file, path):
+                    continue  # it was removed or renamed since
+                found = os.fstat(descriptor)
+                if found.st_nlink > 1 or found.st_uid != os.geteuid():
+                    raise OSError(errno.EINVAL, "not a file of our own", str(path))
+                with _naming(path):
+                    yield file
+                return
+
+    def share(self, file: BinaryIO, path: Path) -> bool:
+        """Put an open file under one more name, durably, replacing what was there.
+
+        One that has a second name already, or that another process is at, is not shared:
+        whoever changes it in place would change both.
+
+        Returns:
+            Whether it was; a file can't have names on two file systems.
+        """
+        descriptor = file.fileno()
+        temporary = path.parent / f".tmp-{os.getpid()}-{threading.get_ident()}"
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink != 1:
+                return False
+            # The very file, whatever has its name by now; followed only where a folder is given.
+            os.link(f"/proc/self/fd/{descriptor}", temporary.name, dst_dir_fd=folder)
+        except OSError:
+            return False
+        finally:
+            os.close(folder)
+        try:
+            self.rename(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _open_lock(path: Path) -> int:

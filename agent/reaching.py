@@ -8,6 +8,7 @@ import registry
 from agent.config import Config
 from agent.errors import NetworkError
 from agent.files import Files
+from agent.places import Places
 from agent.schema import HostSection, local_path
 
 
@@ -21,6 +22,7 @@ class Registries:
         home: What ``~`` in paths means.
         files: How things come to the disk.
         credentials: Whose requests these are.
+        cache: Where blobs are kept.
         connections: Kept for as long as the installation is open.
     """
 
@@ -29,6 +31,7 @@ class Registries:
     home: Path
     files: Files
     credentials: registry.CredentialFiles
+    cache: registry.BlobCache
     connections: registry.KeptConnections = field(default_factory=registry.KeptConnections)
 
     @classmethod
@@ -36,14 +39,16 @@ class Registries:
         cls,
         config: Config,
         unnamed: HostSection,
-        home: Path,
+        places: Places,
         files: Files,
         environ: Mapping[str, str],
         registry_config: Sequence[Path],
     ) -> "Registries":
         """Wire them; nothing is read or asked yet."""
         credentials = registry.CredentialFiles.from_environment(environ, named=registry_config)
-        return cls(config, unnamed, home, files, credentials)
+        most_bytes = config.registry.max_cache_bytes
+        cache = registry.BlobCache(places.cache / "blobs", files, most_bytes)
+        return cls(config, unnamed, places.home, files, credentials, cache)
 
     def bases(self) -> registry.Bases:
         """Where plugins named by ID are looked for."""
@@ -102,6 +107,7 @@ class Registries:
             others=self.settings_of,
             mirrors=self.config.hosts.get(location.host, self.unnamed).mirrors,
             sibling=sibling,
+            cache=self.cache,
         )
 
 

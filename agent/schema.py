@@ -162,6 +162,7 @@ class RegistrySection:
 
     default: str = _key(TEXT, "")
     max_artifact_bytes: int = _key(COUNT, 2 * 1024**3)
+    max_cache_bytes: int = _key(COUNT, 1024**3)
 
 
 @dataclass(frozen=True, slots=True)

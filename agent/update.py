@@ -279,13 +279,16 @@ class Pipeline:
         artifact, stem = candidate.artifact, candidate.manifest.stem
         path = folder / f"{stem}.wasm"
         with self._steps.stepping(candidate.manifest.id, "fetch"):
-            self._steps.progress.bytes_total(artifact.payload.size_bytes)
-            repository.fetch_blob(artifact.payload, path, progress=self._steps.progress.bytes_done)
-            readme = None
+            wanted = [registry.Wanted(artifact.payload, path)]
+            readme = folder / "README.md"
             # It is unsigned and only for people: one that is too long keeps no release back.
-            if artifact.readme is not None and artifact.readme.size_bytes <= MAX_README_BYTES:
-                readme = repository.read_blob(artifact.readme, max_bytes=MAX_README_BYTES)
-        return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, readme)
+            has_readme = artifact.readme and artifact.readme.size_bytes <= MAX_README_BYTES
+            if artifact.readme is not None and has_readme:
+                wanted.append(registry.Wanted(artifact.readme, readme))
+            self._steps.progress.bytes_total(sum(one.descriptor.size_bytes for one in wanted))
+            registry.fetch_all(repository, wanted, progress=self._steps.progress.bytes_done)
+        text = readme.read_bytes() if len(wanted) > 1 else None
+        return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, text)
 
 
 def look_ahead(context: Context) -> Ahead:

@@ -2,6 +2,7 @@
 
 from registry.artifact import PluginArtifact, is_stem, read_artifact
 from registry.auth import Anonymous, Credential, CredentialSource, Given
+from registry.cache import BlobCache
 from registry.credentials import CredentialFiles
 from registry.deadline import Timing
 from registry.digest import copy_verified, parse_digest, sha256_digest
@@ -23,6 +24,7 @@ from registry.login import check_login
 from registry.mirrors import mirror_of
 from registry.model import Descriptor, Manifest
 from registry.opening import open_repository
+from registry.parallel import Wanted, fetch_all
 from registry.publish import ArtifactInput, BuiltArtifact, build_artifact, push_artifact
 from registry.reference import (
     Bases,
@@ -44,6 +46,7 @@ __all__ = [
     "ArtifactInput",
     "AuthenticationError",
     "Bases",
+    "BlobCache",
     "BuiltArtifact",
     "BusyError",
     "ContentError",
@@ -73,10 +76,12 @@ __all__ = [
     "TagMovedError",
     "Timing",
     "UnsignedError",
+    "Wanted",
     "Writable",
     "build_artifact",
     "check_login",
     "copy_verified",
+    "fetch_all",
     "is_stem",
     "locate",
     "mirror_of",

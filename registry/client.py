@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from registry.auth import CredentialSource
-from registry.digest import check_bytes, parse_digest, sha256_digest
+from registry.cache import BlobCache
+from registry.digest import Source, check_bytes, parse_digest, sha256_digest
 from registry.download import download
 from registry.errors import ContentError, NotFoundError, ReferenceFormatError
 from registry.exchange import Body
@@ -47,6 +48,7 @@ class HttpRepository:
         connections: Shared with others; None = its own, which end with it.
         others: Settings of the hosts that the registry may send us to.
         sibling: Another repository; on the same registry, blobs are mounted from it.
+        cache: Where blobs that go to files are kept; ``None``: nowhere.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class HttpRepository:
         connections: KeptConnections | None = None,
         others: SettingsOf | None = None,
         sibling: HttpLocation | None = None,
+        cache: BlobCache | None = None,
     ) -> None:
         self._location = location
+        self._cache = cache
         self._files = files
         self._path = f"/v2/{location.name}"
         credential = credentials.find(location.host, location.name)
@@ -141,6 +145,14 @@ class HttpRepository:
     ) -> None:
         """Stream a blob to a file, which appears whole and verified or not at all."""
         what = f"blob {descriptor.digest} of {self._location.text}"
+
+        def go_on(file: io.BufferedRandom) -> None:
+            self._download(descriptor, file, what, progress, file)
+
+        if self._cache is not None and self._cache.fetch(
+            descriptor, destination, what=what, progress=progress, download=go_on
+        ):
+            return
         with self._files.temporary(destination.parent) as (file, temporary):
             self._download(descriptor, file, what, progress)
             file.flush()
@@ -249,10 +261,15 @@ class HttpRepository:
         return f"{self._path}/manifests/{reference}"
 
     def _download(
-        self, descriptor: Descriptor, file: BinaryIO, what: str, progress: Progress | None
+        self,
+        descriptor: Descriptor,
+        file: BinaryIO,
+        what: str,
+        progress: Progress | None,
+        begun: Source | None = None,
     ) -> None:
         path = f"{self._path}/blobs/{descriptor.digest}"
-        download(self._transport, path, descriptor, file, what=what, progress=progress)
+        download(self._transport, path, descriptor, file, what=what, progress=progress, begun=begun)
 
     def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
         upload = Upload(self._transport, self._path, descriptor, file, progress, self._sibling)

@@ -11,13 +11,14 @@ import ssl
 import urllib.request
 from http.client import HTTPResponse
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import InsecureRequestWarning
 
+from registry.cancelling import CURRENT
 from registry.deadline import Deadline, Pace, Timing
 from registry.errors import SettingsError
 from registry.reading import open_regular
@@ -38,6 +39,9 @@ class _DeadlineReader(io.RawIOBase):
         self._deadline = deadline
         self._pace = pace
         self._timeout_s = connection.gettimeout() or float("inf")
+        self._cancellation = CURRENT.get()
+        if self._cancellation is not None:
+            self._cancellation.reads(connection)
 
     def readable(self) -> bool:
         return True
@@ -45,13 +49,24 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         self._socket.settimeout(min(self._timeout_s, self._deadline.remaining_s()))
         count = self._raw.readinto(buffer)
+        if self._cancellation is not None:
+            self._cancellation.check()
         self._pace.took(count or 0)
         return count
 
     def close(self) -> None:
         if not self.closed:
+            if self._cancellation is not None:
+                self._cancellation.has_read(self._socket)
             self._raw.close()
         super().close()
+
+
+class _Arrived(io.BufferedReader):
+    """Gives what has arrived: a break loses none of it."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        return self.readinto1(buffer)
 
 
 def make_manager(
@@ -74,13 +89,23 @@ def make_manager(
             super().__init__(sock, *args, **kwargs)  # type: ignore[arg-type]
             self.fp.close()
             pace = Pace(timing, settings.read_timeout_s, settings.min_bytes_per_s)
-            self.fp = io.BufferedReader(_DeadlineReader(sock, deadline, pace))
+            self.fp = _Arrived(_DeadlineReader(sock, deadline, pace))
 
     class Plain(HTTPConnection):
-        response_class = Response
+        answer: Response
+
+        def response_class(self, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]  # noqa: ANN401 - http.client's
+            """Keep the answer at hand, for ``body_of``."""
+            self.answer = Response(*args, **kwargs)
+            return self.answer
 
     class Secure(HTTPSConnection):
-        response_class = Response
+        answer: Response
+
+        def response_class(self, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]  # noqa: ANN401 - http.client's
+            """Keep the answer at hand, for ``body_of``."""
+            self.answer = Response(*args, **kwargs)
+            return self.answer
 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Plain
@@ -106,6 +131,15 @@ def make_manager(
         manager = urllib3.PoolManager(**options)  # type: ignore[arg-type]
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return manager
+
+
+def body_of(response: urllib3.BaseHTTPResponse) -> HTTPResponse:
+    """The body of an answer as the connection has it: urllib3 would copy what is read.
+
+    Args:
+        response: Of a pool of ``make_manager``; its connection was not given back.
+    """
+    return response.connection.answer  # type: ignore[union-attr,no-any-return]  # ours
 
 
 def _require_proxy(proxy: str) -> None:

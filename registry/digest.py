@@ -7,24 +7,64 @@ from typing import Protocol
 
 from registry.errors import ContentError
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 << 10
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Source(Protocol):
     """Where bytes come from: an open file, or the body of a response."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; none means the end."""
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Put bytes into a buffer and say how many; none means the end."""
         ...
 
 
 class Sink(Protocol):
     """Where bytes go to."""
 
-    def write(self, data: bytes, /) -> object:
-        """Take all of ``data``."""
+    def write(self, data: memoryview, /) -> object:
+        """Take all of ``data``, which is going to change after that."""
         ...
+
+
+class Hash(Protocol):
+    """A SHA-256 in the making, and the memory that the bytes are read into."""
+
+    def room(self) -> memoryview:
+        """Where the next bytes may be put."""
+        ...
+
+    def take(self, count: int) -> None:
+        """Hash the first bytes of the room, which are not to be changed before the next."""
+        ...
+
+    def restart(self) -> None:
+        """Forget what came."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Of all that came so far."""
+        ...
+
+
+class _OnTheSpot:
+    """A ``Hash`` that is taken by whoever brings the bytes."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._sha256 = hashlib.sha256()
+        self._room = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
+
+    def room(self) -> memoryview:
+        return self._room
+
+    def take(self, count: int) -> None:
+        self._sha256.update(self._room[:count])
+
+    def restart(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
 
 
 def parse_digest(text: str) -> str:
@@ -67,7 +107,7 @@ def check_bytes(data: bytes, digest: str, size_bytes: int, what: str) -> bytes:
 
 
 class VerifiedCopy:
-    """A copy of a blob in pieces of at most 1 MiB, from one source or from several in turn.
+    """A copy of a blob in pieces of at most 256 KiB, from one source or from several in turn.
 
     What was written before an error is the caller's to throw away; no more than ``size_bytes``
     are ever written.
@@ -77,7 +117,9 @@ class VerifiedCopy:
         digest: ``sha256:<hex>`` as promised.
         size_bytes: The size as promised.
         what: For messages.
-        progress: Called with the number of bytes of each piece.
+        progress: Called with the number of bytes of each piece; a negative one takes back what
+            has to come again.
+        sha256: Takes the hash; ``None``: on the spot.
 
     Attributes:
         count: How many bytes are there.
@@ -90,14 +132,24 @@ class VerifiedCopy:
         size_bytes: int,
         what: str,
         progress: Callable[[int], None] | None = None,
+        sha256: Hash | None = None,
     ) -> None:
         self._sink = sink
         self._digest = digest
         self._size_bytes = size_bytes
         self._what = what
         self._progress = progress
-        self._sha256 = hashlib.sha256()
+        self._sha256 = sha256 or _OnTheSpot(size_bytes)
         self.count = 0
+
+    def go_on_with(self, source: Source) -> None:
+        """Count on what the sink holds from before: it is hashed once more, and not written.
+
+        Args:
+            source: Reads it; no more than the promised size.
+        """
+        while count := source.readinto(self._sha256.room()[: self._size_bytes - self.count]):
+            self._take_in(count)
 
     def take(self, source: Source) -> None:
         """Take what is missing.
@@ -110,18 +162,17 @@ class VerifiedCopy:
         """
         size_bytes = self._size_bytes
         while self.count < size_bytes:
-            piece = source.read(min(CHUNK_BYTES, size_bytes - self.count))
-            if not piece:
+            room = self._sha256.room()[: size_bytes - self.count]
+            count = source.readinto(room)
+            if not count:
                 message = (
                     f"cannot accept {self._what}: got {self.count} bytes, expected {size_bytes}"
                 )
                 raise ContentError(message)
-            self._sha256.update(piece)
-            self._sink.write(piece)
-            self.count += len(piece)
-            if self._progress is not None:
-                self._progress(len(piece))
-        if source.read(1):
+            # Hashed beside the write, where there is a thread for that.
+            self._take_in(count)
+            self._sink.write(room[:count])
+        if source.readinto(self._sha256.room()[:1]):
             message = (
                 f"cannot accept {self._what}: got more than the {size_bytes} bytes it should be"
             )
@@ -129,8 +180,16 @@ class VerifiedCopy:
 
     def restart(self) -> None:
         """Begin anew; the caller has emptied the sink."""
-        self._sha256 = hashlib.sha256()
+        self._sha256.restart()
+        if self._progress is not None and self.count:
+            self._progress(-self.count)
         self.count = 0
+
+    def _take_in(self, count: int) -> None:
+        self._sha256.take(count)
+        self.count += count
+        if self._progress is not None:
+            self._progress(count)
 
     @property
     def is_right(self) -> bool:

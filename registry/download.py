@@ -7,9 +7,10 @@ import re
 from http import HTTPStatus
 from typing import BinaryIO
 
-from registry.digest import VerifiedCopy
+from registry.digest import Source, VerifiedCopy
 from registry.errors import ContentError, NetworkError
 from registry.exchange import Reply
+from registry.hashing import SideHash
 from registry.model import Descriptor
 from registry.repository import Progress
 from registry.transport import Transport
@@ -27,8 +28,9 @@ def download(
     *,
     what: str,
     progress: Progress | None,
+    begun: Source | None = None,
 ) -> None:
-    """Fetch a blob into an open, empty file.
+    """Fetch a blob into an open file.
 
     Args:
         transport: To the registry.
@@ -36,33 +38,41 @@ def download(
         descriptor: What must come.
         file: Gets the bytes.
         what: How messages call it.
-        progress: Called with the number of bytes of each piece; what comes twice counts twice.
+        progress: Called with the number of bytes of each piece; a negative one takes back what
+            has to come again.
+        begun: The same file, if it holds the beginning of them from before; ``None``: it is empty.
 
     Raises:
         ContentError: Other bytes came, or more or fewer.
         NetworkError: It broke off too often without getting on, or took too long.
         RegistryError: See ``Transport.request``.
     """
-    copy = VerifiedCopy(file, descriptor.digest, descriptor.size_bytes, what, progress)
-    failures, is_resumed, resumes = 0, False, True
-    with transport.operation(descriptor.size_bytes):
+    size_bytes = descriptor.size_bytes
+    with SideHash(size_bytes) as sha256, transport.operation(size_bytes):
+        copy = VerifiedCopy(file, descriptor.digest, size_bytes, what, progress, sha256)
+        if begun is not None:
+            copy.go_on_with(begun)
+        failures, is_resumed, resumes = 0, copy.count > 0, True
         while True:
             start = copy.count if resumes else 0
             is_resumed |= start > 0
-            try:
-                _fetch(transport, path, file, copy, start, descriptor.size_bytes, what)
-            except _BrokenOffError:
-                if copy.count != descriptor.size_bytes:
-                    failures = failures + 1 if copy.count - start < _GETTING_ON_BYTES else 1
-                    if failures >= transport.attempts:
-                        raise
-                    transport.pause(path, failures)
-                    continue
+            # All of it can be there already, from before.
+            if not start == size_bytes > 0:
+                try:
+                    _fetch(transport, path, file, copy, start, size_bytes, what)
+                except _BrokenOffError:
+                    if copy.count != size_bytes:
+                        failures = failures + 1 if copy.count - start < _GETTING_ON_BYTES else 1
+                        if failures >= transport.attempts:
+                            raise
+                        transport.pause(path, failures)
+                        continue
             if is_resumed and resumes and not copy.is_right:
                 # The parts do not belong together: once more, as a whole.
                 resumes = False
                 continue
             copy.check()
+            file.truncate()
             return
 
 
@@ -89,6 +99,7 @@ def _fetch(
             ),
         ) as reply:
             if reply.status == HTTPStatus.PARTIAL_CONTENT and _is_rest(reply, start, size_bytes):
+                file.seek(start)
                 _take(reply, copy)
                 return
             if reply.status == HTTPStatus.OK:

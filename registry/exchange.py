@@ -3,11 +3,13 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPException, IncompleteRead
 from typing import BinaryIO
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from registry.connections import body_of
 from registry.deadline import Deadline, Pace
 from registry.errors import ContentError, NetworkError
 from registry.failures import network_error
@@ -94,6 +96,28 @@ class Reply:
             return self.response.read1(size, decode_content=False)
         except (HTTPError, OSError) as error:
             raise network_error(self.url, error) from error
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Put what has arrived into a buffer and say how much it is; none means the end.
+
+        Raises:
+            NetworkError: See ``read``.
+        """
+        if self.response.closed:
+            return 0
+        try:
+            body = body_of(self.response)
+            if body.chunked:
+                data = body.read1(len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
+            count = body.readinto(buffer)
+            if not count and body.length:
+                raise IncompleteRead(b"", body.length)
+        except (HTTPException, OSError) as error:
+            self.response.close()
+            raise network_error(self.url, error) from error
+        return count
 
     def read_all(self, max_bytes: int, what: str) -> bytes:
         """Return the whole body.

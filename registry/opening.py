@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from registry.auth import CredentialSource
+from registry.cache import BlobCache
 from registry.credentials import CredentialFiles
 from registry.kept import KeptConnections
 from registry.layout import LayoutRepository
@@ -26,6 +27,7 @@ def open_repository(
     others: Callable[[str], HttpSettings] | None = None,
     mirrors: Sequence[str] = (),
     sibling: Location | None = None,
+    cache: BlobCache | None = None,
 ) -> Repository:
     """Open a repository; nothing is asked of it yet.
 
@@ -40,6 +42,7 @@ def open_repository(
         mirrors: ``HOST[:PORT][/PATH]``, asked in this order for what a digest names.
         sibling: A repository that may hold what is going to be pushed: on the same registry its
             blobs are mounted and not sent.
+        cache: Where blobs of registries that go to files are kept; ``None``: nowhere.
 
     Raises:
         AuthenticationError: The credentials can't be read.
@@ -54,7 +57,7 @@ def open_repository(
     source = CredentialFiles.from_environment() if credentials is None else credentials
     near = sibling if isinstance(sibling, HttpLocation) else None
     if not mirrors:
-        return HttpRepository(location, http, source, files, connections, others, near)
+        return HttpRepository(location, http, source, files, connections, others, near, cache)
     # Shared by the registry and its mirrors; without a user of its own it ends with them.
     kept = connections or KeptConnections()
 
@@ -62,11 +65,11 @@ def open_repository(
         settings = others(place.host) if others else http.elsewhere()
         # One that does not answer is passed over soon; one that breaks off can still go on.
         quick = replace(settings, attempts=2)
-        return HttpRepository(place, quick, source, files, kept, others)
+        return HttpRepository(place, quick, source, files, kept, others, cache=cache)
 
     places = [mirror_of(location, mirror) for mirror in mirrors]
     return MirroredRepository(
-        HttpRepository(location, http, source, files, kept, others, near),
+        HttpRepository(location, http, source, files, kept, others, near, cache),
         [(place, functools.partial(at, place)) for place in places],
         kept,
         owns_connections=connections is None,

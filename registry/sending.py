@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from registry.cancelling import check_cancelled
 from registry.deadline import Pace
 from registry.exchange import Body, Reply
 from registry.failures import RETRIED_STATUSES, is_certificate, network_error
@@ -99,6 +100,7 @@ class Sender:
             raise network_error(url, error) from error
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: Body | None) -> Reply:
+        check_cancelled()
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "stack-composer"}
         settings, deadline = self._settings, self._connections.deadline
         pieces = None

@@ -5,7 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _WAIT_S = 60
 _PIECE_BYTES = 16384
@@ -20,6 +20,9 @@ class Link:
         down_every: A connection is cut when this many bytes have come down over it.
         up_every: The same for what goes up.
         cuts: How many more connections may be cut.
+        stop_at: No more is carried down once this many bytes came down over all connections.
+        is_stopped: Set when that is so.
+        goes_on: Set to have the rest carried; ``stop_at`` is over then.
         down: Bytes that came down, over all connections.
         up: Bytes that went up.
         connections: How many there were.
@@ -29,6 +32,9 @@ class Link:
     down_every: int = 1 << 62
     up_every: int = 1 << 62
     cuts: int = 1 << 62
+    stop_at: int = 1 << 62
+    is_stopped: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
     down: int = 0
     up: int = 0
     connections: int = 0
@@ -50,6 +56,9 @@ def _relay(link: Link, client: socket.socket, registry: socket.socket) -> None:
                     down += len(data)
                     link.down += len(data)
                     client.sendall(data)
+                    if link.down >= link.stop_at and not link.goes_on.is_set():
+                        link.is_stopped.set()
+                        link.goes_on.wait(_WAIT_S)
                 else:
                     up += len(data)
                     link.up += len(data)
@@ -90,6 +99,7 @@ def breaking_link(target: str) -> Iterator[Link]:
         try:
             yield link
         finally:
+            link.goes_on.set()
             server.shutdown(socket.SHUT_RDWR)
             accepting.join(_WAIT_S)
             for end in ends:
