@@ -1,7 +1,7 @@
 """How registries are reached: the config's bases and hosts, credentials, kept connections."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import registry
@@ -32,7 +32,7 @@ class Registries:
     files: Files
     credentials: registry.CredentialFiles
     cache: registry.BlobCache
-    connections: registry.KeptConnections = field(default_factory=registry.KeptConnections)
+    connections: registry.KeptConnections
 
     @classmethod
     def of(
@@ -48,7 +48,8 @@ class Registries:
         credentials = registry.CredentialFiles.from_environment(environ, named=registry_config)
         most_bytes = config.registry.max_cache_bytes
         cache = registry.BlobCache(places.cache / "blobs", files, most_bytes)
-        return cls(config, unnamed, places.home, files, credentials, cache)
+        kept = registry.KeptConnections(max_bytes_per_s=config.network.max_bytes_per_s)
+        return cls(config, unnamed, places.home, files, credentials, cache, kept)
 
     def bases(self) -> registry.Bases:
         """Where plugins named by ID are looked for."""
@@ -61,15 +62,20 @@ class Registries:
 
     def settings_of(self, host: str) -> registry.HttpSettings:
         """How to speak with a host, ``HOST[:PORT]``: a registry, or where one sends us to."""
-        section = self.config.hosts.get(host, self.unnamed)
-        return registry.HttpSettings(
+        section, network = self.config.hosts.get(host, self.unnamed), self.config.network
+        settings = registry.HttpSettings(
             plain_http=section.plain_http,
             insecure=section.insecure,
             ca_file=optional_path(section.ca_file, self.home),
             client_cert=optional_path(section.client_cert, self.home),
             client_key=optional_path(section.client_key, self.home),
-            proxy=self.config.network.proxy,
+            proxy=network.proxy,
         )
+        if network.max_bytes_per_s is None:
+            return settings
+        # Who is slow by our own limit is not given up: four connections may share it.
+        least = min(settings.min_bytes_per_s, network.max_bytes_per_s / 8)
+        return replace(settings, min_bytes_per_s=least)
 
     def require_online(self, what: str) -> None:
         """Refuse to use the network where the agent is offline.

@@ -203,6 +203,7 @@ class NetworkSection:
 
     offline: bool = _key(FLAG, default=False)
     proxy: str = _key(TEXT, "")
+    max_bytes_per_s: int | None = _key(COUNT)
     allow_hosts: tuple[str, ...] = _key(TEXTS, ())
 
 

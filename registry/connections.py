@@ -19,25 +19,35 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import InsecureRequestWarning
 
 from registry.cancelling import CURRENT
-from registry.deadline import Deadline, Pace, Timing
+from registry.deadline import Deadline, Pace
 from registry.errors import SettingsError
 from registry.reading import open_regular
 from registry.settings import HttpSettings
+from registry.throttle import Throttle
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from registry.kept import KeptConnections
 
 
 class _DeadlineReader(io.RawIOBase):
     """The reading side of a socket."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline, pace: Pace) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        deadline: Deadline,
+        pace: Pace,
+        throttle: Throttle | None,
+    ) -> None:
         super().__init__()
         # makefile() keeps the socket open for as long as a response still reads from it.
         self._raw = connection.makefile("rb", buffering=0)
         self._socket = connection
         self._deadline = deadline
         self._pace = pace
+        self._throttle = throttle
         self._timeout_s = connection.gettimeout() or float("inf")
         self._cancellation = CURRENT.get()
         if self._cancellation is not None:
@@ -48,10 +58,14 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         self._socket.settimeout(min(self._timeout_s, self._deadline.remaining_s()))
+        if self._throttle is not None:
+            buffer = memoryview(buffer)[: self._throttle.piece_bytes]
         count = self._raw.readinto(buffer)
         if self._cancellation is not None:
             self._cancellation.check()
         self._pace.took(count or 0)
+        if self._throttle is not None and (wait_s := self._throttle.took(count or 0)):
+            self._deadline.pause(wait_s)
         return count
 
     def close(self) -> None:
@@ -69,16 +83,13 @@ class _Arrived(io.BufferedReader):
         return self.readinto1(buffer)
 
 
-def make_manager(
-    url: str, settings: HttpSettings, deadline: Deadline, timing: Timing
-) -> urllib3.PoolManager:
+def make_manager(url: str, settings: HttpSettings, kept: "KeptConnections") -> urllib3.PoolManager:
     """Make the pool that requests to an origin go through.
 
     Args:
         url: The origin.
         settings: Proxy, certificates, least speed.
-        deadline: Looked at by every read.
-        timing: Measures the speed.
+        kept: Its deadline is looked at by every read, its limit kept to, its clock measures.
 
     Raises:
         SettingsError: A certificate or key file, or the proxy, can't be used.
@@ -88,8 +99,8 @@ def make_manager(
         def __init__(self, sock: socket.socket, *args: object, **kwargs: object) -> None:
             super().__init__(sock, *args, **kwargs)  # type: ignore[arg-type]
             self.fp.close()
-            pace = Pace(timing, settings.read_timeout_s, settings.min_bytes_per_s)
-            self.fp = _Arrived(_DeadlineReader(sock, deadline, pace))
+            pace = Pace(kept.timing, settings.read_timeout_s, settings.min_bytes_per_s)
+            self.fp = _Arrived(_DeadlineReader(sock, kept.deadline, pace, kept.throttle))
 
     class Plain(HTTPConnection):
         answer: Response

@@ -14,6 +14,7 @@ from registry.deadline import Deadline, Pace
 from registry.errors import ContentError, NetworkError
 from registry.failures import network_error
 from registry.repository import Progress
+from registry.throttle import Throttle
 
 # One piece has to leave within one time-out, on a thin uplink too.
 _SEND_BYTES = 64 << 10
@@ -41,7 +42,7 @@ class Body:
     progress: Progress | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
-    def pieces(self, deadline: Deadline, pace: Pace) -> Iterator[bytes]:
+    def pieces(self, deadline: Deadline, pace: Pace, throttle: Throttle | None) -> Iterator[bytes]:
         """Read it as it is sent: as much as was announced, and only while there is time.
 
         Raises:
@@ -51,9 +52,10 @@ class Body:
         file = io.BytesIO(self.data) if isinstance(self.data, bytes) else self.data
         file.seek(self.start)
         missing = self.size_bytes
+        most = _SEND_BYTES if throttle is None else min(_SEND_BYTES, throttle.piece_bytes)
         while missing:
             deadline.remaining_s()
-            piece = file.read(min(_SEND_BYTES, missing))
+            piece = file.read(min(most, missing))
             if not piece:
                 message = f"cannot send {self.size_bytes} bytes: the source ends {missing} before"
                 raise ContentError(message)
@@ -62,6 +64,8 @@ class Body:
             missing -= len(piece)
             if self.progress is not None:
                 self.progress(len(piece))
+            if throttle is not None and (wait_s := throttle.took(len(piece))):
+                deadline.pause(wait_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from registry.deadline import Deadline, Timing
 from registry.settings import HttpSettings
+from registry.throttle import Throttle
 from registry.tokens import KeptTokens
 
 if TYPE_CHECKING:
@@ -23,15 +24,20 @@ class KeptConnections:
 
     Args:
         timing: Clock, pauses and chance.
+        max_bytes_per_s: How much may go over all connections together; ``None``: what they give.
 
     Attributes:
         timing: As given.
+        throttle: Keeps to that.
         deadline: Of the operation that a thread is in.
         tokens: What realms gave.
     """
 
-    def __init__(self, timing: Timing | None = None) -> None:
+    def __init__(self, timing: Timing | None = None, *, max_bytes_per_s: int | None = None) -> None:
         self.timing = timing or Timing()
+        self.throttle = None
+        if max_bytes_per_s is not None:
+            self.throttle = Throttle(self.timing, max_bytes_per_s)
         self.deadline = Deadline(self.timing)
         self.tokens = KeptTokens()
         self._lock = threading.Lock()
@@ -56,7 +62,7 @@ class KeptConnections:
                 kept[1].clear()
                 kept = None
             if kept is None:
-                kept = stamp, make_manager(origin, settings, self.deadline, self.timing)
+                kept = stamp, make_manager(origin, settings, self)
             self._kept[origin, settings] = kept
             while len(self._kept) > _MAX_ORIGINS:
                 _, oldest = self._kept.pop(next(iter(self._kept)))

@@ -108,7 +108,7 @@ class Sender:
             sent["Content-Length"] = str(body.size_bytes)
             timing = self._connections.timing
             pace = Pace(timing, settings.read_timeout_s, settings.min_bytes_per_s)
-            pieces = body.pieces(deadline, pace)
+            pieces = body.pieces(deadline, pace, self._connections.throttle)
         response = self._manager(url).request(
             method,
             url,

@@ -107,5 +107,7 @@ def _unsecret(value: object) -> object:
     return _USERINFO.sub("***@", value) if isinstance(value, str) else value
 
 
-def _shown(value: object) -> str:
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
     return value if isinstance(value, str) else toml_text(value)

@@ -1,0 +1,135 @@
+"""Several blobs at once: small ones first, four connections, all of them or none."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from agent.files import Files
+from registry import (
+    Anonymous,
+    Descriptor,
+    HttpLocation,
+    HttpSettings,
+    LayoutLocation,
+    NotFoundError,
+    Repository,
+    Wanted,
+    fetch_all,
+    open_repository,
+)
+from registry.parallel import run_all
+from support.registry import PLUGIN_ID, Misbehaving, misbehaving, reply
+
+WAIT_S = 30
+BLOBS = [bytes([number]) * (number + 1) * 1000 for number in range(12)]
+DESCRIPTORS = [Descriptor.of("application/wasm", blob) for blob in BLOBS]
+
+
+@pytest.fixture
+def server() -> Iterator[Misbehaving]:
+    """A server whose route the test sets."""
+    with misbehaving() as running:
+        yield running
+
+
+def opened(server: Misbehaving) -> Repository:
+    """Open the repository that the server pretends to have."""
+    return open_repository(
+        HttpLocation(server.host, PLUGIN_ID),
+        files=Files(),
+        http=HttpSettings(attempts=1, read_timeout_s=WAIT_S),
+        credentials=Anonymous(),
+    )
+
+
+def wanted(folder: Path) -> list[Wanted]:
+    """All blobs, large ones first."""
+    return [Wanted(one, folder / one.digest[7:]) for one in reversed(DESCRIPTORS)]
+
+
+def number_of(handler: BaseHTTPRequestHandler) -> int:
+    """Which blob is asked for."""
+    digest = handler.path.rpartition("/")[2]
+    return next(n for n, one in enumerate(DESCRIPTORS) if one.digest == digest)
+
+
+def test_four_at_once_and_small_ones_first(server: Misbehaving, tmp_path: Path) -> None:
+    """The fifth is asked for when one of the first four, the smallest, has come."""
+    four, lock = threading.Barrier(4), threading.Lock()
+    now, most = 0, 0
+    asked: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal now, most
+        number = number_of(handler)
+        with lock:
+            now += 1
+            most = max(most, now)
+            asked.append(number)
+        four.wait(WAIT_S)  # each waits for three more: fewer at once would not get on
+        with lock:
+            now -= 1
+        reply(handler, 200, BLOBS[number])
+
+    server.route = answer
+    told: list[int] = []
+    with opened(server) as repository:
+        fetch_all(repository, wanted(tmp_path), progress=told.append)
+    assert most == 4
+    assert set(asked[:4]) == {0, 1, 2, 3}
+    assert sum(told) == sum(map(len, BLOBS))
+    for one, blob in zip(DESCRIPTORS, BLOBS, strict=True):
+        assert (tmp_path / one.digest[7:]).read_bytes() == blob
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no answer", "half an answer"])
+def test_one_that_fails_ends_the_others(
+    server: Misbehaving, tmp_path: Path, *, begun: bool
+) -> None:
+    """At once: the others wait for a server that says no more. No thread is left."""
+    waiting = threading.Semaphore(0)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        number = number_of(handler)
+        if number == 0:
+            for _ in range(3):
+                assert waiting.acquire(timeout=WAIT_S)
+            reply(handler, 404)
+            return
+        if begun:
+            blob = BLOBS[number]
+            reply(handler, 200, blob[: len(blob) // 2], Content_Length=str(len(blob)))
+        waiting.release()
+        server.over.wait(WAIT_S)
+
+    server.route = answer
+    with opened(server) as repository, pytest.raises(NotFoundError):
+        fetch_all(repository, wanted(tmp_path))
+    assert not server.over.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "blobs"]
+    assert not list(tmp_path.iterdir())
+    assert len(server.requests) == 4
+
+
+def test_a_layout_gives_them_too(tmp_path: Path) -> None:
+    """Whichever kind of repository it is."""
+    location = LayoutLocation(tmp_path, PLUGIN_ID)
+    (tmp_path / "got").mkdir()
+    with open_repository(location, files=Files()) as repository:
+        for one, blob in zip(DESCRIPTORS, BLOBS, strict=True):
+            repository.push_blob(one, blob)
+        fetch_all(repository, wanted(tmp_path / "got"))
+    assert {path.read_bytes() for path in (tmp_path / "got").iterdir()} == set(BLOBS)
+
+
+def test_what_fails_on_a_thread_is_raised_as_it_is() -> None:
+    """Also what is no error of ours."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all([fail, fail, fail])
