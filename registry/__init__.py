@@ -3,6 +3,7 @@
 from registry.artifact import PluginArtifact, is_stem, read_artifact
 from registry.auth import Anonymous, Credential, CredentialSource, Given
 from registry.cache import BlobCache
+from registry.cache_folder import CacheEntry
 from registry.credentials import CredentialFiles
 from registry.deadline import Timing
 from registry.digest import copy_verified, parse_digest, sha256_digest
@@ -49,6 +50,7 @@ __all__ = [
     "BlobCache",
     "BuiltArtifact",
     "BusyError",
+    "CacheEntry",
     "ContentError",
     "Credential",
     "CredentialFiles",

@@ -37,7 +37,7 @@ class CacheFiles(Files, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """One file of the cache.
 
     Attributes:
@@ -51,6 +51,11 @@ class Entry:
     size_bytes: int
     used_at_ns: int
     is_whole: bool
+
+    @property
+    def digest(self) -> str:
+        """Of the blob that it is, or a part of."""
+        return f"sha256:{self.path.name}"
 
 
 class CacheFolder:
@@ -75,7 +80,7 @@ class CacheFolder:
         """Where what came of a blob is."""
         return self.path / "partial" / digits
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """What it holds, what was not used for longest first; of strangers' files none."""
         found = []
         for name, is_whole in (("sha256", True), ("partial", False)):
@@ -86,10 +91,10 @@ class CacheFolder:
                     continue  # another process was quicker
                 if stat.S_ISREG(stat_.st_mode) and len(path.name) == _HEX_DIGITS:
                     used_at_ns = stat_.st_atime_ns if is_whole else stat_.st_mtime_ns
-                    found.append(Entry(path, stat_.st_size, used_at_ns, is_whole))
+                    found.append(CacheEntry(path, stat_.st_size, used_at_ns, is_whole))
         return sorted(found, key=lambda entry: entry.used_at_ns)
 
-    def surplus(self) -> list[Entry]:
+    def surplus(self) -> list[CacheEntry]:
         """What is too much, what was not used for longest first."""
         entries = self.entries()
         left = sum(entry.size_bytes for entry in entries)
@@ -101,11 +106,11 @@ class CacheFolder:
             going.append(entry)
         return going
 
-    def trim(self) -> list[Entry]:
+    def trim(self) -> list[CacheEntry]:
         """Remove what is too much, but what some process is at; says what went."""
         return [entry for entry in self.surplus() if self.remove(entry)]
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: CacheEntry) -> bool:
         """Remove a file, but a part that some process is at; says whether it went."""
         try:
             if entry.is_whole:

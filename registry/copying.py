@@ -57,7 +57,12 @@ class Courier:
             raise ContentError(f"cannot copy {digest}: {attached.problem}")
         self.carry(attached.manifest, tags=(), force=False)
 
-    def _send(self, blob: Descriptor) -> None:
+    def _send(self, blobs: Sequence[Descriptor]) -> None:
+        for blob in blobs:
+            if not self.target.has_blob(blob):
+                self._send_one(blob)
+
+    def _send_one(self, blob: Descriptor) -> None:
         if blob.size_bytes <= _IN_MEMORY_BYTES:
             data = self.source.read_blob(blob, max_bytes=_IN_MEMORY_BYTES)
             self.target.push_blob(blob, data, progress=self.progress)

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from registry.cancelling import check_cancelled
 from registry.connections import body_of
 from registry.deadline import Deadline, Pace
 from registry.errors import ContentError, NetworkError
@@ -54,6 +55,7 @@ class Body:
         missing = self.size_bytes
         most = _SEND_BYTES if throttle is None else min(_SEND_BYTES, throttle.piece_bytes)
         while missing:
+            check_cancelled()
             deadline.remaining_s()
             piece = file.read(min(most, missing))
             if not piece:

@@ -43,7 +43,7 @@ def fetch_all(
         RegistryError: As of ``Repository.fetch_blob``: the first that failed.
         OSError: A destination can't be written.
     """
-    counted = None if progress is None else _one_at_a_time(progress)
+    counted = None if progress is None else one_at_a_time(progress)
 
     def work(one: Wanted) -> Callable[[], None]:
         return lambda: repository.fetch_blob(one.descriptor, one.destination, progress=counted)
@@ -120,7 +120,8 @@ class Team:
         self._cancellation.cancel()
 
 
-def _one_at_a_time(progress: Progress) -> Progress:
+def one_at_a_time(progress: Progress) -> Progress:
+    """Let several threads tell what went over, of which none knows the others."""
     lock = threading.Lock()
 
     def counted(count: int) -> None:

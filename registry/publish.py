@@ -1,5 +1,6 @@
 """How a plugin becomes an artifact, and how that gets into a repository. Contract §4."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from registry.artifact import (
 from registry.digest import sha256_digest
 from registry.errors import ContentError
 from registry.model import MANIFEST_MEDIA_TYPE, Descriptor, Manifest
+from registry.parallel import one_at_a_time, run_all
 from registry.releasing import release
 from registry.repository import Progress, Writable
 
@@ -187,12 +189,30 @@ def push_artifact(
         OSError: A source can't be read.
     """
 
-    def send(blob: Descriptor) -> None:
-        repository.push_blob(blob, sources[blob.digest], progress=progress)
+    def send(blobs: Sequence[Descriptor]) -> None:
+        _push_blobs(repository, blobs, sources, progress)
 
-    manifest = Manifest.parse(built.manifest_raw)
-    release(repository, manifest, send, tags=tags, force=force)
+    release(repository, Manifest.parse(built.manifest_raw), send, tags=tags, force=force)
     return Descriptor(MANIFEST_MEDIA_TYPE, built.digest, len(built.manifest_raw))
+
+
+def _push_blobs(
+    repository: Writable,
+    blobs: Sequence[Descriptor],
+    sources: Mapping[str, Path | bytes],
+    progress: Progress | None,
+) -> None:
+    """Put blobs there, small ones first, several at once; those that are there stay."""
+    counted = None if progress is None else one_at_a_time(progress)
+
+    def push(blob: Descriptor) -> None:
+        if not repository.has_blob(blob):
+            repository.push_blob(blob, sources[blob.digest], progress=counted)
+
+    # Of two with the same bytes one is enough.
+    distinct = {blob.digest: blob for blob in blobs}.values()
+    small_first = sorted(distinct, key=lambda blob: blob.size_bytes)
+    run_all([functools.partial(push, blob) for blob in small_first])
 
 
 def _config(given: ArtifactInput, layers: Sequence[Descriptor]) -> dict[str, object]:

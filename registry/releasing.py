@@ -10,12 +10,12 @@ from registry.version_tags import parse_tag, tag_to_version
 def release(
     repository: Writable,
     manifest: Manifest,
-    send: Callable[[Descriptor], None],
+    send: Callable[[Sequence[Descriptor]], None],
     *,
     tags: Sequence[str],
     force: bool,
 ) -> None:
-    """Put a manifest into a repository, under its tags; blobs that are there stay.
+    """Put a manifest into a repository, under its tags, after its blobs.
 
     Version tags come before channels, so that a channel never names a release that its version
     doesn't.
@@ -23,7 +23,7 @@ def release(
     Args:
         repository: Where to.
         manifest: What.
-        send: Puts a blob of it into the repository.
+        send: Puts those of its blobs into the repository that are not there.
         tags: Versions (``+`` or ``_``) and channels.
         force: Let a version's tag name other bytes than before.
 
@@ -37,9 +37,7 @@ def release(
     versions = [name for name in names if tag_to_version(name) is not None]
     if not force:
         require_unmoved(repository, manifest.digest, versions)
-    for blob in manifest.blobs:
-        if not repository.has_blob(blob):
-            send(blob)
+    send(manifest.blobs)
     for name in versions:
         repository.push_manifest(manifest.raw, tag=name, move=force)
     for name in names:

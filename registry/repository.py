@@ -11,7 +11,10 @@ from registry.model import Descriptor, Manifest
 from registry.reference import Location
 
 Progress = Callable[[int], None]
-"""Gets the number of bytes of each piece that went over, never the sum."""
+"""Gets the number of bytes of each piece that went over, never the sum.
+
+A negative one takes back what has to come again; what a cache has counts as if it came.
+"""
 
 
 def check_unmoved(location: Location, tag: str, *, named: str, digest: str) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +19,11 @@ from agent.cli.app import (
 from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
 from agent.cli.rows import report
-from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import AgentError, BusyError, NotFoundError, translated
+from agent.errors import BusyError
 from agent.model import Kind, Outcome
 from agent.outcomes import reverted
 from agent.own import own_ids
 from agent.probation import Judgement, Verdict
-from agent.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
-from agent.remembering import refuse_behind
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
 from agent.update import Pipeline, look_ahead
@@ -134,74 +130,6 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
         app.context, app.telemetry, plugin_id, to_version=to_version, dry_run=dry_run
     )
     report(app, [outcome], named=True)
-
-
-@verb(name="prune", examples="agent prune --dry-run")
-@click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
-@dry_run_flag
-@format_flag
-def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
-    """Remove old releases: all but what serves, what a trial goes back to, and update.keep."""
-    context = app.context
-    refuse_strangers(context)
-    if not dry_run:
-        take_drop_ins(app, plugins or None)
-    known = prunable_ids(context)
-    for plugin_id in plugins:
-        if plugin_id not in known:
-            raise NotFoundError(
-                f"cannot prune {plugin_id}: it was never installed", hint="agent list"
-            )
-    ids = plugins or known
-    gone: list[Pruned] = []
-    failed: dict[str, AgentError] = {}
-    with contextlib.ExitStack() as held:
-        if not dry_run:
-            held.enter_context(context.tree.lock(timeout_s=LOCK_TIMEOUT_S))
-        for plugin_id in ids:
-            try:
-                gone += _pruned(context, plugin_id, dry_run=dry_run)
-            except Exception as error:
-                cause = translated(error)
-                if cause is None:
-                    raise
-                failed[plugin_id] = cause
-    if not dry_run:
-        prune_compiled(context)
-    _tell_pruned(app, gone, failed, dry_run=dry_run)
-    for cause in failed.values():
-        app.out.error(cause.code, cause.message, cause.hint)
-    app.end_with([failed[one].exit_code if one in failed else 0 for one in ids])
-
-
-def _pruned(context: Context, plugin_id: str, *, dry_run: bool) -> tuple[Pruned, ...]:
-    if dry_run:
-        refuse_behind(context.ledger, context.tree, plugin_id)
-        return prunable(context, plugin_id)
-    context.activation.recover_one(plugin_id)
-    return prune(context, plugin_id)
-
-
-def _tell_pruned(
-    app: App, gone: Sequence[Pruned], failed: Mapping[str, AgentError], *, dry_run: bool
-) -> None:
-    if app.out.as_json:
-        rows = [
-            {"id": one.plugin_id, "version": one.version, "release": one.release, "name": one.name}
-            for one in gone
-        ]
-        not_pruned = [
-            {"id": plugin_id, "outcome": Kind.FAILED.value, "detail": cause.message}
-            for plugin_id, cause in failed.items()
-        ]
-        app.out.document(removed=rows, failed=not_pruned)
-        return
-    for one in gone:
-        word = "would remove" if dry_run else "removed"
-        what = one.version or f"{one.name}, which the ledger does not know"
-        app.out.line(f"{word} {one.plugin_id} {what}")
-    if not gone and not failed:
-        app.out.message("nothing to remove")
 
 
 def _wait_for(app: App, outcome: Outcome) -> Outcome:

@@ -21,7 +21,7 @@ _VERBS = {
     "pull": ("change", "Fetch, verify, stage, probe and activate a plugin."),
     "update": ("change", "Run an update now, for all or some plugins."),
     "rollback": ("change", "Go back to the last good release."),
-    "prune": ("change", "Remove old releases."),
+    "prune": ("prune", "Remove old releases."),
     "disable": ("stops", "Take a plugin, or all, out of service."),
     "enable": ("stops", "Let a disabled plugin serve again."),
     "remove": ("stops", "Remove a plugin; its data and its floor stay."),

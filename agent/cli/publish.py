@@ -73,7 +73,7 @@ def push_command(
     names = [manifest.version, *tags]
     if reference.tag is not None and reference.version is None:
         names.append(reference.tag)
-    total = sum(layer.size_bytes for layer in built.layers)
+    total = sum(blob.size_bytes for blob in (built.config, *built.layers))
     if not dry_run:
         with (
             # What was pushed where its id belongs need not be sent to another place beside it.
