@@ -7,7 +7,7 @@ from typing import Protocol
 
 from registry.errors import ContentError
 
-CHUNK_BYTES = 256 << 10
+_ROOM_BYTES = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -52,7 +52,7 @@ class _OnTheSpot:
 
     def __init__(self, size_bytes: int) -> None:
         self._sha256 = hashlib.sha256()
-        self._room = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
+        self._room = memoryview(bytearray(min(_ROOM_BYTES, max(size_bytes, 1))))
 
     def room(self) -> memoryview:
         return self._room
@@ -107,7 +107,7 @@ def check_bytes(data: bytes, digest: str, size_bytes: int, what: str) -> bytes:
 
 
 class VerifiedCopy:
-    """A copy of a blob in pieces of at most 256 KiB, from one source or from several in turn.
+    """A copy of a blob in pieces of at most 1 MiB, from one source or from several in turn.
 
     What was written before an error is the caller's to throw away; no more than ``size_bytes``
     are ever written.

@@ -1,37 +1,43 @@
 """SHA-256 beside the work that brings the bytes: hashing lets go of Python's lock."""
 
 import hashlib
+import os
 import queue
 import threading
 from types import TracebackType
 from typing import Self
 
 _WORTH_A_THREAD_BYTES = 8 << 20
-_PIECE_BYTES = 256 << 10
+# On two cores, of which who sends takes one, a thread more only waits for its turn.
+_WORTH_A_THREAD_CORES = 4
+_ROOM_BYTES = 1 << 20
 _PIECES = 4
 
 
 class SideHash:
-    """A SHA-256 that is taken on a thread of its own; see ``registry.digest.Hash``.
+    """A SHA-256 that is taken on a thread of its own, if that helps; see ``registry.digest.Hash``.
 
-    A context manager: the thread ends with it. What it holds is bounded: four pieces.
+    A context manager: the thread ends with it. It holds at most 1 MiB, in four pieces with a
+    thread, in one without.
 
     Args:
         size_bytes: How much will come; little of it is not worth a thread.
+        cores: How many processors there are for us; ``None``: as the system says.
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, *, cores: int | None = None) -> None:
         self._sha256 = hashlib.sha256()
         self._free = queue.SimpleQueue[memoryview]()
         self._full = queue.SimpleQueue[memoryview | threading.Event | None]()
         self._thread: threading.Thread | None = None
         pieces = 1
-        if size_bytes >= _WORTH_A_THREAD_BYTES:
+        cores = os.cpu_count() or 1 if cores is None else cores
+        if size_bytes >= _WORTH_A_THREAD_BYTES and cores >= _WORTH_A_THREAD_CORES:
             pieces = _PIECES
             self._thread = threading.Thread(target=self._hash, name="sha256", daemon=True)
             self._thread.start()
         for _ in range(pieces):
-            self._free.put(memoryview(bytearray(min(_PIECE_BYTES, max(size_bytes, 1)))))
+            self._free.put(memoryview(bytearray(min(_ROOM_BYTES // pieces, max(size_bytes, 1)))))
         self._given: memoryview | None = None
 
     def room(self) -> memoryview:
