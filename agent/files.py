@@ -120,6 +120,10 @@ class Files:
         source.rename(target)
         self.sync_folder(target.parent)
 
+    def move(self, source: Path, target: Path) -> None:
+        """Rename what may be lost in a crash, such as a file of a cache: nothing is flushed."""
+        source.rename(target)
+
     def sync_file(self, path: Path) -> None:
         """Flush a file's bytes to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -249,7 +253,7 @@ class Files:
         finally:
             os.close(folder)
         try:
-            self.rename(temporary, path)
+            self.publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         return True

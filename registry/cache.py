@@ -141,7 +141,8 @@ class BlobCache:
         try:
             download(file)
             file.flush()
-            self._files.publish(part, whole)
+            # Made durable under its destination's name only: what is lost here is fetched again.
+            self._files.move(part, whole)
         except ContentError:
             self._files.remove(part)
             raise

@@ -25,6 +25,10 @@ class CacheFiles(Files, Protocol):
         """Remove a file, if it is there."""
         ...
 
+    def move(self, source: Path, target: Path) -> None:
+        """Rename what may be lost: nothing is flushed."""
+        ...
+
     def held(
         self, path: Path, *, timeout_s: float, make: bool = True
     ) -> AbstractContextManager[io.BufferedRandom]:
@@ -32,7 +36,7 @@ class CacheFiles(Files, Protocol):
         ...
 
     def share(self, file: BinaryIO, path: Path) -> bool:
-        """Put an open file under another name too; says whether that could be done."""
+        """Put an open file under another name too, durably; says whether that could be done."""
         ...
 
 

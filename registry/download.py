@@ -14,6 +14,7 @@ from registry.hashing import SideHash
 from registry.model import Descriptor
 from registry.repository import Progress
 from registry.transport import Transport
+from registry.writeback import EarlyWriteback
 
 # A connection that brought less has not got on: a few of those in a row, and it is given up.
 _GETTING_ON_BYTES = 64 << 10
@@ -49,7 +50,8 @@ def download(
     """
     size_bytes = descriptor.size_bytes
     with SideHash(size_bytes) as sha256, transport.operation(size_bytes):
-        copy = VerifiedCopy(file, descriptor.digest, size_bytes, what, progress, sha256)
+        sink = EarlyWriteback(file)
+        copy = VerifiedCopy(sink, descriptor.digest, size_bytes, what, progress, sha256)
         if begun is not None:
             copy.go_on_with(begun)
         failures, is_resumed, resumes = 0, copy.count > 0, True

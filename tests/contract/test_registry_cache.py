@@ -236,11 +236,9 @@ def test_a_cache_of_another_user_is_not_used(
 class Full(Files):
     """A disk with no room for what goes into the cache; the rest has some."""
 
-    def publish(self, temporary: Path, final: Path) -> None:
-        """Find out when it is to be durable."""
-        if temporary.parent.name == "partial":
-            raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
-        super().publish(temporary, final)
+    def move(self, source: Path, _target: Path) -> None:
+        """Find out at the end."""
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
 
 
 def test_a_full_disk_empties_the_cache(link: Link, folder: Path, tmp_path: Path) -> None:
