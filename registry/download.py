@@ -3,6 +3,7 @@
 RFC 9110, §14. The SHA-256 is taken on the way and covers what came before a break.
 """
 
+import io
 import re
 from http import HTTPStatus
 from typing import BinaryIO
@@ -50,7 +51,7 @@ def download(
     """
     size_bytes = descriptor.size_bytes
     with SideHash(size_bytes) as sha256, transport.operation(size_bytes):
-        sink = EarlyWriteback(file)
+        sink = file if isinstance(file, io.BytesIO) else EarlyWriteback(file)
         copy = VerifiedCopy(sink, descriptor.digest, size_bytes, what, progress, sha256)
         if begun is not None:
             copy.go_on_with(begun)
