@@ -5,6 +5,7 @@ The file is a layout for whoever unpacks it (skopeo's ``oci-archive:``); ref nam
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ class Archive:
 
 
 class _ArchiveStore:
-    """See ``Store``: the entries of a tar file. One is read at a time.
+    """See ``Store``: the entries of a tar file, of which several may be read at once.
 
     Args:
         file: The archive.
@@ -93,8 +94,7 @@ class _ArchiveStore:
         if entry is None:
             message = f"cannot find {what}: no entry {name}"
             raise NotFoundError(message)
-        self._file.seek(entry.start)
-        yield _Part(self._file, entry.size_bytes)
+        yield _Part(self._file, entry)
 
     def size_bytes(self, name: str) -> int | None:
         """See ``Store``."""
@@ -105,15 +105,17 @@ class _ArchiveStore:
 class _Part:
     """A file's next bytes, and no more of them than agreed."""
 
-    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, entry: Entry) -> None:
         self._file = file
-        self._left = size_bytes
+        self._place = entry.start
+        self._end = entry.start + entry.size_bytes
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; none means the end."""
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
-        return data
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See ``Source``."""
+        part = buffer[: self._end - self._place]
+        count = os.preadv(self._file.fileno(), [part], self._place)
+        self._place += count
+        return count
 
 
 class ArchiveWriter:

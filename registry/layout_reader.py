@@ -26,6 +26,7 @@ from registry.version_tags import is_release_tag, is_tag
 
 _MAX_MARKER_BYTES = 4096
 _MAX_SEARCHED_BYTES = 64 << 20
+_PIECE_BYTES = 16 << 10
 _VERSION_ANNOTATION = "org.opencontainers.image.version"
 
 
@@ -161,9 +162,9 @@ class LayoutReader:
 
     def _read(self, name: str, max_bytes: int, what: str) -> bytes:
         with self._store.open(name, what) as file:
-            data = bytearray()
-            while piece := file.read(max_bytes + 1 - len(data)):
-                data += piece
+            data, piece = bytearray(), memoryview(bytearray(_PIECE_BYTES))
+            while len(data) <= max_bytes and (count := file.readinto(piece)):
+                data += piece[:count]
         if len(data) > max_bytes:
             message = f"cannot read {what}: got more than {max_bytes} bytes"
             raise ContentError(message)

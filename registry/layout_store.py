@@ -1,10 +1,11 @@
 """Where the files of an OCI image layout are, by their names in it."""
 
 import errno
+import io
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from registry.digest import Source, parse_digest
 from registry.errors import ContentError, NotFoundError
@@ -55,7 +56,7 @@ class FolderStore:
         self._root = root
 
     @contextmanager
-    def open(self, name: str, what: str) -> Iterator[BinaryIO]:
+    def open(self, name: str, what: str) -> Iterator[io.BufferedReader]:
         """See ``Store``; a symbolic link is followed, and never waited at."""
         path = self._root / name
         with ExitStack() as stack:
