@@ -132,7 +132,7 @@ def carry(
     target: registry.Writable,
     *,
     force: bool,
-    progress: Progress | None = None,
+    progress: Progress,
 ) -> Carried:
     """Copy a release, then what hangs on it; what can't be copied of that is left behind.
 
@@ -145,8 +145,6 @@ def carry(
     def count(size_bytes: int) -> None:
         nonlocal sent
         sent += size_bytes
-        if progress is not None:
-            progress(size_bytes)
 
     left: dict[str, AgentError] = {}
     longest = context.config.registry.max_artifact_bytes
@@ -157,7 +155,7 @@ def carry(
             hint="raise registry.max_artifact_bytes, or copy it without what is attached",
         )
     with incoming(context) as folder:
-        courier = Courier(source, target, folder, count)
+        courier = Courier(source, target, folder, count, progress)
         courier.carry(load.oci, tags=load.tags, force=force)
         for attached in load.manifests:
             try:

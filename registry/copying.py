@@ -17,6 +17,10 @@ from registry.repository import Progress, Readable, Writable
 _IN_MEMORY_BYTES = 4 << 20
 
 
+def _ignore(_count: int) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Courier:
     """Carries manifests with their blobs.
@@ -25,13 +29,16 @@ class Courier:
         source: From where.
         target: To where.
         folder: For the blob that is under way.
-        progress: Gets the bytes of each piece that is sent.
+        sent: Gets the bytes of each piece that the target is sent.
+        progress: Gets how far it is, in bytes: of a large blob half of each piece that is fetched,
+            and half of each that is sent.
     """
 
     source: Readable
     target: Writable
     folder: Path
-    progress: Progress | None = None
+    sent: Progress = _ignore
+    progress: Progress = _ignore
 
     def carry(self, manifest: Manifest, *, tags: Sequence[str], force: bool) -> None:
         """Copy a manifest and its blobs; see ``release``.
@@ -65,11 +72,22 @@ class Courier:
     def _send_one(self, blob: Descriptor) -> None:
         if blob.size_bytes <= _IN_MEMORY_BYTES:
             data = self.source.read_blob(blob, max_bytes=_IN_MEMORY_BYTES)
-            self.target.push_blob(blob, data, progress=self.progress)
+            self.target.push_blob(blob, data, progress=self._sent_small)
             return
         path = self.folder / blob.digest.partition(":")[2]
         try:
-            self.source.fetch_blob(blob, path)
-            self.target.push_blob(blob, path, progress=self.progress)
+            self.source.fetch_blob(blob, path, progress=self._fetched)
+            self.target.push_blob(blob, path, progress=self._sent_large)
         finally:
             path.unlink(missing_ok=True)
+
+    def _sent_small(self, count: int) -> None:
+        self.sent(count)
+        self.progress(count)
+
+    def _fetched(self, count: int) -> None:
+        self.progress(count // 2)
+
+    def _sent_large(self, count: int) -> None:
+        self.sent(count)
+        self.progress(count - count // 2)

@@ -99,6 +99,22 @@ def test_what_is_there_is_not_sent_again(
     assert carry_all(layout, repository, tmp_path / "second") == []
 
 
+def test_a_large_blob_is_under_way_twice(
+    layout: LayoutRepository, repository: Repository, tmp_path: Path
+) -> None:
+    """Half of the progress is the way here, half the way there; together it is the size."""
+    moved: list[int] = []
+    sent: list[int] = []
+    manifest = layout.manifest("0.1.0")
+    Courier(layout, repository, tmp_path, sent.append, moved.append).carry(
+        manifest, tags=["0.1.0"], force=False
+    )
+    size_bytes = sum(blob.size_bytes for blob in manifest.blobs)
+    assert sum(sent) == size_bytes
+    assert size_bytes - len(moved) <= sum(moved) <= size_bytes + len(moved)
+    assert len(moved) > len(sent)
+
+
 def test_a_copy_moves_no_version(
     layout: LayoutRepository, repository: Repository, tmp_path: Path
 ) -> None:
