@@ -1,11 +1,9 @@
 """What hangs on a manifest, in every kind of repository: the API, the fallback tag, layouts."""
 
-import http.client
 import json
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,7 +24,7 @@ from registry import (
 )
 from registry.attached import attached_to
 from support.places import Place
-from support.referrers_api import INDEX, referrers_api
+from support.referrers_api import INDEX, ask_fallback, referrers_api
 from support.registry import PLUGIN_ID, attach, docker_registry, make_artifact
 
 
@@ -173,14 +171,14 @@ def test_a_fallback_index_has_what_the_api_would_say(tmp_path: Path) -> None:
         push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
         subject = repository.manifest("0.1.0")
         first = attach(repository, subject.descriptor)
-        index = fallback_index(host, subject.digest)
+        index = ask_fallback(host, PLUGIN_ID, subject.digest)
         (entry,) = index["manifests"]
         assert entry["artifactType"] == "application/spdx+json"
         assert entry["annotations"] == {"org.example.note": "attached"}
         index["annotations"] = {"of": "another tool"}
-        put_fallback(host, subject.digest, index)
+        ask_fallback(host, PLUGIN_ID, subject.digest, json.dumps(index).encode())
         second = attach(repository, subject.descriptor, content=b"second")
-        index = fallback_index(host, subject.digest)
+        index = ask_fallback(host, PLUGIN_ID, subject.digest)
     assert index["annotations"] == {"of": "another tool"}
     assert [one["digest"] for one in index["manifests"]] == [first.digest, second.digest]
 
@@ -194,9 +192,8 @@ def test_an_entry_that_a_rival_took_out_is_put_back(tmp_path: Path, times: int) 
         nonlocal overwritten
         if overwritten < times:
             overwritten += 1
-            put_fallback(
-                host, built.digest, {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
-            )
+            empty = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+            ask_fallback(host, PLUGIN_ID, built.digest, json.dumps(empty).encode())
 
     with docker_registry(tmp_path) as host:
         built = make_artifact(tmp_path)
@@ -218,26 +215,3 @@ def test_an_entry_that_a_rival_took_out_is_put_back(tmp_path: Path, times: int) 
             assert [one.digest for one in repository.referrers(built.digest)] == [attached.digest]
         assert overwritten == times
         connections.close()
-
-
-def fallback_index(host: str, digest: str) -> Any:
-    """The index at the fallback tag, as it is stored."""
-    return json.loads(_ask(host, "GET", digest, None))
-
-
-def put_fallback(host: str, digest: str, index: object) -> None:
-    """Store another one, as another publisher would."""
-    _ask(host, "PUT", digest, json.dumps(index).encode())
-
-
-def _ask(host: str, method: str, digest: str, body: bytes | None) -> bytes:
-    path = f"/v2/{PLUGIN_ID}/manifests/{digest.replace(':', '-')}"
-    connection = http.client.HTTPConnection(host, timeout=20)
-    try:
-        connection.request(method, path, body, {"Accept": INDEX, "Content-Type": INDEX})
-        answer = connection.getresponse()
-        data = answer.read()
-        assert answer.status in (200, 201), data
-        return data
-    finally:
-        connection.close()

@@ -1,63 +1,20 @@
 """A push to a layout that dies at any effect on the disk leaves the old state or the new one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from agent.files import Files
 from registry import (
     BuiltArtifact,
     LayoutLocation,
     LayoutRepository,
+    Manifest,
     push_artifact,
     read_artifact,
 )
-from support.registry import PLUGIN_ID, make_artifact
-
-
-class Crash(BaseException):
-    """The process is gone: nothing may catch it."""
-
-
-class Dying(Files):
-    """A disk that stops at the n-th effect, before it happens.
-
-    Args:
-        effects_left: How many effects still happen.
-    """
-
-    def __init__(self, effects_left: int) -> None:
-        self._effects_left = effects_left
-
-    def _effect(self) -> None:
-        if self._effects_left == 0:
-            raise Crash
-        self._effects_left -= 1
-
-    def make_folder(self, path: Path, *, mode: int = 0o755) -> None:
-        """An effect."""
-        self._effect()
-        super().make_folder(path, mode=mode)
-
-    @contextmanager
-    def temporary(self, folder: Path, *, mode: int = 0o600) -> Iterator[tuple[BinaryIO, Path]]:
-        """An effect."""
-        self._effect()
-        with super().temporary(folder, mode=mode) as opened:
-            yield opened
-
-    def rename(self, source: Path, target: Path) -> None:
-        """An effect."""
-        self._effect()
-        super().rename(source, target)
-
-    @contextmanager
-    def lock(self, path: Path, *, timeout_s: float) -> Iterator[None]:
-        """An effect."""
-        self._effect()
-        with super().lock(path, timeout_s=timeout_s):
-            yield
+from registry.attached import attached_to
+from registry.copying import Courier
+from support.dying import Crash, Dying
+from support.registry import PLUGIN_ID, attach, make_artifact
 
 
 def push(folder: Path, files: Files, built: BuiltArtifact, *tags: str) -> None:
@@ -113,3 +70,39 @@ def test_a_crash_in_the_first_push_can_be_repaired(tmp_path: Path) -> None:
         else:
             break
     assert crashes > 10
+
+
+def carry(source: LayoutRepository, folder: Path, files: Files) -> None:
+    """Copy 0.1.0 and what is attached to it to the layout in ``folder``."""
+    target = LayoutRepository(LayoutLocation(folder, PLUGIN_ID), files)
+    courier = Courier(source, target, folder.parent)
+    manifest = source.manifest("0.1.0")
+    courier.carry(manifest, tags=["0.1.0"], force=False)
+    for attached in attached_to(source, manifest.digest):
+        courier.carry_attached(attached)
+
+
+def test_a_crash_in_a_copy_can_be_repaired(tmp_path: Path) -> None:
+    """At every effect: what is listed is whole, and the same copy afterwards ends with all."""
+    built = make_artifact(tmp_path)
+    source = LayoutRepository(LayoutLocation(tmp_path / "source", PLUGIN_ID), Files())
+    push_artifact(source, built, built.sources, tags=["0.1.0"], force=False)
+    sbom = attach(source, Manifest.parse(built.manifest_raw).descriptor)
+    crashes = 0
+    while True:
+        folder = tmp_path / str(crashes)
+        target = LayoutRepository(LayoutLocation(folder, PLUGIN_ID), Files())
+        try:
+            carry(source, folder, Dying(crashes))
+        except Crash:
+            for attached in attached_to(target, built.digest):
+                assert attached.manifest == sbom
+                target.read_blob(sbom.layers[0], max_bytes=100)
+            carry(source, folder, Files())
+            assert_whole(folder, ("0.1.0",), {"0.1.0": built.digest})
+            (attached,) = attached_to(target, built.digest)
+            assert attached.manifest == sbom
+            crashes += 1
+        else:
+            break
+    assert crashes > 20

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from registry import sha256_digest
@@ -125,3 +126,27 @@ def referrers_api(upstream: str) -> Iterator[Fronted]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def ask_fallback(
+    host: str, repository: str, digest: str, body: bytes | None = None
+) -> dict[str, Any]:
+    """Read the index at a manifest's fallback tag, or put another one there, as others would.
+
+    Args:
+        host: The registry.
+        repository: Its path.
+        digest: The manifest's.
+        body: What to put; ``None``: read.
+    """
+    path = f"/v2/{repository}/manifests/{digest.replace(':', '-')}"
+    connection = http.client.HTTPConnection(host, timeout=20)
+    try:
+        headers = {"Accept": INDEX, "Content-Type": INDEX}
+        connection.request("GET" if body is None else "PUT", path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        assert answer.status in (200, 201), data
+        return json.loads(data) if body is None else {}
+    finally:
+        connection.close()
