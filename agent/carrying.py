@@ -12,7 +12,7 @@ from agent.admission import refusal
 from agent.candidate import Head, check_head, read_head
 from agent.context import Context
 from agent.errors import AgentError, FormatError, translated
-from agent.heads import head_at, named_offer
+from agent.heads import head_at, looking, named_offer
 from agent.plan import Offer
 from agent.taking import incoming
 from registry.archive import Archive
@@ -91,7 +91,8 @@ def find_load(
         AgentError, registry.RegistryError, sandbox.SandboxError: See ``heads.find_head``; or
             too much hangs on it.
     """
-    head = head_at(context, repository, named_offer(context, repository, reference))
+    with looking(reference):
+        head = head_at(context, repository, named_offer(context, repository, reference))
     channel = reference.tag if reference.version is None else None
     digest = head.artifact.manifest.digest
     return Load(

@@ -62,14 +62,20 @@ def named_offer(
 
 @contextlib.contextmanager
 def open_looking(context: Context, reference: registry.Reference) -> Iterator[registry.Repository]:
-    """Open the repository of a reference that somebody typed, for a look.
+    """Open the repository of a reference that somebody typed, for a look; see ``looking``."""
+    with looking(reference), context.open_repository(reference.location) as repository:
+        yield repository
+
+
+@contextlib.contextmanager
+def looking(reference: registry.Reference) -> Iterator[None]:
+    """Look for what a reference names, as somebody typed it.
 
     Raises:
         NotFoundError: What is looked for is not there; says what to type instead.
     """
     try:
-        with context.open_repository(reference.location) as repository:
-            yield repository
+        yield
     except registry.NotFoundError as error:
         named = reference.tag is not None or reference.digest is not None
         hint = "agent config show --effective shows where plugins are looked for"

@@ -23,7 +23,6 @@ from agent.cli.output import sizes
 from agent.cli.progress import transfer
 from agent.context import Context
 from agent.errors import AgentError, translated
-from agent.heads import open_looking
 from registry.archive import ArchiveWriter, open_archive
 from registry.referrers import kind_of
 
@@ -62,7 +61,7 @@ def copy_command(
     """
     context = app.context
     source, target = (_parsed("copy", text, context) for text in (source_text, target_text))
-    with open_looking(context, source) as repository:
+    with context.open_repository(source.location) as repository:
         load = find_load(context, repository, source, with_referrers=with_referrers)
         manifest = load.head.manifest
         refuse_other_names("copy", manifest, target, ())
@@ -106,7 +105,7 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
     sources = [_parsed("export", text, context) for text in references]
     loads = []
     for source in sources:
-        with open_looking(context, source) as repository:
+        with context.open_repository(source.location) as repository:
             loads.append(find_load(context, repository, source, with_referrers=True))
     rows = [_Row(load, None, "planned") for load in loads]
     if not dry_run:
@@ -116,7 +115,7 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
             for source, load in zip(sources, loads, strict=True):
                 title = f"exporting {load.plugin_id} {load.head.manifest.version}"
                 with (
-                    open_looking(context, source) as repository,
+                    context.open_repository(source.location) as repository,
                     transfer(app.out, title, load.size_bytes) as progress,
                 ):
                     there = writer.named(load.plugin_id)

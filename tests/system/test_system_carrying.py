@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.referrers_api import ask_fallback
-from support.registry import attach
+from support.registry import attach, misbehaving, reply
 from support.system import (
     PLUGIN_ID,
     CountedRegistry,
@@ -225,6 +225,20 @@ def test_copy_asks_for_no_trust(machine: Machine, released: dict[str, Any], tmp_
     where = f"oci:{tmp_path}/layouts/{PLUGIN_ID}"
     assert stranger.json("copy", PLUGIN_ID, where).document["digest"] == released["digest"]
     stranger.run("pull", where, expect=7)
+
+
+def test_what_is_missing_is_told_of_the_side_where_it_is(
+    machine: Machine, released: dict[str, Any]
+) -> None:
+    """A hint on the source for the source's faults alone (3)."""
+    del released
+    ran = machine.json("copy", f"{PLUGIN_ID}:9.0.0", f"localhost:1/x/{PLUGIN_ID}", expect=3)
+    assert "agent tags" in ran.document["error"]["hint"]
+    with misbehaving() as server:
+        server.route = lambda handler: reply(handler, 404)
+        ran = machine.json("copy", PLUGIN_ID, f"{server.host}/x/{PLUGIN_ID}", expect=3)
+    assert server.host in ran.document["error"]["message"]
+    assert ran.document["error"]["hint"] is None
 
 
 # -- export and import
