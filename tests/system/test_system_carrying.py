@@ -385,19 +385,23 @@ def test_what_is_no_archive_is_said(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_an_export_is_whole_or_not_there(
-    machine: Machine, released: dict[str, Any], docker: CountedRegistry, tmp_path: Path
+    machine: Machine, publisher: Publisher, docker: CountedRegistry, tmp_path: Path
 ) -> None:
     """What fails in the middle leaves what was there before, and no temporary file."""
-    layers = machine.json("inspect", PLUGIN_ID).document["layers"]
-    machine.run("export", PLUGIN_ID, "--output", tmp_path / "set.tar")
+    publisher.release("0.1.0")
+    # Code of its own: the registry and its blobs are shared with other tests.
+    mine = f'(module (memory (export "memory") 1) (data (i32.const 0) "{tmp_path}"))'
+    publisher.release("1.0.0", plugin_id=OTHER_ID, stem="other", code=mine)
+    both = (PLUGIN_ID, OTHER_ID, "--output", tmp_path / "set.tar")
+    machine.run("export", *both)
     before = (tmp_path / "set.tar").read_bytes()
     names = sorted(path.name for path in tmp_path.iterdir())
-    docker.blob(layers[0]["digest"]).write_bytes(b"\0asm other")
-    machine.run("export", PLUGIN_ID, "--output", tmp_path / "set.tar", expect=6)
+    code = machine.json("inspect", OTHER_ID).document["layers"][0]["digest"]
+    docker.blob(code).write_bytes(b"\0asm other")
+    machine.run("export", *both, expect=6)
     assert (tmp_path / "set.tar").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert not list((machine.home / "cache" / "incoming").iterdir())
-    del released
 
 
 def test_a_release_for_another_id_is_not_imported(

@@ -228,6 +228,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         *("trust add", "trust list", "trust show", "trust check", "trust revoke"),
         *("audit show", "audit verify"),
         *("doctor", "hold", "unhold", "disable", "enable", "remove", "login", "logout"),
+        *("discover", "copy", "export", "import"),
     }
 
 
@@ -248,7 +249,7 @@ def test_every_verb_explains_itself(capsys: Capture, path: Sequence[str], flag: 
 CHANGING = [
     *("keygen", "sign", "push", "pull", "update", "rollback", "prune", "grant", "deny"),
     *("trust add", "trust revoke", "doctor", "disable", "enable", "remove", "hold", "unhold"),
-    *("login", "logout"),
+    *("login", "logout", "copy", "export", "import"),
 ]
 
 
@@ -632,7 +633,7 @@ def test_completion_scripts(capsys: Capture, shell: str) -> None:
     ("words", "cword", "proposed"),
     [
         ("agent pu", "1", {"push", "pull"}),
-        ("agent d", "1", {"deny", "disable", "doctor"}),
+        ("agent d", "1", {"deny", "disable", "discover", "doctor"}),
         ("agent hold --f", "2", {"--for", "--format"}),
         ("agent trust a", "2", {"add"}),
         ("agent q", "1", {""}),
