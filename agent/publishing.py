@@ -86,12 +86,13 @@ class Trial:
 def try_folder(context: Context, folder: Folder) -> Trial:
     """Compile and check a folder's code as in an install; nothing of it is run."""
     longest = context.config.sandbox.max_module_bytes
-    with contextlib.closing(context.open_sandbox(unsigned=True)) as sandbox:
-        try:
-            plugin = sandbox.load(read_set(folder.path, max_module_bytes=longest))
-        except SandboxError as error:
-            return Trial(str(error))
-        plugin.close()
+    try:
+        files = read_set(folder.path, max_module_bytes=longest)
+        with contextlib.closing(context.open_sandbox(unsigned=True)) as sandbox:
+            plugin = sandbox.load(files)
+            plugin.close()
+    except SandboxError as error:
+        return Trial(str(error))
     return Trial(None, plugin.notes)
 
 
@@ -166,6 +167,7 @@ def build(folder: Folder, signature: bytes, environ: Mapping[str, str]) -> regis
         registry.ArtifactInput(
             stem=folder.texts.stem,
             payload=folder.texts.payload_path,
+            payload_sha256=folder.subject.payload_sha256,
             signature=signature,
             plugin_manifest=folder.texts.manifest,
             readme=folder.texts.readme,

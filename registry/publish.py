@@ -1,6 +1,7 @@
 """How a plugin becomes an artifact, and how that gets into a repository. Contract §4."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class ArtifactInput:
         revision: What the source was built from.
         imports: Of a component: the interfaces it imports.
         exports: Of a component: the interfaces it exports.
+        payload_sha256: Of the payload, where it is known; else it is read for that.
     """
 
     stem: str
@@ -79,6 +81,7 @@ class ArtifactInput:
     revision: str | None = None
     imports: Sequence[str] = ()
     exports: Sequence[str] = ()
+    payload_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,10 @@ def build_artifact(given: ArtifactInput) -> BuiltArtifact:
             not meet the OCI schema.
         OSError: The payload can't be read.
     """
-    import oras.oci
-
     if not is_stem(given.stem) or given.created.tzinfo is None:
         message = f"cannot build artifact {given.stem!r}: expected a file name and a time zone"
         raise ContentError(message)
-    payload = oras.oci.NewLayer(str(given.payload), media_type=PAYLOAD_MEDIA_TYPE)
+    payload_sha256 = given.payload_sha256 or _sha256(given.payload)
     texts = [
         (SIGNATURE_MEDIA_TYPE, f"{given.stem}.sig", given.signature),
         (PLUGIN_MANIFEST_MEDIA_TYPE, f"{given.stem}.toml", given.plugin_manifest),
@@ -127,7 +128,10 @@ def build_artifact(given: ArtifactInput) -> BuiltArtifact:
         texts.append((README_MEDIA_TYPE, README_TITLE, given.readme))
     layers = (
         Descriptor(
-            PAYLOAD_MEDIA_TYPE, payload["digest"], payload["size"], {TITLE: f"{given.stem}.wasm"}
+            PAYLOAD_MEDIA_TYPE,
+            f"sha256:{payload_sha256}",
+            given.payload.stat().st_size,
+            {TITLE: f"{given.stem}.wasm"},
         ),
         *(
             Descriptor(media_type, sha256_digest(data), len(data), {TITLE: title})
@@ -137,12 +141,12 @@ def build_artifact(given: ArtifactInput) -> BuiltArtifact:
     config_raw = _compact(_config(given, layers))
     config = Descriptor.of(CONFIG_MEDIA_TYPE, config_raw)
     document = {
-        **oras.oci.NewManifest(),
+        "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
-        "artifactType": ARTIFACT_TYPE,
         "config": config.document(),
         "layers": [layer.document() for layer in layers],
         "annotations": _annotations(given),
+        "artifactType": ARTIFACT_TYPE,
     }
     _check_schema(document)
     manifest_raw = _compact(document)
@@ -246,6 +250,11 @@ def _annotations(given: ArtifactInput) -> dict[str, str]:
         f"{_PLUGIN}.min-host": given.min_host,
     }
     return {key: text for key, text in said.items() if text}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -153,13 +153,14 @@ def _readme(folder: Path) -> bytes | None:
 def _read(path: Path, longest: int, too_long: type[SandboxError]) -> bytes | None:
     """Read a regular file of at most ``longest`` bytes; None where there is none."""
     try:
-        with open_regular(path) as (file, _):
-            data = file.read(longest + 1)
+        with open_regular(path) as (file, status):
+            # One that is too long is not read for that; one that grows is.
+            data = b"" if status.st_size > longest else file.read(longest + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = "it is a link" if path.is_symlink() else error.strerror
         raise SandboxError(f"cannot read {path}: {reason}; expected a regular file") from error
-    if len(data) > longest:
+    if max(status.st_size, len(data)) > longest:
         raise too_long(f"cannot read {path}: it is longer than {longest} bytes")
     return data
