@@ -1,7 +1,10 @@
-"""An update run with nothing to do: the requests it costs, counted at a docker-registry."""
+"""An update run with nothing to do: the requests it costs, counted at a docker-registry.
+
+A thousand plugins; the best of some runs of the whole process, since whatever else the machine does
+only adds.
+"""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,14 +12,15 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import report
-from support.system import CountedRegistry, counted_registry
+from support.system import CountedRegistry, Machine, Publisher, counted_registry
 
-SAMPLE = Path(__file__).parent.parent / "sdk" / "samples" / "hello" / "0.1.0"
-PLUGINS = 20
+PLUGINS = 1000
+ROUNDS = 5
+MAX_S, MAX_CONNECTIONS = 1.5, 4
 
 
 def main() -> bool:
-    """Run; returns whether the figure is met."""
+    """Run; returns whether the figures are met."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "registry").mkdir()
@@ -25,44 +29,29 @@ def main() -> bool:
 
 
 def _count(folder: Path, registry: CountedRegistry) -> bool:
-    environment = {
-        **os.environ,
-        "STACK_COMPOSER_HOME": str(folder / "home"),
-        "STACK_COMPOSER_REGISTRY__DEFAULT": f"{registry.host}/bench",
-    }
-
-    def agent(*arguments: str) -> None:
-        command = [str(Path(sys.executable).with_name("agent")), "-q", *arguments]
-        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-
-    agent("keygen", "key.pem")
-    agent("trust", "add", "key.pem.pub", "--owner", "acme", "--scope", "org.example.*")
+    machine = Machine(folder / "home", f"{registry.host}/bench")
+    publisher = Publisher(machine, folder / "publisher")
+    publisher.trusted_by(machine)
     for number in range(PLUGINS):
-        agent("push", _plugin(folder, number), "--key", "key.pem")
-        agent("pull", f"org.example.p{number}")
-    registry.requests()
-    started = time.perf_counter()
-    agent("update")
-    took_s = time.perf_counter() - started
-    requests = registry.requests()
-    return report(
+        plugin_id = f"org.example.p{number}"
+        publisher.release("0.1.0", plugin_id=plugin_id, stem=f"p{number}-plugin")
+        machine.run("pull", plugin_id)
+    command = [str(Path(sys.executable).with_name("agent")), "--home", str(machine.home), "-q"]
+    took_s = []
+    for _ in range(ROUNDS):
+        registry.requests()
+        started = time.perf_counter()
+        subprocess.run([*command, "update"], env=os.environ, check=True, capture_output=True)
+        took_s.append(time.perf_counter() - started)
+        requests = registry.requests()
+    met = report(
         f"requests of an unchanged update check, {PLUGINS} plugins",
-        f"{len(requests)} in {took_s:.2f} s",
-        f"{PLUGINS}",
-        met=len(requests) == PLUGINS,
+        f"{len(requests)} over {registry.connections} connections",
+        f"{PLUGINS} over ≤ {MAX_CONNECTIONS}",
+        met=len(requests) == PLUGINS and registry.connections <= MAX_CONNECTIONS,
     )
-
-
-def _plugin(folder: Path, number: int) -> str:
-    """A plugin with an id and a stem of its own."""
-    plugin, stem = folder / f"p{number}", f"p{number}-plugin"
-    shutil.copytree(SAMPLE, plugin)
-    (plugin / "hello-plugin.wasm").rename(plugin / f"{stem}.wasm")
-    manifest = plugin / "hello-plugin.toml"
-    text = manifest.read_text().replace("org.example.hello", f"org.example.p{number}")
-    (plugin / f"{stem}.toml").write_text(text.replace("hello-plugin.sig", f"{stem}.sig"))
-    manifest.unlink()
-    return f"./p{number}"
+    best_s = min(took_s)
+    return report("its time", f"{best_s:.2f} s", f"≤ {MAX_S} s", met=best_s <= MAX_S) and met
 
 
 if __name__ == "__main__":

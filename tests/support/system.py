@@ -322,11 +322,13 @@ class CountedRegistry:
     Attributes:
         host: ``127.0.0.1:port``.
         storage: Its blobs lie here.
+        connections: How many the requests came over at the last look.
     """
 
     host: str
     storage: Path
-    _lines: "queue.SimpleQueue[tuple[str, str]]" = field(default_factory=queue.SimpleQueue)
+    connections: int = 0
+    _lines: "queue.SimpleQueue[tuple[str, str, str]]" = field(default_factory=queue.SimpleQueue)
 
     def requests(self) -> list[tuple[str, str]]:
         """The (method, path) of every request since the last look, in order.
@@ -342,8 +344,14 @@ class CountedRegistry:
         finally:
             connection.close()
         found: list[tuple[str, str]] = []
-        while (line := self._lines.get(timeout=LOG_WAIT_S)) != ("GET", last):
-            found.append(line)
+        peers = set[str]()
+        while True:
+            method, path, peer = self._lines.get(timeout=LOG_WAIT_S)
+            if path == last:
+                break
+            found.append((method, path))
+            peers.add(peer)
+        self.connections = len(peers)
         return found
 
     def blob(self, digest: str) -> Path:
@@ -374,7 +382,9 @@ def counted_registry(folder: Path) -> Iterator[CountedRegistry]:
             if message.startswith("listening on "):
                 started.put(message.removeprefix("listening on "))
             elif message == "authorizing request":
-                running._lines.put((entry["http.request.method"], entry["http.request.uri"]))
+                asked = ("method", "uri", "remoteaddr")
+                method, path, peer = (entry[f"http.request.{name}"] for name in asked)
+                running._lines.put((method, path, peer))
         started.put(None)
 
     with subprocess.Popen(
