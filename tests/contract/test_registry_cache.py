@@ -1,10 +1,10 @@
 """The cache of blobs: shared by processes, and never believed."""
 
 import errno
+import fcntl
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -292,6 +292,19 @@ def test_what_was_not_used_for_longest_goes(link: Link, folder: Path, tmp_path: 
         assert kept() == {0, 1, 3}
 
 
+def test_use_is_noted_where_the_disk_does_not(
+    link: Link, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many are mounted so that reading leaves no trace; when it was written stays."""
+    fetch(link, folder, tmp_path / "a")
+    before = (folder / "sha256" / DIGITS).stat()
+    later_ns = before.st_atime_ns + 10**15
+    monkeypatch.setattr("registry.cache.time.time_ns", lambda: later_ns)
+    fetch(link, folder, tmp_path / "b")
+    after = (folder / "sha256" / DIGITS).stat()
+    assert (after.st_atime_ns, after.st_mtime_ns) == (later_ns, before.st_mtime_ns)
+
+
 def test_a_broken_download_goes_on_at_the_next_start(
     link: Link, folder: Path, tmp_path: Path
 ) -> None:
@@ -390,21 +403,21 @@ def test_a_part_that_somebody_is_at_is_not_pruned(folder: Path) -> None:
     assert not part.exists()
 
 
-def test_who_waits_for_a_part_that_goes_begins_anew(folder: Path) -> None:
-    """The lock is the file's: one that was renamed or removed locks nothing."""
+def test_a_lock_is_that_of_the_file_that_has_the_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is renamed between being opened and being locked locks nothing: once more."""
     (folder / "partial").mkdir(parents=True)
     part = folder / "partial" / DIGITS
-    files = Files()
-    got = list[bool]()
+    part.write_bytes(b"whole by now")
+    flock = fcntl.flock
 
-    def wait() -> None:
-        with files.held(part, timeout_s=WAIT_S) as file:
-            got.append(os.path.samestat(os.fstat(file.fileno()), part.stat()))
+    def too_late(descriptor: int, operation: int) -> None:
+        if not (folder / "whole").exists():
+            part.rename(folder / "whole")
+        flock(descriptor, operation)
 
-    waiting = threading.Thread(target=wait)
-    with files.held(part, timeout_s=0):
-        waiting.start()
-        files.rename(part, folder / "whole")
-    waiting.join(WAIT_S)
-    assert got == [True]
-    assert time.time() - part.stat().st_mtime < WAIT_S
+    monkeypatch.setattr("agent.files.fcntl.flock", too_late)
+    with Files().held(part, timeout_s=0) as file:
+        assert os.path.samestat(os.fstat(file.fileno()), part.stat())
+    assert (folder / "whole").read_bytes() == b"whole by now"
