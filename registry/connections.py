@@ -60,9 +60,12 @@ class _DeadlineReader(io.RawIOBase):
         self._socket.settimeout(min(self._timeout_s, self._deadline.remaining_s()))
         if self._throttle is not None:
             buffer = memoryview(buffer)[: self._throttle.piece_bytes]
-        count = self._raw.readinto(buffer)
-        if self._cancellation is not None:
-            self._cancellation.check()
+        try:
+            count = self._raw.readinto(buffer)
+        finally:
+            # What is given up ends so, however the connection took it.
+            if self._cancellation is not None:
+                self._cancellation.check()
         self._pace.took(count or 0)
         if self._throttle is not None and (wait_s := self._throttle.took(count or 0)):
             self._deadline.pause(wait_s)

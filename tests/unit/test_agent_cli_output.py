@@ -413,7 +413,7 @@ def document(capsys: Capture, *arguments: object) -> tuple[int, dict[str, Any]]:
 @pytest.mark.parametrize("verb", ["list", "check", "outdated", "update", "prune"])
 def test_nothing_installed_is_an_empty_list(capsys: Capture, tmp_path: Path, verb: str) -> None:
     """Exit 0 and no rows."""
-    rows = ("removed", "failed") if verb == "prune" else ("plugins",)
+    rows = ("removed", "failed", "cached") if verb == "prune" else ("plugins",)
     assert document(capsys, "--home", tmp_path, verb) == (0, {key: [] for key in rows})
 
 
