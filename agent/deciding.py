@@ -1,6 +1,10 @@
 """Granting and denying by command: in the ledger, and beside it (contract §6)."""
 
+import sqlite3
+
+from agent.beside import deny_beside, why_unwritten
 from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import LedgerError
 from agent.inventory import moment
 from agent.memory import Decided
 from agent.model import Event
@@ -30,7 +34,7 @@ def decision(
     return Decided(capability, yes, now, until, max_calls, max_calls)
 
 
-def decide(context: Context, plugin_id: str, decided: Decided) -> None:
+def decide(context: Context, plugin_id: str, decided: Decided) -> LedgerError | None:
     """Grant a capability to a plugin or deny it; the later takes back the earlier.
 
     Args:
@@ -38,10 +42,25 @@ def decide(context: Context, plugin_id: str, decided: Decided) -> None:
         plugin_id: The plugin, installed or not.
         decided: See ``decision``.
 
+    Returns:
+        What to tell of a denial that holds by the tree's word alone, because the ledger or its
+        log can't be written; None where it is in the ledger.
+
     Raises:
         BusyError: Another process holds the tree.
         LedgerError, PolicyError: The ledger does not know the tree: see ``Context.stranger``.
     """
+    try:
+        _decide(context, plugin_id, decided)
+    except (sqlite3.Error, OSError, LedgerError) as error:
+        why = None if decided.granted else why_unwritten(context, plugin_id, error)
+        if why is None:
+            raise
+        return deny_beside(context, plugin_id, decided, why)
+    return None
+
+
+def _decide(context: Context, plugin_id: str, decided: Decided) -> None:
     word, outcome = ("grant", "granted") if decided.granted else ("deny", "denied")
     capability = decided.capability
     what = f"{capability}{extent(decided)}"

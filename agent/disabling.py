@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 
+from agent.beside import disable_beside, why_unwritten
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.effects import NOTHING_GOOD
 from agent.errors import (
@@ -28,7 +30,9 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
     """Take a plugin out of service until ``enable``; running hosts refuse its calls at once.
 
     An open trial is judged first; where it can't be, or is not over, it ends without a verdict.
-    Neither the registry nor the trust store nor the plugin's bytes are needed.
+    Neither the registry nor the trust store nor the plugin's bytes are needed. Where the ledger
+    can't be written, or knows less than the tree, the tree's word alone counts, and the outcome has
+    an error.
 
     Args:
         context: The installation.
@@ -40,8 +44,18 @@ def disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: 
         NotFoundError: It is not installed.
         PolicyError: It is the system's.
         BusyError: Another process holds the tree.
-        LedgerError: The ledger does not know the tree, or knows less than it.
+        LedgerError: The ledger does not know the tree.
     """
+    try:
+        return _disable(context, telemetry, plugin_id, dry_run=dry_run)
+    except (sqlite3.Error, LedgerError) as error:
+        why = None if dry_run else why_unwritten(context, plugin_id, error)
+        if why is None:
+            raise
+        return disable_beside(context, plugin_id, why)
+
+
+def _disable(context: Context, telemetry: Telemetry, plugin_id: str, *, dry_run: bool) -> Outcome:
     installed = require_own(context, plugin_id, "disable")
     activation = context.activation
     before = activation.live(plugin_id)
@@ -86,7 +100,7 @@ def _telling_what_holds(context: Context, plugin_id: str) -> Iterator[None]:
     """Say, where a disk lets nothing be removed, that the word was written: hosts heed that."""
     try:
         yield
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         cause, now = translated(error), context.ledger.installed(plugin_id)
         if cause is None or now is None or now.stop is not Stop.DISABLED:
             raise

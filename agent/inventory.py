@@ -161,6 +161,11 @@ def require_own(context: Context, plugin_id: str, word: str) -> Installed:
     """
     refuse_strangers(context)
     refuse_behind(context.ledger, context.tree, plugin_id)
+    return known_own(context, plugin_id, word)
+
+
+def known_own(context: Context, plugin_id: str, word: str) -> Installed:
+    """``require_own`` of a ledger that may know less than the tree."""
     installed = context.ledger.installed(plugin_id)
     serves = context.tree.current(plugin_id) is not None
     if installed is not None and (serves or installed.good or installed.stop):

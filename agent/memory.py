@@ -113,6 +113,11 @@ class Memory:
     rejected: tuple[Rejection, ...] = ()
     committed: tuple[Committed, ...] = ()
 
+    @classmethod
+    def nothing(cls, ledger: str) -> "Memory":
+        """That of a plugin of which a ledger knows nothing."""
+        return cls(ledger, 0, None, None, None)
+
     @property
     def is_of_installed(self) -> bool:
         """Whether the plugin was ever installed; else somebody only decided something of it."""
@@ -139,6 +144,23 @@ def narrower(mine: Memory, written: Memory) -> Memory:
         hold=max(holds, key=lambda h: math.inf if h.until is None else h.until, default=None),
         decisions=narrowed(mine.decisions, written.decisions),
         rejected=tuple(rejected.values()),
+    )
+
+
+def said(known: Memory, stop: Stop | None, denied: Decided | None) -> Memory:
+    """What a tree should know where a word could not be written to the ledger.
+
+    Its number is far above the ledger's: a host that counts calls there while the tree is another
+    agent's never comes up to it.
+    """
+    others = [d for d in known.decisions if denied is None or d.capability != denied.capability]
+    if denied is not None:
+        others.append(denied)
+    return replace(
+        known,
+        number=min(known.number + _FAR, MAX_COUNT),
+        stop=either(known.stop, stop),
+        decisions=tuple(sorted(others, key=lambda one: one.capability)),
     )
 
 
@@ -212,7 +234,7 @@ def decode(data: bytes) -> Memory | None:
 
 
 _LISTS: dict[str, type] = {"decisions": Decided, "rejected": Rejection, "committed": Committed}
-_MAX_NUMBER = 1 << 53
+_FAR = 1 << 20
 HIGHEST_TAKEN = 1 << 52
 """What a higher number counts as: counting on from there never leads to one that is not read."""
 _MAX_TIME = 253_402_300_800

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.admission import refusal
+from agent.beside import tell_taken_up
 from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
@@ -95,6 +96,7 @@ def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
         problems.append(f"{serving.version} serves no more: it had been rejected")
     floors = (installed and installed.floor, known and known.floor, good and good.version)
     floor = highest(version for version in floors if version)
+    tell_taken_up(context, plugin_id, mine, ahead)
     if found or installed is not None or (known is not None and known.is_of_installed):
         _write(context, plugin_id, found, known=known, good=good, floor=floor)
     elif known is not None:

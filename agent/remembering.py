@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from agent.errors import LedgerError, in_words
 from agent.generations import Tree
 from agent.ledger import Ledger
-from agent.memory import Decided, Memory, decode, either, narrowed
+from agent.memory import Decided, Memory, decode, either, narrowed, narrower, said
 from agent.model import Rejection, Stop, folder_name
 
 _LOG = logging.getLogger("stack_composer.tree")
@@ -66,6 +66,36 @@ def remember(ledger: Ledger, tree: Tree, plugin_id: str) -> None:
             plugin_id,
             in_words(error),
         )
+
+
+def say_beside(
+    ledger: Ledger,
+    tree: Tree,
+    plugin_id: str,
+    *,
+    stop: Stop | None = None,
+    denied: Decided | None = None,
+) -> None:
+    """Write an operator's word into the tree alone, durably; under the tree's lock, idempotent.
+
+    For a ledger that can't be written: the tree knows more from then on, so every host heeds the
+    word, and nobody changes the plugin until the ledger has taken it up.
+
+    Args:
+        ledger: What it should have been written to.
+        tree: Its second place.
+        plugin_id: The plugin.
+        stop: Why it must not serve; None = that is left as it is.
+        denied: What is denied to it; None = nothing more.
+
+    Raises:
+        OSError: The tree can't be written either.
+    """
+    mine = ledger.memory(plugin_id) or Memory.nothing(ledger.ledger_id)
+    written = recall(tree, plugin_id)
+    if written is not None and ledger.is_behind(plugin_id, written):
+        mine = replace(narrower(mine, written), number=max(mine.number, written.number))
+    tree.write_memory(plugin_id, said(mine, stop, denied).encode())
 
 
 @contextlib.contextmanager
@@ -197,7 +227,7 @@ def _recalled(tree: Tree, plugin_id: str) -> Memory | None:
 
 def _behind(plugin_id: str) -> LedgerError:
     return LedgerError(
-        f"cannot change {plugin_id}: the plugin tree knows more than the ledger, of which an "
-        "older copy was put back",
+        f"cannot change {plugin_id}: the plugin tree knows more than the ledger, which could not "
+        "be written then, or of which an older copy was put back",
         hint="agent doctor --fix takes up what the tree knows",
     )

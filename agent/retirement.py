@@ -10,7 +10,7 @@ from agent.effects import Effects
 from agent.flat_files import flat_set
 from agent.flat_model import FLAT_PARTS
 from agent.model import Installed, Stop
-from agent.remembering import remember, remembering
+from agent.remembering import remember, remembering, say_beside
 
 
 class Retirement(Effects):
@@ -38,6 +38,18 @@ class Retirement(Effects):
             event = self._event(plugin_id, serving, "disabled", why)
             self.ledger.stop(plugin_id, Stop.DISABLED, event)
         self._finish_stop(plugin_id)
+
+    def disable_beside(self, plugin_id: str) -> None:
+        """``disable`` where the ledger can't be written: the tree's word is durable first.
+
+        What a crash leaves is taken away once the ledger has taken up the word.
+
+        Raises:
+            OSError: The tree can't be written either: nothing has changed. After the word: what
+                is in the way still lies there.
+        """
+        say_beside(self.ledger, self.tree, plugin_id, stop=Stop.DISABLED)
+        self._take_away(plugin_id, Stop.DISABLED)
 
     def enable(self, plugin_id: str) -> None:
         """What was good when it was disabled serves again; it was verified by the caller.
@@ -80,22 +92,26 @@ class Retirement(Effects):
         installed = self.ledger.installed(plugin_id)
         if installed is None or not self._is_half_stopped(installed):
             return
-        try:
-            stems = {generation.stem for generation in self.ledger.generations(plugin_id)}
-            for stem in sorted(stems.union(self.tree.current_stems(plugin_id))):
-                # Who removes a plugin wants nothing of its stem taken as a drop-in.
-                is_disabled = installed.stop is Stop.DISABLED
-                parts = self._copies(plugin_id, stem) if is_disabled else FLAT_PARTS
-                self.tree.unproject(stem, parts)
-        finally:
-            # Copies that can't be removed keep nothing else from being stopped.
-            self.tree.unflip(plugin_id)
+        self._take_away(plugin_id, installed.stop)
         if installed.stop is Stop.DISABLED:
             self.ledger.stopped(plugin_id)
             return
         self.tree.remove(plugin_id)
         self.ledger.forget(plugin_id)
         remember(self.ledger, self.tree, plugin_id)
+
+    def _take_away(self, plugin_id: str, stop: Stop | None) -> None:
+        """The flat copies and ``current``: the ledger is only read."""
+        try:
+            stems = {generation.stem for generation in self.ledger.generations(plugin_id)}
+            for stem in sorted(stems.union(self.tree.current_stems(plugin_id))):
+                # Who removes a plugin wants nothing of its stem taken as a drop-in.
+                is_disabled = stop is Stop.DISABLED
+                parts = self._copies(plugin_id, stem) if is_disabled else FLAT_PARTS
+                self.tree.unproject(stem, parts)
+        finally:
+            # Copies that can't be removed keep nothing else from being stopped.
+            self.tree.unflip(plugin_id)
 
     def _copies(self, plugin_id: str, stem: str) -> frozenset[str]:
         """The parts of a flat set that are our copies: as we left them, or of a sealed release.

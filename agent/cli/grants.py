@@ -125,21 +125,24 @@ def _decide(app: App, plugin_id: str, decided: Decided, *, dry_run: bool) -> Non
     context, word = app.context, "grant" if decided.granted else "deny"
     capability = decided.capability
     refuse_strangers(context)
-    refuse_behind(context.ledger, context.tree, plugin_id)
+    if decided.granted or dry_run:
+        refuse_behind(context.ledger, context.tree, plugin_id)
     _question(app, plugin_id, capability, word)
     if decided.is_bounded and not bounds_of(context.config, plugin_id, [decided]):
         app.out.message(f"note: {plugin_id} has {capability} without an end, by the config")
-    if not dry_run:
-        decide(context, plugin_id, decided)
+    unwritten = None if dry_run else decide(context, plugin_id, decided)
     if app.out.as_json:
         app.out.document(
             id=plugin_id, capability=capability, granted=decided.granted, **_ends(decided)
         )
-        return
-    past = {"grant": "granted", "deny": "denied"}[word]
-    app.out.line(
-        f"{f'would {word}' if dry_run else past} {capability}{extent(decided)}: {plugin_id}"
-    )
+    else:
+        past = {"grant": "granted", "deny": "denied"}[word]
+        app.out.line(
+            f"{f'would {word}' if dry_run else past} {capability}{extent(decided)}: {plugin_id}"
+        )
+    if unwritten is not None:
+        app.out.error(unwritten.code, unwritten.message, unwritten.hint)
+        app.end_with([unwritten.exit_code])
 
 
 def _question(app: App, plugin_id: str, capability: str, word: str) -> None:

@@ -67,9 +67,9 @@ def check_memories(context: Context) -> Iterator[Finding]:
             yield Finding(
                 "memory",
                 ok=False,
-                detail=f"{plugin_id}: the tree knows more than the ledger, of which an older copy "
-                "was put back: nothing is changed, so that nothing comes back that was rejected, "
-                "stopped or denied since",
+                detail=f"{plugin_id}: the tree knows more than the ledger, which could not be "
+                "written then, or of which an older copy was put back: nothing is changed, so that "
+                "nothing comes back that was rejected, stopped or denied since",
                 fix="agent doctor --fix takes up what the tree knows, and verifies each release "
                 "again",
                 mend=functools.partial(_take, context, plugin_id),
