@@ -16,7 +16,7 @@ from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
 from agent.memory import Committed, Memory, highest, narrower
-from agent.model import Event, Generation, Stop
+from agent.model import Event, Generation, Installed, Stop
 from agent.ownership import own
 from agent.remembering import recall
 from agent.subjects import subject_of
@@ -105,7 +105,7 @@ def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     if learned is not None:
         context.tree.write_memory(plugin_id, learned.encode())
     if stop is Stop.DISABLED and current is None:
-        ledger.stopped(plugin_id)
+        _stopped(context, plugin_id, installed)
     context.activation.recover_one(plugin_id)
     problems += _not_granted(context, plugin_id, ahead)
     if stop is Stop.DISABLED:
@@ -114,6 +114,14 @@ def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
     versions = [g.version for g in sorted(found, key=lambda g: g.installed_at, reverse=True)]
     serves = good.version if good and stop is None else None
     return Rebuilt(plugin_id, serves, tuple(versions), floor, tuple(problems))
+
+
+def _stopped(context: Context, plugin_id: str, known: Installed | None) -> None:
+    """Nothing of it serves; where the ledger thought that it did, copies may have been left."""
+    if known is not None and known.stop is None:
+        context.ledger.project_again(plugin_id)
+    else:
+        context.ledger.stopped(plugin_id)
 
 
 def _write(

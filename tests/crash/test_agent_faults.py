@@ -14,11 +14,14 @@ import pytest
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
 from agent.disabling import disable, enable
+from agent.doctor.examination import examine
 from agent.dropins import DropIns
 from agent.errors import translated
 from agent.files import Files
-from agent.model import Outcome
+from agent.ledger import Ledger
+from agent.model import Outcome, Stop
 from agent.pruning import prune, prune_compiled
+from agent.remembering import stop_on
 from agent.removal import remove
 from agent.rollback import roll_back
 from agent.settling import settle
@@ -266,3 +269,32 @@ def test_a_disk_that_refuses_an_effect_ends_with_1_and_the_next_run_succeeds(
         sound += 1
     assert code == 0
     assert 1 in ended
+
+
+@pytest.mark.parametrize("codes", [ONCE, LASTING], ids=["once", "lasting"])
+def test_a_stop_beside_a_ledger_that_can_not_be_written_takes_nothing_away_before_its_word(
+    homes: dict[str, Path], tmp_path: Path, codes: tuple[int, ...]
+) -> None:
+    """Each effect in the tree is refused in turn: all serves as before, or the word holds."""
+    held, sound = set(), 0
+    while True:
+        home = tmp_path / f"{sound}"
+        shutil.copytree(homes["disable"], home, symlinks=True)
+        files = FaultyFiles(sound, codes[sound % len(codes)])
+        with contextlib.closing(Context(Options(home=home), environ={}, files=files)) as context:
+            context._ledger = Ledger(context.ledger_path)
+            context.ledger._run("PRAGMA query_only=ON")  # every write is refused, as on a full disk
+            assert code_of(_disable, context) == 1
+        with contextlib.closing(Context(Options(home=home), environ={})) as context:
+            is_said = stop_on(context.ledger, context.tree, PLUGIN_ID) is Stop.DISABLED
+            held.add(is_said)
+            assert context.ledger.installed(PLUGIN_ID).stop is None
+            if not is_said:
+                check_done(context, NEW)
+            found = list(examine(context, fix=True))
+            assert all(finding.ok for finding in found if finding.check != "space"), found
+            check_done(context, None if is_said else NEW)
+        if not files.refused:
+            break
+        sound += 1
+    assert held == {True, False}
