@@ -10,7 +10,7 @@ from agent.admission import is_bare, problem_of, refusal
 from agent.context import Context
 from agent.errors import NotFoundError, PolicyError
 from agent.model import Generation, Installed
-from agent.own import disabled_ids, own_ids
+from agent.own import disabled_ids, not_served, own_ids
 from agent.remembering import refuse_behind
 from agent.settling import refuse_strangers, tell_behind
 from agent.subjects import subject_of
@@ -218,7 +218,7 @@ def _entry(
     trial = context.ledger.trial(live.plugin_id)
     state = "trial" if trial is not None and trial.release == live.release else "active"
     due = trial is not None and state == "trial" and context.clock() >= trial.ends_at
-    problem = problem_of(context, live)
+    problem = not_served(context, live) or problem_of(context, live)
     if is_disabled:
         state, due = "disabled", False
     elif problem:

@@ -49,6 +49,27 @@ def disabled(plugin_id: str) -> Outcome:
     return Outcome(plugin_id, Kind.PENDING, "plan", "passed over until agent enable", error=cause)
 
 
+def removed(plugin_id: str, *, dry_run: bool) -> Outcome:
+    """A removal that was cut short, finished by an update run."""
+    kind = Kind.PLANNED if dry_run else Kind.COMMITTED
+    word = "would be removed" if dry_run else "removed"
+    return Outcome(plugin_id, kind, "remove", f"{word}, as agent remove had begun")
+
+
+def put_right(good: Generation) -> Outcome:
+    """Nothing serves, and a run would have the good release serve before it looks further."""
+    detail = f"{good.version} would serve again, and be updated then"
+    return Outcome(
+        good.plugin_id,
+        Kind.PLANNED,
+        "plan",
+        detail,
+        after=good.version,
+        release=good.release,
+        digest=good.digest,
+    )
+
+
 def reverted(plugin_id: str, back: Generation | None, judgement: Judgement) -> Outcome:
     """A trial ended badly in this run; what serves now, or nothing."""
     cause: AgentError

@@ -1,8 +1,8 @@
 """Which plugins are the user's own, whether they serve or were disabled."""
 
 from agent.context import Context
-from agent.model import Stop
-from agent.remembering import stop_on
+from agent.model import Generation, Stop
+from agent.remembering import stop_on, words_on
 
 
 def disabled_ids(context: Context) -> tuple[str, ...]:
@@ -19,6 +19,19 @@ def own_ids(context: Context) -> tuple[str, ...]:
         if context.tree.current(name) is not None
         or _is_disabled(context, name)
         or context.activation.has_good(name)
+    )
+
+
+def not_served(context: Context, live: Generation) -> str | None:
+    """Why hosts serve something else than what ``current`` names; None where they serve that."""
+    tree, plugin_id = context.tree, live.plugin_id
+    words = words_on(context.ledger, tree, plugin_id)
+    if words.stop is not None or words.serve(live.folder_name):
+        return None
+    why = "rejected" if live.folder_name in words.rejected else "neither good nor on trial"
+    instead = words.instead(tree.generations(plugin_id)) or "nothing"
+    return (
+        f"{live.version} is linked, and is {why}: hosts serve {instead}; agent update {plugin_id}"
     )
 
 

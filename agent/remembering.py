@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from agent.errors import LedgerError, in_words
@@ -37,6 +37,11 @@ class Words:
         """Whether what ``current`` names may serve: nothing always may."""
         is_allowed = self.allowed is None or current in self.allowed
         return current is None or (is_allowed and current not in self.rejected)
+
+    def instead(self, sealed: Collection[str]) -> str | None:
+        """What serves in the place of what may not, of the folders that lie there."""
+        good = (one for one in self.good if one in sealed and one not in self.rejected)
+        return next(good, None)
 
 
 def recall(tree: Tree, plugin_id: str) -> Memory | None:

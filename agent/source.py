@@ -1,7 +1,10 @@
 """Where an installed plugin updates from."""
 
+import functools
+
 import registry
 from agent.admission import is_bare
+from agent.ahead import Ahead
 from agent.context import Context
 from agent.errors import translated
 from agent.model import Installed
@@ -46,3 +49,8 @@ def foreseen(context: Context, plugin_id: str) -> registry.Repository | None:
         if translated(error) is None:
             raise
         return None
+
+
+def look_ahead(context: Context) -> Ahead:
+    """Look up what comes next in a run over many plugins."""
+    return Ahead(functools.partial(foreseen, context))

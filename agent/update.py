@@ -19,9 +19,8 @@ from agent.context import Context
 from agent.earlier import Earlier
 from agent.errors import FormatError, NotFoundError
 from agent.inventory import is_whole
-from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Stop, Trial
+from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Trial
 from agent.outcomes import (
-    disabled,
     nothing_to_take,
     on_trial,
     outcome_of,
@@ -35,10 +34,11 @@ from agent.rules import not_by_itself, refuse_if_disabled
 from agent.runs import run
 from agent.search import Found, Search
 from agent.settling import refuse_strangers, settle
-from agent.source import followed, foreseen
+from agent.source import followed
 from agent.steps import Progress, Steps
 from agent.taking import Taking, incoming
 from agent.telemetry import Telemetry
+from agent.unserved import finish
 from agent.wish import Wish
 
 
@@ -131,12 +131,12 @@ class Pipeline:
         refuse_behind(self._context.ledger, self._context.tree, plugin_id)
         activation = self._context.activation
         seen = activation.standing(plugin_id)
-        if not dry_run and (seen.stop is not None or seen.live is None):
-            # The end of a removal; its link is gone, or a run died before its flip.
-            self._settle(plugin_id)
+        if seen.stop is not None or seen.live is None:
+            telemetry = self._steps.telemetry
+            left = finish(self._context, telemetry, plugin_id, seen, dry_run=dry_run)
+            if left is not None:
+                return left
             seen = activation.standing(plugin_id)
-        if seen.stop is Stop.DISABLED:
-            return disabled(plugin_id)
         if seen.installed is None or seen.live is None:
             raise NotFoundError(
                 f"cannot update {plugin_id}: it is not installed", hint=f"agent pull {plugin_id}"
@@ -289,11 +289,6 @@ class Pipeline:
             registry.fetch_all(repository, wanted, progress=self._steps.progress.bytes_done)
         text = readme.read_bytes() if len(wanted) > 1 else None
         return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, text)
-
-
-def look_ahead(context: Context) -> Ahead:
-    """Look up what comes next in a run over many plugins."""
-    return Ahead(functools.partial(foreseen, context))
 
 
 def _require_wasm(payload: Path, candidate: Offered) -> None:

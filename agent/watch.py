@@ -135,9 +135,7 @@ class Watch:
             self._left.discard(plugin_id)
             return name
         self._left.add(plugin_id)
-        sealed = tree.generations(plugin_id)
-        good = (one for one in words.good if one in sealed and one not in words.rejected)
-        return next(good, None)
+        return words.instead(tree.generations(plugin_id))
 
     def is_disabled(self, plugin_id: str) -> bool:
         """Whether the operator took it out of service: the system's copy does not step in."""

@@ -26,7 +26,8 @@ from agent.own import own_ids
 from agent.probation import Judgement, Verdict
 from agent.rollback import roll_back
 from agent.settling import refuse_strangers, settle
-from agent.update import Pipeline, look_ahead
+from agent.source import look_ahead
+from agent.update import Pipeline
 from agent.wish import Wish
 
 _WAIT_LOOK_S = 0.2

@@ -12,7 +12,8 @@ from agent.errors import AgentError, PolicyError
 from agent.inventory import Serving, serving
 from agent.model import Kind, Outcome
 from agent.requirement import is_newer
-from agent.update import Pipeline, look_ahead
+from agent.source import look_ahead
+from agent.update import Pipeline
 
 _UPDATES = 100
 _ACTIONS = {

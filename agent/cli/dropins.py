@@ -27,7 +27,9 @@ def take_drop_ins(
     for outcome in outcomes:
         if have_rows and outcome in taken:
             continue
-        app.out.message(f"{outcome.plugin_id}: drop-in {outcome.kind}: {outcome.detail}")
+        # A fault of the disk: whose files they are is not known.
+        what = "flat files" if outcome.step == "check" else "drop-in"
+        app.out.message(f"{outcome.plugin_id}: {what} {outcome.kind}: {outcome.detail}")
         if outcome.error is not None and outcome.error.hint:
             app.out.message(f"  try: {outcome.error.hint}")
     return taken

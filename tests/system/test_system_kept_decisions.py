@@ -13,7 +13,7 @@ from agent.context import Context, Options
 from agent.errors import UnhealthyError
 from agent.host import PluginHost
 from agent.memory import decode
-from agent.model import Samples
+from agent.model import Event, Samples, Stop
 from agent.staging import Stage
 from sandbox import CapabilityDenied
 from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
@@ -692,3 +692,47 @@ def test_one_plugin_of_which_the_tree_knows_more_keeps_no_other(
     offline.run("prune", PLUGIN_ID, expect=1)
     fixed(offline)
     assert offline.version() == "0.4.0"
+
+
+# -- what a run finds half done, or linked by hand
+
+
+def test_a_removal_that_was_cut_short_is_told_as_one(offline: Machine) -> None:
+    """The next update run finishes it: its row says removed (0), its dry run that it would be."""
+    with opened(offline) as context, context.tree.lock(timeout_s=0):
+        event = Event(1.0, PLUGIN_ID, "removed", None, None, "")
+        context.ledger.stop(PLUGIN_ID, Stop.REMOVING, event)
+    row = offline.json("update", "--dry-run").row
+    assert (row["outcome"], row["step"]) == ("planned", "remove")
+    row = offline.json("update").row
+    assert (row["outcome"], row["step"], row["to"]) == ("committed", "remove", None)
+    assert "removed, as agent remove had begun" in row["detail"]
+    assert not list(home_of(offline).glob("0.*"))
+    offline.run("update", PLUGIN_ID, expect=3)
+
+
+def test_a_dry_run_foresees_that_a_link_that_is_gone_comes_back(offline: Machine) -> None:
+    """It says which release would serve, as the run after it does."""
+    (home_of(offline) / "current").unlink()
+    row = offline.json("update", "--dry-run").row
+    assert (row["outcome"], row["to"]) == ("planned", "0.2.0")
+    assert "would serve again" in row["detail"]
+    offline.run("update")
+    assert offline.version() == "0.2.0"
+
+
+@pytest.mark.parametrize("is_rejected", [True, False])
+def test_a_release_that_is_linked_by_hand_is_not_told_to_be_active(
+    offline: Machine, *, is_rejected: bool
+) -> None:
+    """The listing says what hosts serve instead."""
+    if is_rejected:
+        offline.run("rollback", PLUGIN_ID)
+    linked, good = ("0.2.0", "0.1.0") if is_rejected else ("0.1.0", "0.2.0")
+    link(offline, linked)
+    row = offline.json("list").row
+    assert (row["version"], row["state"]) == (linked, "broken")
+    why = "rejected" if is_rejected else "neither good nor on trial"
+    assert f"is {why}: hosts serve {good}-" in row["problem"]
+    offline.run("update")
+    assert offline.json("list").row["state"] == "active"

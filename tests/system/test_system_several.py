@@ -243,7 +243,7 @@ def test_one_that_can_not_be_put_right_keeps_no_other_back(
     (installed.plugins / "hello-plugin.toml").touch()
     ran = installed.json("prune", expect=12)
     assert [row["id"] for row in ran.document["failed"]] == [PLUGIN_ID]
-    assert f"{PLUGIN_ID}: drop-in failed: {why}" in ran.err
+    assert f"{PLUGIN_ID}: flat files failed: {why}" in ran.err
 
 
 @pytest.mark.parametrize("verb", [("update",), ("disable", "--all")])
