@@ -288,7 +288,9 @@ def test_a_stop_beside_a_ledger_that_can_not_be_written_takes_nothing_away_befor
         with contextlib.closing(Context(Options(home=home), environ={})) as context:
             is_said = stop_on(context.ledger, context.tree, PLUGIN_ID) is Stop.DISABLED
             held.add(is_said)
-            assert context.ledger.installed(PLUGIN_ID).stop is None
+            known = context.ledger.installed(PLUGIN_ID)
+            assert known is not None
+            assert known.stop is None
             if not is_said:
                 check_done(context, NEW)
             found = list(examine(context, fix=True))

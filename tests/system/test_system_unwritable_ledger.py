@@ -153,7 +153,7 @@ def test_a_denial_alone_is_written_beside_a_ledger_that_is_full(host: Machine) -
 
 def test_an_open_host_refuses_at_its_next_look_while_the_state_is_full(host: Machine) -> None:
     """A denial, then a stop, each by another process; room again, and all is written down."""
-    program = (sys.executable, "-c", EMBEDS, host.home, PLUGIN_ID, *host.command())
+    program = (sys.executable, "-c", EMBEDS, str(host.home), PLUGIN_ID, *host.command())
     code, said = apart(FULL, host.home / "state", program)
     assert code == 0, said
     said = said.removeprefix("Hello, Jane No space left on device deny 1 denied log")
