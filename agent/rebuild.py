@@ -15,6 +15,7 @@ from agent.beside import tell_taken_up
 from agent.candidate import Candidate
 from agent.context import Context
 from agent.errors import FormatError, UsageError, translated
+from agent.flat_files import flat_set
 from agent.memory import Committed, Memory, highest, narrower
 from agent.model import Event, Generation, Installed, Stop
 from agent.ownership import own
@@ -117,11 +118,17 @@ def rebuild_one(context: Context, plugin_id: str) -> Rebuilt:
 
 
 def _stopped(context: Context, plugin_id: str, known: Installed | None) -> None:
-    """Nothing of it serves; where the ledger thought that it did, copies may have been left."""
-    if known is not None and known.stop is None:
-        context.ledger.project_again(plugin_id)
+    """Nothing of it serves; where the ledger thought that it did, copies may have been left.
+
+    What lies there beside files of another kind is a drop-in's, which waits.
+    """
+    ledger, tree = context.ledger, context.tree
+    stems = {generation.stem for generation in ledger.generations(plugin_id)}
+    ours = all(flat_set(tree.root, s).parts <= tree.copied(plugin_id, s) for s in stems)
+    if known is not None and known.stop is None and ours:
+        ledger.project_again(plugin_id)
     else:
-        context.ledger.stopped(plugin_id)
+        ledger.stopped(plugin_id)
 
 
 def _write(

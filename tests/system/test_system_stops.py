@@ -742,7 +742,7 @@ def test_they_wait_for_the_tree(
 
 @pytest.mark.parametrize(
     ("verb", "code"),
-    [("update", 3), ("rollback", 3), ("disable", 3), ("call", 3), ("remove", 0)],
+    [("update", 0), ("rollback", 3), ("disable", 3), ("call", 3), ("remove", 0)],
 )
 def test_a_removal_that_was_cut_short_is_finished_and_nothing_is_installed(
     installed: Machine, verb: str, code: int
