@@ -85,7 +85,10 @@ class Way(Protocol):
     """One of the two."""
 
     def new_engine(self, config: Config) -> Engine:
-        """An engine in which there is one instance at a time."""
+        """An engine in which there is one instance at a time, of a module of usual size."""
+
+    def new_wide_engine(self, config: Config) -> Engine:
+        """The same for a module of any size."""
 
     def rest(self, engine: Engine) -> None:
         """Take an engine back that may yet be interrupted."""

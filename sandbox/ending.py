@@ -55,13 +55,21 @@ def _trap(context: CallContext, raised: BaseException) -> SandboxError:
             f"cannot finish {context.func}: it needs more memory than its "
             f"{context.limits.mem_bytes} bytes; {context.remedy('mem_bytes')}"
         )
-    if _NO_MEMORY in text:
-        return MemoryExceeded(
-            f"cannot finish {context.func}: the operating system gives its process no more memory"
-        )
+    if is_starved(raised):
+        return starved(f"finish {context.func}")
     return GuestTrap(
         f"cannot finish {context.func}: the guest trapped: {code or text}", code=code or "UNKNOWN"
     )
+
+
+def is_starved(raised: BaseException) -> bool:
+    """Whether the operating system refused the engine memory."""
+    return _NO_MEMORY in str(raised)
+
+
+def starved(what: str) -> MemoryExceeded:
+    """The error of what could not be done then."""
+    return MemoryExceeded(f"cannot {what}: the operating system gives its process no more memory")
 
 
 def trap_code(raised: BaseException | None) -> str | None:

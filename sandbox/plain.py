@@ -134,6 +134,8 @@ class PlainWay:
         """An engine."""
         return Engine(config)
 
+    new_wide_engine = new_engine
+
     @staticmethod
     def rest(_engine: Engine) -> None:
         """Let it go: it is interrupted before it is disarmed, or not at all."""

@@ -11,7 +11,16 @@ import weakref
 
 from wasmtime import Config, Engine, _ffi
 
+from sandbox.limits import Limits
 from sandbox.timers import IS_AVAILABLE, TimedEngine
+
+_MOST = Limits()
+_ENTRY_BYTES = 8
+WRITABLE_BYTES = _MOST.tables * _MOST.table_elements * _ENTRY_BYTES
+"""What of a pool can be written to from the start: its tables. ``RLIMIT_DATA`` counts that."""
+
+_SPARE_BYTES = 16 << 20
+"""What an engine takes beside its pool, by far."""
 
 _RESERVED_BYTES = 16 << 30
 """More address space than a pool takes; next to nothing of it is memory."""
@@ -25,15 +34,17 @@ _SIZES = {
     "total_gc_heaps": 0,
     "total_stacks": 0,  # the default is a thousand, with mappings each
     "total_component_instances": 0,
-    # more than the limits of a call allow, so that those are what a guest meets
-    "total_tables": 100,
+    "total_tables": 8,
     "max_tables_per_module": 100,
-    "table_elements": 2_000_000,
+    "table_elements": 1_000_000,
     "max_core_instance_size": 64 << 20,
     # wiped and kept, which spares a small guest its page faults
     "linear_memory_keep_resident": 128 << 10,
     "table_keep_resident": 8 << 10,
 }
+
+
+_KIND = TimedEngine if IS_AVAILABLE else Engine
 
 
 class _Count:
@@ -54,14 +65,18 @@ _count = _Count()
 
 def new_engine(config: Config) -> Engine:
     """An engine with a pool for one instance, or without one where there is no room for it."""
-    kind = TimedEngine if IS_AVAILABLE else Engine
     if _count.add(1) > _MOST_POOLS or not _has_room():
         _count.add(-1)
-        return kind(config)
+        return new_wide_engine(config)
     _add_pool(config)
-    engine = kind(config)
+    engine = _KIND(config)
     weakref.finalize(engine, _count.add, -1)
     return engine
+
+
+def new_wide_engine(config: Config) -> Engine:
+    """An engine without a pool."""
+    return _KIND(config)
 
 
 def _add_pool(config: Config) -> None:
@@ -79,8 +94,10 @@ def _has_room() -> bool:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return False
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    writable = mmap.PROT_READ | mmap.PROT_WRITE
     try:
         mmap.mmap(-1, _RESERVED_BYTES, flags=flags, prot=0).close()
+        mmap.mmap(-1, WRITABLE_BYTES + _SPARE_BYTES, flags=flags, prot=writable).close()
     except OSError:
         return False
     return True

@@ -204,6 +204,11 @@ class RawWay:
         return _engines.new(config)
 
     @staticmethod
+    def new_wide_engine(config: Config) -> Engine:
+        """An engine with a timer, and no room that its instance might not fit into."""
+        return pool.new_wide_engine(config)
+
+    @staticmethod
     def rest(engine: Engine) -> None:
         """Keep it."""
         _engines.rest(engine)

@@ -108,7 +108,7 @@ class TimedEngine(Engine):
 class Engines:
     """Makes engines, and lets those rest whose timer has gone off.
 
-    All are made alike: one that has rested is as good as a new one.
+    One that has rested is as good as a new one, or at worst slower.
     """
 
     def __init__(self, make: Callable[[Config], Engine]) -> None:

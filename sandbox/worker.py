@@ -1,16 +1,18 @@
 """A worker: one engine with one module linked into it, for one call at a time."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasmtime import Linker, WasiConfig, WasmtimeError
+from wasmtime import Engine, Linker, Module, WasiConfig, WasmtimeError
 
 from sandbox.capabilities import HOST_MODULES, WASI_MODULE
 from sandbox.cell import Cell, Way
 from sandbox.code import Code
 from sandbox.context import CallContext
+from sandbox.ending import is_starved, starved
 from sandbox.engine import new_engine
 from sandbox.errors import IncompatibleError, SandboxError
 from sandbox.hostfuncs import border, unprovided, wasi
@@ -60,22 +62,24 @@ class Worker:
 
     Raises:
         IncompatibleError: An import has another type than the host's function.
+        MemoryExceeded: The operating system has no memory for it.
     """
 
     def __init__(self, code: Code, shape: Shape, surroundings: Surroundings, *, name: str) -> None:
         self._way = way = best()
-        self.engine = new_engine(way.new_engine)
         self.is_spent = False
         self.seat = border.Seat()
         self._surroundings = surroundings
         self._shows_files = False
         self._uses_wasi = shape.uses_wasi
-        linker = Linker(self.engine)
         try:
+            self.engine, module = _settled(way, code)
+            linker = Linker(self.engine)
             _define(way, linker, self.seat, shape, surroundings.functions)
-            module = code.module(self.engine)
             self._link = way.link(self.engine, linker.instantiate_pre(module), shape)
         except WasmtimeError as error:
+            if is_starved(error):
+                raise starved(f"load {name}") from error
             reason = escape_text(" ".join(str(error).split()))
             raise IncompatibleError(f"cannot load {name}: {reason}") from error
 
@@ -137,6 +141,15 @@ class WorkerPool:
         with self._lock:
             self._most_idle = 0
             self._idle.clear()
+
+
+def _settled(way: Way, code: Code) -> tuple[Engine, Module]:
+    """The module in an engine that has room for it."""
+    engine = new_engine(way.new_engine)
+    with contextlib.suppress(WasmtimeError):
+        return engine, code.module(engine)
+    engine = new_engine(way.new_wide_engine)
+    return engine, code.module(engine)
 
 
 def _define(

@@ -18,6 +18,7 @@ from sandbox.isolate.orders import MAX_ORDERS_BYTES, Orders, read_orders
 from sandbox.isolate.wire import Channel, ChannelClosedError
 from sandbox.log import LogRecord
 from sandbox.offmain import OffMain
+from sandbox.pool import WRITABLE_BYTES
 from sandbox.runner import Request
 from sandbox.worker import Surroundings, Worker
 
@@ -44,7 +45,7 @@ def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -
     channel = Channel(socket.socket(fileno=first))
     orders = read_orders(channel.receive(MAX_ORDERS_BYTES), key)
     limits, size = orders.token.limits, os.fstat(code).st_size
-    per_call = limits.mem_bytes + _STACK_BYTES + 2 * size
+    per_call = limits.mem_bytes + WRITABLE_BYTES + _STACK_BYTES + 2 * size
     lock_down(data_bytes=_OWN_BYTES + MOST_CHANNELS * per_call, folder=folder)
     threading.stack_size(_STACK_BYTES)
     child = Served(orders, code, size, folder)

@@ -20,6 +20,7 @@ from sandbox.isolate import serving
 from sandbox.isolate.lockdown import die_with_parent, go_first
 from sandbox.log import escape_text
 from sandbox.token import KEY_BYTES
+from sandbox.way import best
 
 MAX_MESSAGE_BYTES = 4096
 MOST_DESCRIPTORS = 4
@@ -41,7 +42,9 @@ def main(descriptor: int) -> None:
         # a process that the host forked keeps the socket open for it: look at the host as well
         parent = os.pidfd_open(os.getppid())
         go_first()
-        escape_text("\x1b")  # a codec is loaded when it is used first, and a child can't read files
+        # what is loaded when it is used first: a child can't read files
+        escape_text("\x1b")
+        best()
         gc.collect()
         gc.freeze()  # what is here now is shared with every child, and never looked at again
         host.send(READY)

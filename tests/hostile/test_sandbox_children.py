@@ -19,6 +19,7 @@ from sandbox import (
     CallResult,
     CrashLoopError,
     DeadlineExceeded,
+    GuestTrap,
     LogRecord,
     MemoryExceeded,
     Plugin,
@@ -212,10 +213,11 @@ def test_a_child_starved_of_the_processor_harms_its_own_calls_only() -> None:
 
 def test_a_child_starved_of_memory_fails_its_call_and_serves_on() -> None:
     """What the operating system refuses the guest is told of, or has no instance at all."""
-    grow = """(module (memory (export "memory") 1)
+    grow = """(module (memory (export "memory") 1) (func (export "trap") unreachable)
       (func (export "run") (param i32) (result i32) (memory.grow (local.get 0))))"""
+    exports = '[exports.run]\nparams = ["i32"]\nresult = "i32"\n'
     with sandbox(admit(isolation="process")) as box:
-        plugin = box.load(plugin_files(grow, '[exports.run]\nparams = ["i32"]\nresult = "i32"\n'))
+        plugin = box.load(plugin_files(grow, exports, instance='"reused"'))
         assert plugin.call("run", [1000]).value == 1
         pid = pid_of(plugin)
         _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
@@ -225,11 +227,14 @@ def test_a_child_starved_of_memory_fails_its_call_and_serves_on() -> None:
             pid, resource.RLIMIT_DATA, (int(pages) * resource.getpagesize() + (1 << 20), hard)
         )
         assert plugin.call("run", [1000]).value == -1
+        with pytest.raises(GuestTrap):
+            plugin.call("trap")  # the next call needs an instance
         resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, hard))
         with pytest.raises(MemoryExceeded, match="gives its process no more memory"):
             plugin.call("run", [1])
         resource.prlimit(pid, resource.RLIMIT_DATA, (hard, hard))
         assert plugin.call("run", [1000]).value == 1
+        assert pid_of(plugin) == pid
 
 
 def test_a_child_that_crashes_again_and_again_is_given_up(

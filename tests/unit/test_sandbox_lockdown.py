@@ -115,8 +115,18 @@ def test_a_child_is_a_locked_process() -> None:
         assert status["NoNewPrivs"] == "1"
         assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
-        assert resource.prlimit(pid, resource.RLIMIT_DATA)[1] < 512 << 20
+        assert resource.prlimit(pid, resource.RLIMIT_DATA)[1] < 1 << 30
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[1] <= 256
+
+
+def test_a_child_goes_the_fast_way_into_the_engine() -> None:
+    """It can load nothing itself: that was done before. Its engine keeps the room for instances."""
+    with sandbox(admit(isolation="process")) as box:
+        plugin = box.load(plugin_files(ECHO))
+        plugin.call("run", ["x"])
+        assert isinstance(plugin._runner, ProcessRunner)
+        mapped = Path(f"/proc/{plugin._runner.keeper.pid}/statm").read_text("ascii").split()[0]
+        assert int(mapped) * resource.getpagesize() > 4 << 30
 
 
 def test_a_child_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

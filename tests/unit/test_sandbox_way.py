@@ -3,11 +3,13 @@
 import gc
 import logging
 import math
+import subprocess
+import sys
 
 import pytest
 from wasmtime import Linker, Module, Trap, WasmtimeError, wat2wasm
 
-from sandbox import Limits, library, pool, raw, way
+from sandbox import CallError, Limits, library, pool, raw, way
 from sandbox.cell import Cell, Way
 from sandbox.engine import new_engine
 from sandbox.module import shape_of
@@ -142,6 +144,38 @@ def test_without_room_for_a_pool_there_is_none(monkeypatch: pytest.MonkeyPatch) 
     cell = opened(RawWay())
     assert cell.call("i32", 8) == 8
     cell.close()
+
+
+def test_a_module_that_fits_into_no_pool_is_linked_all_the_same() -> None:
+    """What a guest meets is the limits of its call, by either way: more tables, longer ones."""
+    for tables, refused in (
+        ("(table 1 funcref)" * 9, "too high"),
+        ("(table 1000001 funcref)", "needs more memory"),
+    ):
+        wat = f'(module {tables} (func (export "run") (result i32) (i32.const 7)))'
+        with loaded(wat) as plugin, pytest.raises(CallError, match=refused):
+            plugin.call()
+        with loaded(wat, admit(tables=9, table_elements=1_000_001)) as plugin:
+            assert plugin.call().value == 7
+
+
+def test_where_no_memory_may_be_written_to_there_is_no_pool() -> None:
+    """An engine is made without one where the operating system caps what a process may have."""
+    code = """
+import resource
+from wasmtime import Config
+from sandbox import pool
+from pathlib import Path
+def mapped():
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (mapped() + pool.WRITABLE_BYTES // 2,) * 2)
+engines = [pool.new_engine(Config()) for _ in range(3)]
+print(pool._count.pools)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "0\n"
 
 
 def test_a_pool_goes_with_its_engine() -> None:
