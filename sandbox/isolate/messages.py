@@ -28,6 +28,8 @@ from sandbox.result import CallResult, Value
 
 _LARGEST = 2**64
 _LONGEST_TEXT = 4_000
+_CALL_PARTS = [int, float, str, bool, bool, list]
+_RESULT_PARTS, _FIGURES = 5, 3
 _MOST_ARGUMENTS = 64
 _PLAIN: dict[str, type[SandboxError]] = {
     kind.__name__: kind
@@ -70,9 +72,10 @@ def read_call(frame: Frame) -> Call:
     Raises:
         FrameError: It is none.
     """
-    match frame[0]:
-        case ["call", int(number), float(at), str(func), bool(enters), bool(apart), list(spelled)]:
-            return Call(number, at, func, enters, apart, _unspell(spelled, frame[1]))
+    header, tail = frame
+    if header[0] == "call" and [type(part) for part in header[1:]] == _CALL_PARTS:
+        _, number, at, func, enters, apart, spelled = header
+        return Call(number, at, func, enters, apart, _unspell(spelled, tail))
     raise FrameError("no call")
 
 
@@ -143,6 +146,8 @@ def read_told(frame: Frame) -> Told:
         FrameError: It is none of these.
     """
     header, tail = frame
+    if header[0] == "result":  # most words are, so it is looked for apart
+        return Ended(_result(header, tail))
     match header:
         case ["said", int(level), str(source)] if level in range(TRACE, ERROR + 1):
             if source in _SOURCES and len(tail) <= 16 * LONGEST_RECORD_BYTES:
@@ -151,8 +156,6 @@ def read_told(frame: Frame) -> Told:
             return Asked(name, _unspell(spelled, tail))
         case ["uses", str(word)] if not tail:
             return Uses(word)
-        case ["result", str(kind), value, int(of_value), list(used)]:
-            return Ended(_result(kind, value, of_value, used, tail))
         case ["error", str(kind), extra, list(used)] if len(tail) <= _LONGEST_TEXT:
             return Ended(None, _error(kind, extra, used, tail.decode("utf-8", "replace")))
     raise FrameError("no word of a child")
@@ -188,9 +191,12 @@ def _frame_of_result(result: CallResult) -> Frame:
     return ["result", kind, number, len(data), used], data + stderr
 
 
-def _result(kind: str, number: object, of_value: int, used: Any, tail: bytes) -> CallResult:  # noqa: ANN401  # a child's JSON
+def _result(header: list[Any], tail: bytes) -> CallResult:
+    if len(header) != _RESULT_PARTS:
+        raise FrameError("no word of a child")
+    _, kind, number, of_value, used = header
     stats = _stats(used)
-    if not 0 <= of_value <= len(tail):
+    if not (_is_count(of_value) and of_value <= len(tail)):
         raise FrameError("a value that is longer than its frame")
     data, stderr = tail[:of_value], tail[of_value:]
     value: Value = None
@@ -198,11 +204,11 @@ def _result(kind: str, number: object, of_value: int, used: Any, tail: bytes) ->
         value = _text(data)
     elif kind == "bytes":
         value = data
-    elif kind in {"int", "float"}:
+    elif kind in ("int", "float"):
         fits = _is_number(number) and not isinstance(number, bool)
         if not fits or isinstance(number, float) != (kind == "float"):
             raise FrameError("a result that is no number")
-        value = number  # type: ignore[assignment]  # just checked
+        value = number
     elif kind != "none":
         raise FrameError("a result of no kind")
     return CallResult(
@@ -251,10 +257,9 @@ def _error(kind: str, extra: object, used: Any, message: str) -> SandboxError:  
 
 
 def _stats(used: Any) -> CallStats:  # noqa: ANN401  # a child's JSON
-    match used:
-        case [int(fuel), int(memory), float(took)] if (
-            _is_count(fuel) and _is_count(memory) and math.isfinite(took) and took >= 0
-        ):
+    if type(used) is list and len(used) == _FIGURES:
+        fuel, memory, took = used
+        if _is_count(fuel) and _is_count(memory) and type(took) is float and 0 <= took < math.inf:
             return CallStats(fuel, memory, took)
     raise FrameError("figures that are none")
 
@@ -269,14 +274,14 @@ def _unspell(spelled: Sequence[object], tail: bytes) -> tuple[Lowered, ...]:
     values: list[Lowered] = []
     at = 0
     for item in spelled:
-        match item:
-            case [int(length)] if 0 <= length <= len(tail) - at:
-                values.append(tail[at : at + length])
-                at += length
-            case _ if _is_number(item):
-                values.append(item)  # type: ignore[arg-type]  # just checked
-            case _:
-                raise FrameError("an argument that is none")
+        if _is_number(item):
+            values.append(item)  # type: ignore[arg-type]  # just checked
+            continue
+        length = item[0] if isinstance(item, list) and len(item) == 1 else None
+        if type(length) is not int or not 0 <= length <= len(tail) - at:
+            raise FrameError("an argument that is none")
+        values.append(tail[at : at + length])
+        at += length
     if at != len(tail):
         raise FrameError("bytes that are no argument's")
     return tuple(values)
@@ -296,4 +301,4 @@ def _is_number(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+    return type(value) is int and 0 <= value < _LARGEST

@@ -10,9 +10,13 @@ import time
 from typing import Any
 
 _LENGTHS = struct.Struct(">II")
-_READ_BYTES = 65_536
+_READ_BYTES = 8_192
+_TIME = struct.Struct("@2l")  # struct timeval
+_STEP_MS = 50
+"""A wait is told to the kernel in such steps, so that mostly it knows it already."""
 MAX_HEADER_BYTES = 1 << 20
 _spelled = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_parsed = json.JSONDecoder().raw_decode
 
 
 class ChannelClosedError(Exception):
@@ -45,8 +49,8 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.settimeout(None)
         self._socket = end
-        self._is_patient = True
-        self._read = bytearray()
+        self._patience_ms = {socket.SO_RCVTIMEO: 0, socket.SO_SNDTIMEO: 0}  # 0 = for ever
+        self._read: bytes | bytearray = b""
 
     @property
     def is_quiet(self) -> bool:
@@ -68,9 +72,14 @@ class Channel:
             TimeoutError: It does not take the frame.
         """
         text = _spelled(header).encode("ascii")
+        left = memoryview(_LENGTHS.pack(len(text), len(tail)) + text + tail)
         try:
-            self._be_patient_until(deadline_s)
-            self._socket.sendall(_LENGTHS.pack(len(text), len(tail)) + text + tail)
+            while left:
+                self._be_patient_until(deadline_s, socket.SO_SNDTIMEO)
+                try:
+                    left = left[self._socket.send(left) :]
+                except BlockingIOError:  # that long it did not take anything
+                    continue
         except TimeoutError:
             raise
         except OSError as error:
@@ -95,30 +104,33 @@ class Channel:
         begin, end = _LENGTHS.size + of_header, _LENGTHS.size + of_header + of_tail
         self._fill(end, deadline_s)
         text, tail = bytes(self._read[_LENGTHS.size : begin]), bytes(self._read[begin:end])
-        del self._read[:end]
+        self._read = self._read[end:]
         return parse_header(text), tail
 
     def close(self) -> None:
         """Close this end; the other side finds out at its next step."""
         self._socket.close()
 
-    def _be_patient_until(self, deadline_s: float | None) -> None:
-        if deadline_s is None:
-            if not self._is_patient:
-                self._socket.settimeout(None)
-                self._is_patient = True
-            return
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:  # 0 would mean "do not wait", which is another error
-            raise TimeoutError
-        self._socket.settimeout(left_s)
-        self._is_patient = False
+    def _be_patient_until(self, deadline_s: float | None, option: int) -> None:
+        """Have the kernel end the next wait at the deadline, or a little after it."""
+        wait_ms = 0
+        if deadline_s is not None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            wait_ms = (int(left_s * 1000) // _STEP_MS + 1) * _STEP_MS
+        if wait_ms != self._patience_ms[option]:
+            self._patience_ms[option] = wait_ms
+            when = _TIME.pack(wait_ms // 1000, wait_ms % 1000 * 1000)
+            self._socket.setsockopt(socket.SOL_SOCKET, option, when)
 
     def _fill(self, size: int, deadline_s: float | None) -> None:
         while len(self._read) < size:
             try:
-                self._be_patient_until(deadline_s)
+                self._be_patient_until(deadline_s, socket.SO_RCVTIMEO)
                 data = self._socket.recv(max(_READ_BYTES, size - len(self._read)))
+            except BlockingIOError:  # that long nothing came
+                continue
             except TimeoutError:
                 raise
             except ConnectionResetError as error:  # which Linux keeps for this very case
@@ -127,7 +139,11 @@ class Channel:
                 raise ChannelClosedError from error
             if not data:
                 raise ChannelClosedError
-            self._read += data
+            if self._read:
+                self._read = bytearray(self._read)
+                self._read += data
+            else:  # as mostly: one piece is the whole frame
+                self._read = data
 
 
 def parse_header(text: bytes) -> list[Any]:
@@ -137,9 +153,9 @@ def parse_header(text: bytes) -> list[Any]:
         FrameError: It is none.
     """
     try:
-        header = json.loads(text.decode("ascii"))
+        header, length = _parsed(text.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise FrameError("a header that is no JSON") from error
-    if not isinstance(header, list) or not header:
+    if length != len(text) or not isinstance(header, list) or not header:
         raise FrameError("a header that is no list")
     return header

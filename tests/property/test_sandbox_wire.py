@@ -5,6 +5,8 @@ import json
 import socket
 import string
 import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -232,3 +234,25 @@ def test_an_error_that_does_not_cross_comes_as_the_root_of_its_family() -> None:
     assert isinstance(told, Ended)
     assert type(told.error) is SandboxError
     assert str(told.error) == "cannot load it"
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda channel, deadline_s: channel.receive(10, deadline_s=deadline_s),
+        lambda channel, deadline_s: channel.send(["x"], bytes(1 << 22), deadline_s=deadline_s),
+    ],
+    ids=["receive", "send"],
+)
+def test_a_wait_ends_at_its_deadline(wait: Callable[[Channel, float], object]) -> None:
+    """Whether the other side says nothing, only a part, or takes nothing; and never before."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = Channel(ours)
+        theirs.sendall(b"\0\0\0\x09\0\0\0\0[")
+        for wait_s in (0.06, 0.01):
+            deadline_s = time.monotonic() + wait_s
+            with pytest.raises(TimeoutError):
+                wait(channel, deadline_s)
+            assert time.monotonic() >= deadline_s
+        channel.close()
