@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import struct
+import threading
 from pathlib import Path
 
 from sandbox.isolate import landlock
@@ -39,7 +40,11 @@ def lock_down(*, data_bytes: int, folder: int | None) -> None:
 
     Raises:
         OSError: The kernel refused.
+        RuntimeError: There is another thread, which would give up nothing.
     """
+    if _threads() != 1:
+        message = "cannot lock down one of several threads"
+        raise RuntimeError(message)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _drop_capabilities()
@@ -49,6 +54,13 @@ def lock_down(*, data_bytes: int, folder: int | None) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS)
     landlock.give_up(folder)
+
+
+def _threads() -> int:
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:  # no /proc
+        return threading.active_count()
 
 
 def _limit(what: int, most: int) -> None:

@@ -15,16 +15,20 @@ import select
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 
 from sandbox.isolate import serving
 from sandbox.isolate.lockdown import die_with_parent, go_first
+from sandbox.isolate.rehearsal import Rehearsal
 from sandbox.log import escape_text
 from sandbox.token import KEY_BYTES
 from sandbox.way import best
 
 MAX_MESSAGE_BYTES = 4096
 MOST_DESCRIPTORS = 4
-READY = b"ready"
+_LULL_MS = 50
+"""After an order a child has this long for its first call, before it shares the processor."""
+READY, GO = b"ready", b"go"
 
 
 def main(descriptor: int) -> None:
@@ -45,6 +49,7 @@ def main(descriptor: int) -> None:
         # what is loaded when it is used first: a child can't read files
         escape_text("\x1b")
         best()
+        zygote = Zygote(host, key)
         gc.collect()
         gc.freeze()  # what is here now is shared with every child, and never looked at again
         host.send(READY)
@@ -52,54 +57,116 @@ def main(descriptor: int) -> None:
         waiting.register(host, select.POLLIN)
         waiting.register(parent, select.POLLIN)
         with contextlib.suppress(OSError):
-            while all(ready == host.fileno() for ready, _ in waiting.poll()):
+            while True:
+                events = waiting.poll(zygote.patience_ms)
+                if any(ready != host.fileno() for ready, _ in events):
+                    return
+                if not events:
+                    zygote.have_one_stand_by()
+                    continue
                 message, given, _, _ = socket.recv_fds(host, MAX_MESSAGE_BYTES, MOST_DESCRIPTORS)
                 if not message:
                     return
-                _obey(host, json.loads(message), given, key)
+                zygote.obey(json.loads(message), given)
 
 
-def _obey(host: socket.socket, order: list[object], given: list[int], key: bytes) -> None:
-    match order:
-        case ["fork"]:
-            _fork(host, given, key)
-        case ["reap", int(pid)]:
-            code = None
-            with contextlib.suppress(ChildProcessError):  # another zygote's, before this one
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            host.send(json.dumps(["reaped", code]).encode("ascii"))
+@dataclass(frozen=True, slots=True)
+class _Standby:
+    """A child that waits for its plugin.
+
+    Attributes:
+        pid: Its process id.
+        link: Takes the descriptors that it is to serve by.
+    """
+
+    pid: int
+    link: socket.socket
 
 
-def _fork(host: socket.socket, given: list[int], key: bytes) -> None:
-    own = os.getpid()
-    pid = os.fork()
-    if not pid:
-        status = 1
+class Zygote:
+    """Forks children, one ahead of the orders.
+
+    Args:
+        host: Who gives the orders.
+        key: What tokens are sealed with.
+    """
+
+    def __init__(self, host: socket.socket, key: bytes) -> None:
+        self._host = host
+        self._key = key
+        self._rehearsal = Rehearsal()
+        self._standby: _Standby | None = None
+
+    @property
+    def patience_ms(self) -> int | None:
+        """How long to wait for an order before the next child is forked; None = for ever."""
+        return _LULL_MS if self._standby is None else None
+
+    def have_one_stand_by(self) -> None:
+        """Fork a child for the next order; where the system has no room for it, try again."""
+        with contextlib.suppress(OSError):
+            self._standby = self._fork(rehearses=True)
+
+    def obey(self, order: list[object], given: list[int]) -> None:
+        """Do as the host says."""
+        match order:
+            case ["fork"]:
+                self._hand_over(given)
+            case ["reap", int(pid)]:
+                code = None
+                with contextlib.suppress(ChildProcessError):  # another zygote's, before this one
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                self._host.send(json.dumps(["reaped", code]).encode("ascii"))
+
+    def _hand_over(self, given: list[int]) -> None:
+        child, self._standby = self._standby or self._fork(rehearses=False), None
         try:
-            die_with_parent(own)
-            control, first, code, *folder = _alone_with(given)
-            serving.serve(control, first, code, folder[0] if folder else None, key)
-            status = 0
+            socket.send_fds(child.link, [GO], given)
+        except OSError:  # it was killed while it waited
+            child.link.close()
+            os.waitpid(child.pid, 0)
+            child = self._fork(rehearses=False)
+            socket.send_fds(child.link, [GO], given)
+        child.link.close()
+        for descriptor in given:
+            os.close(descriptor)
+        handle = os.pidfd_open(child.pid)
+        try:
+            told = json.dumps(["forked", child.pid]).encode("ascii")
+            socket.send_fds(self._host, [told], [handle])
         finally:
-            os._exit(status)
-    for descriptor in given:
-        os.close(descriptor)
-    handle = os.pidfd_open(pid)
-    try:
-        socket.send_fds(host, [json.dumps(["forked", pid]).encode("ascii")], [handle])
-    finally:
-        os.close(handle)
+            os.close(handle)
+
+    def _fork(self, *, rehearses: bool) -> _Standby:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        own = os.getpid()
+        with theirs:
+            pid = os.fork()
+            if not pid:
+                status = 1
+                try:
+                    die_with_parent(own)
+                    self._stand_by(theirs, rehearses=rehearses)
+                    status = 0
+                finally:
+                    os._exit(status)
+        return _Standby(pid, ours)
+
+    def _stand_by(self, link: socket.socket, *, rehearses: bool) -> None:
+        if rehearses:
+            self._rehearsal.play(self._key)
+        _close_all_but(link.fileno())
+        _, given, _, _ = socket.recv_fds(link, len(GO), MOST_DESCRIPTORS)
+        if given:  # else the zygote is gone, and this process goes with it
+            link.close()
+            control, first, code, *folder = given
+            serving.serve(control, first, code, folder[0] if folder else None, self._key)
 
 
-def _alone_with(given: list[int]) -> list[int]:
-    """Close every descriptor but the streams, which are nowhere, and those given."""
-    keep = sorted(given)
-    begin = 3
-    for descriptor in keep:
-        os.closerange(begin, descriptor)
-        begin = descriptor + 1
-    os.closerange(begin, os.sysconf("SC_OPEN_MAX"))
-    return given
+def _close_all_but(descriptor: int) -> None:
+    """Close every descriptor but the streams, which are nowhere, and this one."""
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 if __name__ == "__main__":

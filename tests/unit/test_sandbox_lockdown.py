@@ -87,6 +87,23 @@ def test_a_locked_process_reaches_no_network_and_no_process(tmp_path: Path) -> N
     assert found["signal"] == ("PermissionError" if version >= 6 else "done")
 
 
+def test_one_of_several_threads_is_not_locked_down() -> None:
+    """What it gave up the others would still have."""
+    code = """
+import threading
+from sandbox.isolate.lockdown import lock_down
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+try:
+    lock_down(data_bytes=1 << 30, folder=None)
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "cannot lock down one of several threads\n"
+
+
 @functools.cache
 def landlock_version() -> int:
     """This kernel's; asked in a process of its own, which gives up all."""
