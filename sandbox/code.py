@@ -26,6 +26,11 @@ class Code:
         self._descriptor = descriptor
         self._length = length
 
+    @property
+    def descriptor(self) -> int:
+        """Of the file, open for reading; closed with this object."""
+        return self._descriptor
+
     @classmethod
     def of(cls, artefact: bytes) -> "Code":
         """Put an artefact into memory."""

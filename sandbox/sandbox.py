@@ -212,7 +212,7 @@ class Sandbox:
                     signatures=offered,
                     links=links,
                 ),
-                built.code.read(),
+                built.code,
                 surroundings.data_dir,
                 ask,
             )

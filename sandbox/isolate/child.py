@@ -6,6 +6,7 @@ import socket
 import threading
 from dataclasses import dataclass
 
+from sandbox.code import Code
 from sandbox.isolate.nursery import Nursery
 from sandbox.isolate.orders import Orders
 from sandbox.isolate.serving import OPEN, STOP
@@ -32,7 +33,7 @@ class Child:
 
     Args:
         nursery: Forks and buries it.
-        code: The memory file with the compiled module.
+        code: The compiled module.
         folder: What it may read, None = nothing; closed with it.
         orders: What it is told first.
 
@@ -40,7 +41,7 @@ class Child:
         SandboxError: It can't be started.
     """
 
-    def __init__(self, nursery: Nursery, code: int, folder: Folder | None, orders: Orders) -> None:
+    def __init__(self, nursery: Nursery, code: Code, folder: Folder | None, orders: Orders) -> None:
         self.folder = folder
         self._nursery = nursery
         self._lock = threading.Lock()
@@ -50,7 +51,7 @@ class Child:
         self.first, channel = _pair()
         self._control.settimeout(_SEND_S)
         try:
-            given: list[socket.socket | int] = [control, channel, code]
+            given: list[socket.socket | int] = [control, channel, code.descriptor]
             if folder is not None and folder.descriptor is not None:
                 given.append(folder.descriptor)
             self._pid, self._handle = nursery.fork(given)

@@ -48,7 +48,6 @@ class Keeper:
         data_dir: What the plugin sees of the disk; None = nothing.
         on_start: Told when a child has started.
         on_loop: Told once, when it crashed too often to be started again.
-        on_close: Told once, when no child will be started any more.
     """
 
     def __init__(
@@ -58,14 +57,12 @@ class Keeper:
         data_dir: Path | None,
         on_start: Callable[["Keeper"], None],
         on_loop: Callable[[str], None],
-        on_close: Callable[[], None],
     ) -> None:
         self._plugin_id = plugin_id
         self._make_child = make_child
         self._data_dir = data_dir
         self._on_start = on_start
         self._on_loop = on_loop
-        self._on_close = on_close
         self._changed = threading.Condition(threading.Lock())
         self._kept: Kept | None = None
         self._is_starting = False
@@ -176,9 +173,9 @@ class Keeper:
     def close(self) -> None:
         """Lend nothing more; the child goes now, or with its last call."""
         with self._changed:
-            if not self._closed and not self._is_starting:
-                self._on_close()
             self._closed = True
+            if not self._is_starting:
+                self._make_child = _no_child  # what it holds goes now: the code
             kept = self._kept
             if kept is not None:
                 self._retire(kept)
@@ -196,7 +193,7 @@ class Keeper:
                 self._is_starting = False
                 self._changed.notify_all()
                 if self._closed:
-                    self._on_close()
+                    self._make_child = _no_child
                 elif kept is not None:
                     self._kept = kept
                     channel = self._take(kept)
@@ -254,3 +251,8 @@ class Keeper:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _no_child(_folder: Folder | None) -> Child:
+    message = "no child is started once it is closed"
+    raise RuntimeError(message)

@@ -6,6 +6,7 @@ nothing is given up, and the rest of the lock-down holds.
 """
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -21,11 +22,12 @@ _NETWORK_FROM, _NETWORK = 4, 0b11
 _SCOPES_FROM, _SCOPES = 6, 0b11
 
 
-def give_up(folder: int | None) -> int:
-    """Give up everything that Landlock knows, but for reading beneath one folder.
+def give_up(folder: int | None, file: int) -> int:
+    """Give up everything that Landlock knows, but for reading one file, and beneath one folder.
 
     Args:
-        folder: An open descriptor of that folder; None = no files at all.
+        folder: An open descriptor of that folder; None = none.
+        file: One of that file, open for reading; one in memory needs no leave.
 
     Returns:
         The version of the kernel's interface; 0 = it has none, and nothing was given up.
@@ -46,12 +48,21 @@ def give_up(folder: int | None) -> int:
     rules = _checked(_LIBC.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
     try:
         if folder is not None:
-            beneath = struct.pack("=Qi", _READ_FILE | _READ_DIR, folder)
-            _checked(_LIBC.syscall(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0))
+            _allow(rules, _READ_FILE | _READ_DIR, folder)
+        try:
+            _allow(rules, _READ_FILE, file)
+        except OSError as error:
+            if error.errno != errno.EBADFD:  # in memory
+                raise
         _checked(_LIBC.syscall(_RESTRICT_SELF, rules, 0))
     finally:
         os.close(rules)
     return int(version)
+
+
+def _allow(rules: int, rights: int, descriptor: int) -> None:
+    rule = struct.pack("=Qi", rights, descriptor)
+    _checked(_LIBC.syscall(_ADD_RULE, rules, _PATH_BENEATH, rule, 0))
 
 
 def _checked(result: int) -> int:

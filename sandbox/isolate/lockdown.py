@@ -31,12 +31,13 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def lock_down(*, data_bytes: int, folder: int | None) -> None:
+def lock_down(*, data_bytes: int, folder: int | None, code: int) -> None:
     """Give up what a plugin's process needs not.
 
     Args:
         data_bytes: Private memory that it may take beyond what it has.
         folder: The descriptor of the one folder that it may read; None = none.
+        code: That of the one file that it may read.
 
     Raises:
         OSError: The kernel refused.
@@ -53,7 +54,7 @@ def lock_down(*, data_bytes: int, folder: int | None) -> None:
     _limit(resource.RLIMIT_DATA, _data_in_use() + data_bytes)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS)
-    landlock.give_up(folder)
+    landlock.give_up(folder, code)
 
 
 def _threads() -> int:

@@ -30,6 +30,7 @@ _LARGEST = 2**64
 _LONGEST_TEXT = 4_000
 _CALL_PARTS = [int, float, str, bool, bool, list]
 _RESULT_PARTS, _FIGURES = 5, 3
+_NUMBERS = {"int": int, "float": float}
 _MOST_ARGUMENTS = 64
 _PLAIN: dict[str, type[SandboxError]] = {
     kind.__name__: kind
@@ -192,32 +193,26 @@ def _frame_of_result(result: CallResult) -> Frame:
 
 
 def _result(header: list[Any], tail: bytes) -> CallResult:
-    if len(header) != _RESULT_PARTS:
+    if len(header) != _RESULT_PARTS or type(header[1]) is not str:
         raise FrameError("no word of a child")
-    _, kind, number, of_value, used = header
+    kind, number, of_value, used = header[1:]
     stats = _stats(used)
     if not (_is_count(of_value) and of_value <= len(tail)):
         raise FrameError("a value that is longer than its frame")
-    data, stderr = tail[:of_value], tail[of_value:]
+    data = tail[:of_value]
     value: Value = None
     if kind == "str":
         value = _text(data)
     elif kind == "bytes":
         value = data
-    elif kind in ("int", "float"):
-        fits = _is_number(number) and not isinstance(number, bool)
-        if not fits or isinstance(number, float) != (kind == "float"):
+    elif kind in _NUMBERS:
+        if not _is_number(number) or type(number) is not _NUMBERS[kind]:
             raise FrameError("a result that is no number")
         value = number
     elif kind != "none":
         raise FrameError("a result of no kind")
-    return CallResult(
-        value,
-        stats.fuel_used,
-        stats.memory_peak_bytes,
-        stats.took_ms,
-        stderr.decode("utf-8", "replace"),
-    )
+    stderr = tail[of_value:].decode("utf-8", "replace")
+    return CallResult(value, stats.fuel_used, stats.memory_peak_bytes, stats.took_ms, stderr)
 
 
 def _frame_of_error(error: SandboxError) -> Frame:
@@ -274,14 +269,14 @@ def _unspell(spelled: Sequence[object], tail: bytes) -> tuple[Lowered, ...]:
     values: list[Lowered] = []
     at = 0
     for item in spelled:
-        if _is_number(item):
-            values.append(item)  # type: ignore[arg-type]  # just checked
-            continue
         length = item[0] if isinstance(item, list) and len(item) == 1 else None
-        if type(length) is not int or not 0 <= length <= len(tail) - at:
+        if type(length) is int and 0 <= length <= len(tail) - at:
+            values.append(tail[at : at + length])
+            at += length
+        elif _is_number(item):
+            values.append(item)  # type: ignore[arg-type]  # just checked
+        else:
             raise FrameError("an argument that is none")
-        values.append(tail[at : at + length])
-        at += length
     if at != len(tail):
         raise FrameError("bytes that are no argument's")
     return tuple(values)

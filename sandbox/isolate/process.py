@@ -1,13 +1,12 @@
 """Runs calls in a child process: one channel a call, its guest's words heard on this side."""
 
 import contextlib
-import fcntl
 import itertools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.code import Code
 from sandbox.context import Ask, CallContext, StopCallError
 from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
 from sandbox.hostfuncs.links import Answer, Bound
@@ -30,7 +29,6 @@ GRACE_S = 1.0
 """Past its deadline a child has this long to say that the call is over; then it is killed."""
 
 _ATTEMPTS = 3
-_LONGEST_NAME = 200
 _OVERHEAD_BYTES = 65_536
 _LARGEST_FRAME_BYTES = 2**31
 _MOST_ESCAPED = 16
@@ -42,7 +40,7 @@ class ProcessRunner:
 
     Args:
         orders: What the child is told.
-        artefact: The compiled module; it goes to a memory file that nobody can change.
+        code: The compiled module, whose file the child is given.
         data_dir: What the plugin sees of the disk; None = nothing.
         ask: Whether a call may use a capability whose grant has an end.
         nursery: Forks the child.
@@ -56,7 +54,7 @@ class ProcessRunner:
     def __init__(
         self,
         orders: Orders,
-        artefact: bytes,
+        code: Code,
         data_dir: Path | None,
         ask: Ask,
         *,
@@ -80,14 +78,12 @@ class ProcessRunner:
             longest += token.limits.mem_bytes
         self._longest = min(longest + _OVERHEAD_BYTES, _LARGEST_FRAME_BYTES)
         self._numbers = itertools.count(1)
-        code = _sealed_file(artefact, orders.name)
         self.keeper = Keeper(
             token.plugin_id,
             lambda folder: Child(nursery, code, folder, orders),
             data_dir,
             idle.watch,
             on_loop,
-            lambda: os.close(code),
         )
 
     def run(self, request: Request) -> CallResult:
@@ -238,21 +234,6 @@ class ProcessRunner:
 
 class _NotDeliveredError(Exception):
     """The child was gone before it had the whole call."""
-
-
-def _sealed_file(artefact: bytes, name: str) -> int:
-    """A descriptor of a file in memory that holds a compiled module and never changes."""
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    descriptor = os.memfd_create(f"plugin {name}"[:_LONGEST_NAME], flags)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(artefact)
-        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _result(context: CallContext, ended: Ended) -> CallResult:

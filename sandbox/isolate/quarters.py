@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.code import Code
 from sandbox.context import Ask
 from sandbox.hostfuncs.links import Answer
 from sandbox.isolate.idle import IdleWatch
@@ -45,9 +46,7 @@ class Quarters:
         self._nursery = Nursery()
         self._nursery.start()
 
-    def runner(
-        self, orders: Orders, artefact: bytes, data_dir: Path | None, ask: Ask
-    ) -> ProcessRunner:
+    def runner(self, orders: Orders, code: Code, data_dir: Path | None, ask: Ask) -> ProcessRunner:
         """The runner of one plugin; its child starts with the first call.
 
         Raises:
@@ -57,7 +56,7 @@ class Quarters:
         self._nursery.start()
         runner = ProcessRunner(
             orders,
-            artefact,
+            code,
             data_dir,
             ask,
             nursery=self._nursery,

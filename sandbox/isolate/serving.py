@@ -38,7 +38,7 @@ def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -
     Args:
         control: A socket of whole messages: further channels, and calls to stop.
         first: The first channel, on which the orders come.
-        code: A sealed memory file with the compiled module.
+        code: The file with the compiled module, which nobody writes to.
         folder: The folder behind ``/plugin/data``, open.
         key: What the token is sealed with.
     """
@@ -46,7 +46,7 @@ def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -
     orders = read_orders(channel.receive(MAX_ORDERS_BYTES), key)
     limits, size = orders.token.limits, os.fstat(code).st_size
     per_call = limits.mem_bytes + WRITABLE_BYTES + _STACK_BYTES + 2 * size
-    lock_down(data_bytes=_OWN_BYTES + MOST_CHANNELS * per_call, folder=folder)
+    lock_down(data_bytes=_OWN_BYTES + MOST_CHANNELS * per_call, folder=folder, code=code)
     threading.stack_size(_STACK_BYTES)
     child = Served(orders, code, size, folder)
     child.open(channel)

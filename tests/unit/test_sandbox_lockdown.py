@@ -14,7 +14,7 @@ import pytest
 
 from sandbox.isolate import landlock
 from sandbox.isolate.process import ProcessRunner
-from support.sandbox import ECHO, READ_EXPORTS, READ_FILE, admit, plugin_files, sandbox
+from support.sandbox import CODE, ECHO, READ_EXPORTS, READ_FILE, admit, plugin_files, sandbox
 
 TRY = """
 import ctypes, json, os, socket, sys
@@ -22,7 +22,8 @@ from sandbox.isolate.lockdown import lock_down
 
 folder = os.open({folder!r}, os.O_PATH | os.O_DIRECTORY)
 server = {port}
-lock_down(data_bytes={data_bytes}, folder=folder)
+code = os.open({code!r}, os.O_RDONLY)
+lock_down(data_bytes={data_bytes}, folder=folder, code=code)
 
 def outcome(do):
     try:
@@ -44,27 +45,35 @@ print(json.dumps({{
     "connect": outcome(connect),
     "signal": outcome(lambda: os.kill({parent}, 0)),
     "own file": outcome(lambda: open(f"/proc/self/fd/{{folder}}/note").close()),
+    "code": outcome(lambda: open(f"/proc/self/fd/{{code}}").close()),
+    "code write": outcome(lambda: open(f"/proc/self/fd/{{code}}", "r+").close()),
+    "beside the code": outcome(lambda: open({code!r} + ".other").close()),
     "own write": outcome(lambda: open(f"/proc/self/fd/{{folder}}/other", "w").close()),
     "memory": outcome(lambda: bytearray({data_bytes} + (64 << 20))),
 }}))
 """
 
 
+REFUSED = ("read", "list", "write", "run", "own write", "code write", "beside the code")
 NO_PRIVILEGES = "import ctypes; ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); "
 
 
 def tried(tmp_path: Path) -> dict[str, Any]:
     """What a process can still do after it locked itself down."""
-    (tmp_path / "note").write_text("x")
+    folder, code = tmp_path / "folder", tmp_path / "code"
+    folder.mkdir()
+    for path in (folder / "note", code, tmp_path / "code.other"):
+        path.write_text("x")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        code = TRY.format(
-            folder=str(tmp_path),
+        program = TRY.format(
+            folder=str(folder),
+            code=str(code),
             port=server.getsockname()[1],
             data_bytes=64 << 20,
             parent=os.getpid(),
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
         )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -73,10 +82,10 @@ def tried(tmp_path: Path) -> dict[str, Any]:
 def test_a_locked_process_reads_its_folder_and_nothing_else(tmp_path: Path) -> None:
     """Files, programs and memory beyond the cap are out of reach; its folder is read only."""
     found = tried(tmp_path)
-    assert found["own file"] == "done"
+    assert (found["own file"], found["code"]) == ("done", "done")
     assert found["memory"] == "MemoryError"
     if landlock_version():
-        refused = {what: found[what] for what in ("read", "list", "write", "run", "own write")}
+        refused = {what: found[what] for what in REFUSED}
         assert set(refused.values()) == {"PermissionError"}, refused
 
 
@@ -94,7 +103,7 @@ import threading
 from sandbox.isolate.lockdown import lock_down
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 try:
-    lock_down(data_bytes=1 << 30, folder=None)
+    lock_down(data_bytes=1 << 30, folder=None, code=0)
 except RuntimeError as error:
     print(error)
 """
@@ -107,7 +116,7 @@ except RuntimeError as error:
 @functools.cache
 def landlock_version() -> int:
     """This kernel's; asked in a process of its own, which gives up all."""
-    code = "from sandbox.isolate import landlock; print(landlock.give_up(None))"
+    code = "from sandbox.isolate import landlock; print(landlock.give_up(None, 0))"
     done = subprocess.run(
         [sys.executable, "-c", NO_PRIVILEGES + code],
         capture_output=True,
@@ -146,16 +155,25 @@ def test_a_child_goes_the_fast_way_into_the_engine() -> None:
         assert int(mapped) * resource.getpagesize() > 4 << 30
 
 
-def test_a_child_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_kept", [False, True], ids=["compiled now", "cached"])
+def test_a_child_inherits_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_kept: bool,  # noqa: FBT001
+) -> None:
     """No environment, no folder, and no descriptor but nowhere, its sockets and its code.
 
+    That is the sealed memory that it was compiled to, or the very file in the cache, for reading.
     Only root may look: to its own user a child is closed.
     """
     monkeypatch.setenv("SECRET", "hunter2")
-    with (
-        (tmp_path / "open").open("w"),
-        sandbox(admit("fs_read", isolation="process", data_dir=tmp_path)) as box,
-    ):
+    cache, data = tmp_path / "cache" if is_kept else None, tmp_path / "data"
+    data.mkdir()
+    if cache is not None:
+        with sandbox(admit("fs_read", data_dir=data), cache_dir=cache) as box:
+            box.load(plugin_files(READ_FILE, READ_EXPORTS, capabilities='["fs_read"]'))
+    apart = admit("fs_read", isolation="process", data_dir=data)
+    with (data / "open").open("w"), sandbox(apart, cache_dir=cache) as box:
         plugin = box.load(plugin_files(READ_FILE, READ_EXPORTS, capabilities='["fs_read"]'))
         assert plugin.call("open", ["open"]).value == 0
         assert isinstance(plugin._runner, ProcessRunner)
@@ -169,9 +187,12 @@ def test_a_child_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         links = [str(link.readlink()) for link in (proc / "fd").iterdir()]
     kinds = sorted(link.partition(":")[0] for link in links)
     # the engine has some of its own, once a guest opens a file, and keeps the code's open too
-    ours = [link for link in kinds if link not in {"anon_inode", "/dev/null", "/memfd"}]
-    assert ours == sorted([str(tmp_path), "socket", "socket"])
-    assert len({link for link in links if link.startswith("/memfd")}) == 1
+    entries = [] if cache is None else [str(path) for path in cache.rglob("*.aot")]
+    known = {"anon_inode", "/dev/null", "/memfd", *entries}
+    ours = [link for link in kinds if link not in known]
+    assert ours == sorted([str(data), "socket", "socket"])
+    code = {link for link in links if link.startswith("/memfd") or link in entries}
+    assert code == (set(entries) if entries else {CODE})
 
 
 def test_a_data_folder_that_comes_later_is_seen(tmp_path: Path) -> None:
