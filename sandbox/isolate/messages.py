@@ -208,7 +208,7 @@ def _result(header: list[Any], tail: bytes) -> CallResult:
     elif kind in _NUMBERS:
         if not _is_number(number) or type(number) is not _NUMBERS[kind]:
             raise FrameError("a result that is no number")
-        value = number
+        value = number  # type: ignore[assignment]  # just checked
     elif kind != "none":
         raise FrameError("a result of no kind")
     stderr = tail[of_value:].decode("utf-8", "replace")
