@@ -13,6 +13,7 @@ from wasmtime import Engine
 
 from sandbox.cell import Cell
 from sandbox.errors import CapabilityDenied, DeadlineExceeded, FuelExhausted
+from sandbox.folder import Folder
 from sandbox.limits import Limits
 from sandbox.log import CallLog
 
@@ -44,6 +45,7 @@ class CallContext:
         started_s: ``time.monotonic()`` at the request.
         store: The call's store and its instance, once there is one.
         engine: Where the guest runs, once it is armed.
+        folder: What the guest sees of the disk; None = nothing.
         error: What a host function ended the call with.
         exit_code: What the guest gave to ``proc_exit``.
         fuel_left: The fuel at that end.
@@ -71,6 +73,7 @@ class CallContext:
     started_s: float = field(default_factory=time.monotonic)
     store: Cell | None = None
     engine: Engine | None = None
+    folder: Folder | None = None
     error: BaseException | None = None
     exit_code: int | None = None
     fuel_left: int | None = None

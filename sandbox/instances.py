@@ -46,7 +46,7 @@ class FreshInstances:
                     lambda: enter(Guest.open(store, context)),
                 )
             finally:
-                store.close()
+                worker.end(store)
         finally:
             self._pool.give_back(worker)
 
@@ -112,7 +112,7 @@ class KeptInstance:
         except BaseException:
             # its state is arbitrary now
             self._kept = None
-            store.close()
+            worker.end(store)
             raise
         if guest is not None:
             self._kept = (worker, guest)
@@ -120,5 +120,6 @@ class KeptInstance:
 
     def _discard(self) -> None:
         if self._kept is not None:
-            self._kept[1].store.close()
+            worker, guest = self._kept
+            worker.end(guest.store)
             self._kept = None

@@ -15,14 +15,12 @@ from sandbox.context import CallContext
 from sandbox.ending import is_starved, starved
 from sandbox.engine import new_engine
 from sandbox.errors import IncompatibleError, SandboxError
-from sandbox.hostfuncs import border, unprovided, wasi
+from sandbox.folder import Folder
+from sandbox.hostfuncs import border, files, unprovided, wasi
 from sandbox.hostfuncs.log import host_log
 from sandbox.log import escape_text
 from sandbox.shape import Import, Shape
 from sandbox.way import best
-
-GUEST_DATA = "/plugin/data"
-"""Where a plugin with ``fs_read`` sees its data."""
 
 _BODIES: dict[str, border.Body] = {
     "host_log": host_log,
@@ -33,6 +31,7 @@ _BODIES: dict[str, border.Body] = {
     "host_fetch": unprovided.fetch,
 }
 
+_SHADOWED = wasi.SHADOWED | files.SHADOWED
 _MOST_IDLE = 8
 
 
@@ -69,8 +68,8 @@ class Worker:
         self._way = way = best()
         self.is_spent = False
         self.seat = border.Seat()
+        self.folder: Folder | None = None
         self._surroundings = surroundings
-        self._shows_files = False
         self._uses_wasi = shape.uses_wasi
         try:
             self.engine, module = _settled(way, code)
@@ -86,33 +85,41 @@ class Worker:
     def new_store(self, context: CallContext) -> Cell:
         """A store with every limit set, whose epoch deadline is the next tick."""
         # without it a WASI call aborts the process
-        wasi = self._wasi_config(context) if self._uses_wasi else None
-        return self._link.open(context.limits, wasi)
+        wasi = None
+        if self._uses_wasi:
+            wasi = WasiConfig()
+            wasi.argv = list(context.argv)
+            wasi.env = list(self._surroundings.environment.items())
+        store = self._link.open(context.limits, wasi)
+        if self._uses_wasi:
+            self.folder = self._open_folder(context)
+        return store
+
+    def end(self, store: Cell) -> None:
+        """Free a store, and what its guest had open; again is fine."""
+        store.close()
+        if self.folder is not None:
+            self.folder.close_all()
+            self.folder = None
 
     def suits(self, context: CallContext) -> bool:
         """Whether what its last store shows of files is still granted, for one more call in it."""
-        return not self._shows_files or context.refusal("fs_read") is None
+        return self.folder is None or context.refusal("fs_read") is None
 
     def retire(self) -> None:
         """Serve no further call: the deadline of the last may yet interrupt the engine."""
         self.is_spent = True
         self._way.rest(self.engine)
 
-    def _wasi_config(self, context: CallContext) -> WasiConfig:
-        config = WasiConfig()
-        config.argv = list(context.argv)
-        config.env = list(self._surroundings.environment.items())
-        folder = self._surroundings.data_dir
+    def _open_folder(self, context: CallContext) -> Folder | None:
+        path = self._surroundings.data_dir
         # whether a guest reads can't be seen: to show it the folder counts
-        self._shows_files = (
-            folder is not None and folder.is_dir() and context.refusal("fs_read") is None
-        )
-        if folder is not None and self._shows_files:
-            try:
-                config.preopen_dir(str(folder), GUEST_DATA, fs_mutable=False)
-            except WasmtimeError as error:
-                raise SandboxError(f"cannot open {folder} for the plugin: {error}") from error
-        return config
+        if path is None or not path.is_dir() or context.refusal("fs_read") is not None:
+            return None
+        try:
+            return Folder(path)
+        except OSError as error:
+            raise SandboxError(f"cannot open {path} for the plugin: {error.strerror}") from error
 
 
 class WorkerPool:
@@ -162,9 +169,9 @@ def _define(
     if shape.uses_wasi:
         linker.allow_shadowing = True
         linker.define_wasi()
-        for name, (kind, body) in wasi.SHADOWED.items():
-            border.define(way, linker, seat, (WASI_MODULE, name), kind, body)
     for item in dict.fromkeys(shape.imports):  # a module may import a function twice
-        if item.module in HOST_MODULES and item.kind is not None:
+        if item.module == WASI_MODULE and item.name in _SHADOWED:
+            border.define(way, linker, seat, (WASI_MODULE, item.name), *_SHADOWED[item.name])
+        elif item.module in HOST_MODULES and item.kind is not None:
             body = functions.get(item) or _BODIES[item.name]
             border.define(way, linker, seat, (item.module, item.name), item.kind, body)

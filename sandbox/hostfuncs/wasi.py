@@ -2,7 +2,7 @@
 
 Ours are all that write, wait, exit, tell the time or take time by the byte: wasmtime's
 would escape the deadline (``poll_oneoff``), the fuel (``random_get``) or the log
-(``fd_write``). Files are read by wasmtime's, in a folder it opened read only.
+(``fd_write``). Those on files are in ``files``.
 """
 
 import os
@@ -19,8 +19,8 @@ from sandbox.signature import WasmType
 SUCCESS, BADF, INVAL, NOTSUP, SPIPE = 0, 8, 28, 58, 70
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-_MOST_VECTORS = 1024
-_VECTOR_FUEL = 100  # also of an empty one
+MOST_VECTORS = 1024
+VECTOR_FUEL = 100  # also of an empty one
 _MOST_SUBSCRIPTIONS = 1024
 _SUBSCRIPTION_BYTES = 48
 _EVENT_BYTES = 32
@@ -45,13 +45,13 @@ def fd_write(
     """
     if fd not in {_STDOUT, _STDERR}:
         return BADF
-    if not 0 <= count <= _MOST_VECTORS:
+    if not 0 <= count <= MOST_VECTORS:
         return INVAL
     is_result = context.is_command and fd == _STDOUT
     if not is_result:
         context.demand("log")
     memory.find(context, caller)
-    context.charge(count * _VECTOR_FUEL)
+    context.charge(count * VECTOR_FUEL)
     table = memory.read(context, vectors, count * 8)
     total = 0
     for pointer, length in struct.iter_unpack("<II", table):

@@ -1,0 +1,255 @@
+"""What a guest makes of its data folder: it reads as C programs do, and nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox import Admission, FuelExhausted, GuestTrap, folder
+from sandbox.admission import Isolation
+from sandbox.folder import ROOT, Folder
+from support.sandbox import READ_EXPORTS, READ_FILE, admit, loaded, nothing_left
+
+BUILD_S = 300
+P = "/plugin/data/"
+
+# One step for each argument, a letter and a path; what came of it, a line each.
+SOURCE = r"""
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void step(char letter, const char *path) {
+    char text[64] = "";
+    struct stat s;
+    errno = 0;
+    if (letter == 'r') {
+        FILE *file = fopen(path, "r");
+        if (file) { text[fread(text, 1, 63, file)] = 0; fclose(file); printf("%s", text); }
+    } else if (letter == 'p') {
+        int fd = open(path, O_RDONLY);
+        printf("%zd %.3s", pread(fd, text, 3, 2), text);
+        printf(" %d", (int)lseek(fd, -1, SEEK_END));
+        printf(" %d", (int)lseek(fd, 0, SEEK_CUR));
+        printf(" %zd", read(fd, text, 63));
+        printf(" %zd", read(fd, text, 63));
+        fstat(fd, &s);
+        printf(" %d", (int)s.st_size);
+        close(fd);
+    } else if (letter == 's') {
+        if (!stat(path, &s))
+            printf("%s", S_ISDIR(s.st_mode) ? "folder" : S_ISREG(s.st_mode) ? "file" : "other");
+    } else if (letter == 'l') {
+        ssize_t n = readlink(path, text, 63);
+        if (n >= 0) printf("%.*s", (int)n, text);
+    } else if (letter == 'd') {
+        DIR *folder = opendir(path);
+        int entries = 0, folders = 0;
+        for (struct dirent *e; folder && (e = readdir(folder)); entries++)
+            folders += e->d_type == DT_DIR;
+        if (folder) { printf("%d %d", entries, folders); closedir(folder); }
+    } else if (letter == 'w') {
+        if (open(path, O_WRONLY | O_CREAT, 0600) >= 0) printf("written");
+    } else if (letter == 't') {
+        if (open(path, O_RDONLY | O_TRUNC) >= 0) printf("cut");
+    } else if (letter == 'u') {
+        if (!unlink(path)) printf("gone");
+    } else if (letter == 'm') {
+        if (!mkdir(path, 0700)) printf("made");
+    } else if (letter == 'n') {
+        if (!rename(path, "/plugin/data/new")) printf("moved");
+    } else if (letter == 'f') {
+        int opened = 0;
+        while (open(path, O_RDONLY) >= 0) opened++;
+        printf("%d", opened);
+    } else if (letter == 'e') {
+        for (;;) {
+            char big[4096];
+            int fd = open(path, O_RDONLY);
+            while (read(fd, big, sizeof big) > 0) continue;
+            close(fd);
+        }
+    }
+    if (errno) printf(" errno %d", errno);
+    printf("\n");
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) step(argv[i][0], argv[i] + 1);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The program, built with the C library that most plugins have."""
+    place = tmp_path_factory.mktemp("program")
+    (place / "files.c").write_text(SOURCE, encoding="ascii")
+    flags = ("-target", "wasm32-wasi", "-Os", "-s", "-Wl,-z,stack-size=65536")
+    subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", *flags, "-o", "files.wasm", "files.c"],
+        cwd=place,
+        check=True,
+        timeout=BUILD_S,
+    )
+    return (place / "files.wasm").read_bytes()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with a file, a folder, a pipe, and links inward and out."""
+    (tmp_path / "secret").write_text("secret")
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "a.txt").write_text("0123456789")
+    for number in range(100):
+        (data / "sub" / f"n{number}").write_text("n")
+    (data / "in").symlink_to("sub/n1")
+    (data / "up").symlink_to("../secret")
+    (data / "absolute").symlink_to(tmp_path / "secret")
+    os.mkfifo(data / "pipe")
+    return data
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the property is about."""
+    place = tmp_path_factory.mktemp("around") / "tree"
+    (place / "sub").mkdir(parents=True)
+    for path in (place / "a.txt", place / "sub" / "n1", place.parent / "secret"):
+        path.write_text("x")
+    links = {"in": "sub/n1", "up": "..", "out": "../secret", "absolute": "/etc/passwd"}
+    for name, target in links.items():
+        (place / name).symlink_to(target)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def all_given_back() -> Iterator[None]:
+    """Whatever a guest leaves open, no descriptor of ours is."""
+    with nothing_left():
+        yield
+
+
+def came_of(program: bytes, admission: Admission, *steps: str) -> list[str]:
+    """What came of each step."""
+    with loaded(program, admission, entry='"_start"', capabilities='["fs_read"]') as plugin:
+        return str(plugin.call("_start", steps).value).splitlines()
+
+
+def test_a_program_reads_as_from_any_folder(
+    program: bytes,
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """Files, places in them, folders of many entries, links within, and what is known of each."""
+    steps = {
+        f"r{P}a.txt": "0123456789",
+        f"r{P}sub/../in": "n",
+        f"p{P}a.txt": "3 234 9 9 1 0 10",
+        f"s{P}a.txt": "file",
+        f"s{P}sub": "folder",
+        f"s{P}pipe": "other",
+        f"l{P}in": "sub/n1",
+        f"d{P}sub": "102 2",
+        f"r{P}none": " errno 44",
+    }
+    found = came_of(program, admit("fs_read", data_dir=data), *steps)
+    assert dict(zip(steps, found, strict=True)) == steps
+
+
+def test_a_program_changes_nothing_and_leaves_by_no_path(
+    program: bytes,
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """Every way to write and every way out is an error in the guest."""
+    changes = (f"w{P}new", f"w{P}a.txt", f"t{P}a.txt", f"u{P}a.txt", f"m{P}new", f"n{P}a.txt")
+    ways_out = (f"r{P}up", f"r{P}absolute", f"l{P}absolute", f"r{P}sub/../../secret")
+    before = sorted(data.rglob("*"))
+    found = came_of(program, admit("fs_read", data_dir=data), *changes, *ways_out)
+    assert found == [" errno 63"] * len([*changes, *ways_out])
+    assert came_of(program, admit("fs_read", data_dir=data), "r/etc/passwd") == [" errno 44"]
+    assert sorted(data.rglob("*")) == before
+    assert (data / "a.txt").read_text() == "0123456789"
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(
+    program: bytes,
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """Nobody writes to it, and the guest goes on at once; a device would be refused as well."""
+    assert came_of(program, admit("fs_read", data_dir=data), f"r{P}pipe", f"r{P}a.txt") == [
+        " errno 2",
+        "0123456789",
+    ]
+
+
+def test_reading_costs_fuel(program: bytes, data: Path, isolation: Isolation) -> None:  # noqa: ARG001
+    """A guest that reads for ever runs out, by what the host did for it."""
+    with pytest.raises(FuelExhausted, match=r"[1-9]\d{6} of them in host functions"):
+        came_of(program, admit("fs_read", data_dir=data), f"e{P}a.txt")
+
+
+def test_open_files_are_bounded_and_closed(
+    program: bytes,
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """What a guest never closes is closed with its instance, kept ones' at their end."""
+    admission = admit("fs_read", data_dir=data)
+    assert came_of(program, admission, f"f{P}a.txt") == ["63 errno 33"]
+    with loaded(
+        READ_FILE, admission, extra=READ_EXPORTS, instance='"reused"', capabilities='["fs_read"]'
+    ) as plugin:
+        for _ in range(63):
+            assert plugin.call("run", ["a.txt"]).value == "0123456789"
+        with pytest.raises(GuestTrap):
+            plugin.call("run", ["a.txt"])
+        assert plugin.call("run", ["a.txt"]).value == "0123456789"
+
+
+def test_without_the_kernels_help_no_link_is_followed(
+    program: bytes, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no ``openat2`` each part of a path is opened by itself."""
+    monkeypatch.setattr(folder, "_OPENAT2", 99_999)
+    found = came_of(
+        program,
+        admit("fs_read", data_dir=data),
+        *(f"r{P}sub/./n1", f"r{P}in", f"r{P}up", f"l{P}in", f"d{P}sub", f"r{P}sub/../a.txt"),
+    )
+    assert found == ["n", " errno 32", " errno 32", "sub/n1", "102 2", " errno 63"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["..", ".", "", "a.txt", "sub", "n1", "in", "up", "out", "absolute", "no"]),
+        max_size=6,
+    ).map("/".join)
+    | st.binary(max_size=20).map(os.fsdecode),
+    st.booleans(),
+    st.sampled_from([437, 99_999]),
+)
+def test_no_path_leads_out(tree: Path, path: str, follows: bool, call: int) -> None:  # noqa: FBT001
+    """Whatever is opened lies in the folder, by either way; nothing but an OSError comes out."""
+    opened = Folder(tree)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "_OPENAT2", call)
+        try:
+            number = opened.open(ROOT, os.fsencode(path), follows=follows)
+            found = Path(f"/proc/self/fd/{opened.get(number).descriptor}").readlink()
+            assert found.is_relative_to(tree)
+        except OSError:
+            pass
+        finally:
+            opened.close_all()
