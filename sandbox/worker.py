@@ -31,7 +31,6 @@ _BODIES: dict[str, border.Body] = {
     "host_fetch": unprovided.fetch,
 }
 
-_SHADOWED = wasi.SHADOWED | files.SHADOWED
 _MOST_IDLE = 8
 
 
@@ -74,7 +73,7 @@ class Worker:
         try:
             self.engine, module = _settled(way, code)
             linker = Linker(self.engine)
-            _define(way, linker, self.seat, shape, surroundings.functions)
+            _define(way, linker, self.seat, shape, surroundings)
             self._link = way.link(self.engine, linker.instantiate_pre(module), shape)
         except WasmtimeError as error:
             if is_starved(error):
@@ -164,14 +163,17 @@ def _define(
     linker: Linker,
     seat: border.Seat,
     shape: Shape,
-    functions: Mapping[Import, border.Body],
+    surroundings: Surroundings,
 ) -> None:
+    # where there are no files to read wasmtime's own calls say so, and sooner
+    shows_files = surroundings.data_dir is not None
+    shadowed = wasi.SHADOWED | files.SHADOWED if shows_files else wasi.SHADOWED
     if shape.uses_wasi:
         linker.allow_shadowing = True
         linker.define_wasi()
     for item in dict.fromkeys(shape.imports):  # a module may import a function twice
-        if item.module == WASI_MODULE and item.name in _SHADOWED:
-            border.define(way, linker, seat, (WASI_MODULE, item.name), *_SHADOWED[item.name])
+        if item.module == WASI_MODULE and item.name in shadowed:
+            border.define(way, linker, seat, (WASI_MODULE, item.name), *shadowed[item.name])
         elif item.module in HOST_MODULES and item.kind is not None:
-            body = functions.get(item) or _BODIES[item.name]
+            body = surroundings.functions.get(item) or _BODIES[item.name]
             border.define(way, linker, seat, (item.module, item.name), item.kind, body)
