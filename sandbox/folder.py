@@ -23,7 +23,8 @@ _HOW = struct.Struct("=3Q")
 _BENEATH, _NO_MAGIC_LINKS = 0x08, 0x02
 _TRIES = 8  # where somebody renames folders meanwhile
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_LOOK = getattr(os, "O_PATH", 0) | os.O_CLOEXEC
+_IS_LINUX = hasattr(os, "O_PATH")
+_LOOK = (os.O_PATH if _IS_LINUX else os.O_NONBLOCK) | os.O_CLOEXEC
 
 Entry = tuple[bytes, int, int]
 """What lies in a folder: its name, its inode, the type of its mode."""
@@ -94,7 +95,7 @@ class Folder:
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise _error(errno.EACCES)
             # the very file that was looked at, whatever has its name by now
-            descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = reopened(found)
         finally:
             os.close(found)
         self._open[number] = Opened(descriptor, stat.S_ISDIR(mode))
@@ -112,6 +113,8 @@ class Folder:
             raise _error(errno.EINVAL)
         folder = self.get(base).descriptor
         how = _HOW.pack(_LOOK | (0 if follows else os.O_NOFOLLOW), 0, _BENEATH | _NO_MAGIC_LINKS)
+        if not _IS_LINUX:
+            return _walk(folder, path)
         for _ in range(_TRIES):
             found = int(_LIBC.syscall(_OPENAT2, folder, path, how, ctypes.c_size_t(len(how))))
             if found >= 0:
@@ -136,6 +139,17 @@ class Folder:
         """Close whatever is open; again is fine."""
         while self._open:
             os.close(self._open.popitem()[1].descriptor)
+
+
+def reopened(descriptor: int) -> int:
+    """The same file or folder, open to read; the caller's.
+
+    Raises:
+        OSError: It can't be opened so.
+    """
+    if not _IS_LINUX:
+        return os.dup(descriptor)
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _walk(folder: int, path: bytes) -> int:

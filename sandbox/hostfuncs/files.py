@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sandbox import memory
 from sandbox.context import CallContext
-from sandbox.folder import ROOT, Entry
+from sandbox.folder import ROOT, Entry, reopened
 from sandbox.hostfuncs import border
 from sandbox.hostfuncs.answers import (
     I32,
@@ -235,7 +235,7 @@ def fd_readdir(context: CallContext, fd: int, place: int, room: int, at: int, us
 def _entries(context: CallContext, descriptor: int) -> list[Entry]:
     own = os.fstat(descriptor).st_ino
     entries: list[Entry] = [(name, own, stat.S_IFDIR) for name in (b".", b"..")]
-    readable = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    readable = reopened(descriptor)
     try:
         with os.scandir(readable) as found:
             for entry in found:
