@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -49,11 +49,11 @@ class _Handler(BaseHTTPRequestHandler):
         if digest and self.command == "GET":
             self._give_list(name, digest)
             return
-        connection = http.client.HTTPConnection(self.front.upstream, timeout=20)
-        # With our own host in it, so that upload locations lead back here.
-        connection.request(self.command, self.path, body or None, dict(self.headers))
-        answer = connection.getresponse()
-        data = answer.read()
+        with closing(http.client.HTTPConnection(self.front.upstream, timeout=20)) as connection:
+            # With our own host in it, so that upload locations lead back here.
+            connection.request(self.command, self.path, body or None, dict(self.headers))
+            answer = connection.getresponse()
+            data = answer.read()
         headers = {
             key: value for key, value in answer.getheaders() if key.lower() not in _HOP_BY_HOP
         }
@@ -61,7 +61,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT" and reference and answer.status == 201:
             headers |= self._take(name, body)
         self._give(answer.status, data, headers, answer.getheader("Content-Length"))
-        connection.close()
 
     def _take(self, name: str, raw: bytes) -> dict[str, str]:
         manifest = json.loads(raw)

@@ -148,8 +148,13 @@ def sandbox(
         box.close()
 
 
-def descendants() -> set[int]:
-    """The processes that this one has started, and those they have, as far as they are not over."""
+def descendants(of: int | None = None) -> set[int]:
+    """The processes that this one has started, and those they have, as far as they are not over.
+
+    Args:
+        of: Another process that they shall be of.
+    """
+    root = os.getpid() if of is None else of
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -158,10 +163,10 @@ def descendants() -> set[int]:
                 state, parent = (entry / "stat").read_text("utf-8").rpartition(")")[2].split()[:2]
                 if state != "Z":
                     parents[int(entry.name)] = int(parent)
-    found = {os.getpid()}
+    found = {root}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return found - {os.getpid()}
+    return found - {root}
 
 
 def descriptors() -> set[tuple[str, str]]:

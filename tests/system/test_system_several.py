@@ -15,7 +15,7 @@ import pytest
 from agent import context as agent_context
 from agent import rollback
 from agent.activation import Activation
-from agent.cli import change
+from agent.cli import prune
 from agent.context import Context
 from agent.files import Files
 from agent.ledger import Ledger
@@ -184,7 +184,7 @@ def test_a_tree_that_stays_locked_is_busy(
 
     publisher.release("0.2.0")
     before = installed.snapshot()
-    for module in (agent_context, agent.settling, agent.taking, agent.rollback, change):
+    for module in (agent_context, agent.settling, agent.taking, agent.rollback, prune):
         monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
     with tree_locked(installed):
         for verb in ("update", "pull"):
