@@ -219,6 +219,7 @@ def crossed(frame: tuple[list[Any], bytes]) -> tuple[list[Any], bytes]:
         (["result", "str", None, 1, [1, 1, 1.0]], b"\xff", "text that is not UTF-8"),
         (["result", "str", None, 9, [1, 1, 1.0]], b"", "a value that is longer"),
         (["result", "none", None, 0, [1, -1, 1.0]], b"", "figures that are none"),
+        (["result", "none", None, 0, "many"], b"", "figures that are none"),
         (["error", "Other", "extra", [1, 1, 1.0]], b"", "an error of no kind"),
     ],
 )

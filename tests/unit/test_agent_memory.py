@@ -46,6 +46,13 @@ def test_what_is_written_is_read() -> None:
     assert decode(WHOLE.encode()) == WHOLE
 
 
+def test_of_a_plugin_that_is_not_known_nothing_is_remembered() -> None:
+    """It is written and read like any other, and says nothing that another would narrow."""
+    nothing = Memory.nothing(WHOLE.ledger)
+    assert decode(nothing.encode()) == nothing
+    assert not nothing.is_of_installed
+
+
 @pytest.mark.parametrize(
     "data",
     [

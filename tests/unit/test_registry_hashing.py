@@ -49,6 +49,15 @@ def test_it_begins_anew(cores: int) -> None:
     assert sum(told) == len(DATA)
 
 
+def test_a_copy_that_hashes_on_the_spot_begins_anew() -> None:
+    """As one does that has a hash at its side."""
+    copy = VerifiedCopy(io.BytesIO(), DIGEST, len(DATA), "it")
+    copy.take(io.BytesIO(DATA))
+    copy.restart()
+    copy.take(io.BytesIO(DATA))
+    copy.check()
+
+
 @CORES
 def test_the_thread_ends_where_the_work_breaks_off(cores: int) -> None:
     """Whatever is still to be hashed."""
