@@ -1,6 +1,7 @@
 """Anything that may happen to an installation, in any order; and what must hold all the while."""
 
 import contextlib
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -22,7 +23,7 @@ from agent.files import Files
 from agent.holding import hold, unhold
 from agent.host import PluginHost
 from agent.inventory import is_whole
-from agent.memory import Memory
+from agent.memory import Held, Memory
 from agent.model import Generation, Kind, Outcome, Stop
 from agent.pruning import prune
 from agent.remembering import decisions_on, recall
@@ -61,6 +62,10 @@ _REASONED = (Kind.REFUSED, Kind.FAILED, Kind.PENDING, Kind.ROLLED_BACK)
 def is_lower(version: str, than: str) -> bool:
     """Whether a version is lower than another; said here once more, beside the rules."""
     return parse_version(version) < parse_version(than)
+
+
+def _ends(held: Held) -> float:
+    return math.inf if held.until is None else held.until
 
 
 def _files_of(artifact: BuiltArtifact) -> dict[str, bytes]:
@@ -436,12 +441,12 @@ class Installation(RuleBasedStateMachine):
                 return  # as above
         self._replace_the_ledger(self.backup)
         with self._looking() as context:
-            current = context.tree.current(PLUGIN_ID)
+            current, older = context.tree.current(PLUGIN_ID), context.ledger.memory(PLUGIN_ID)
             if context.ledger.is_behind(PLUGIN_ID, known):
                 with pytest.raises(LedgerError):
                     settle(context, Telemetry(""), PLUGIN_ID)
             assert context.tree.current(PLUGIN_ID) == current
-        self._mend(known)
+        self._mend(known, older)
 
     def _replace_the_ledger(self, copy: Path | None) -> None:
         for file in (self.home / "state").glob("state.db*"):
@@ -449,20 +454,28 @@ class Installation(RuleBasedStateMachine):
         if copy is not None:
             shutil.copy(copy, self.home / "state" / "state.db")
 
-    def _mend(self, known: Memory) -> None:
-        """The doctor mends; what the tree knew is known, and what was decided counts."""
+    def _mend(self, known: Memory, older: Memory | None = None) -> None:
+        """The doctor mends; what the tree knew is known, and what was decided counts.
+
+        So does what an older ledger knows: what was let go or taken again since is held or
+        rejected once more.
+        """
+        accounts = [known] if older is None else [known, older]
         with self._looking() as context:
             findings = list(examine(context, fix=True))
             assert [f.detail for f in findings if not f.ok and f.check not in PASSING] == []
             assert context.stranger() is None
             after = context.ledger.memory(PLUGIN_ID)
             assert after is not None
-            assert set(after.rejected) == set(known.rejected)
+            rejected = {r.release for one in accounts for r in one.rejected}
+            assert {r.release for r in after.rejected} == rejected
             assert known.floor is None or (after.floor and not is_lower(after.floor, known.floor))
             if known.stop is Stop.DISABLED:
                 assert (after.stop, after.good) == (known.stop, known.good)
             if known.stop is not Stop.REMOVING:
-                assert after.hold == known.hold
+                holds = [one.hold for one in accounts if one.hold is not None]
+                assert after.hold == max(holds, key=_ends, default=None)
+                self.is_held = after.hold is not None
         if known.stop is Stop.REMOVING:
             self._look_what_was_decided()
         self.last = None  # a trial that only the newer ledger knew was left by nobody's judgement
