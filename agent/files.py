@@ -174,18 +174,10 @@ class Files:
         Raises:
             TimeoutError: Another process held the lock all that time.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         descriptor = _open_lock(path)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        message = f"cannot lock {path}: held by another process"
-                        raise TimeoutError(message) from None
-                    time.sleep(_LOCK_POLL_S)
+            _await_turn(descriptor, path, deadline_s)
             yield
         finally:
             os.close(descriptor)
@@ -207,20 +199,13 @@ class Files:
             OSError: What is there is no file of the user's under this name alone.
             TimeoutError: Another process held it all that time.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         while True:
             descriptor = os.open(path, flags | (os.O_CREAT if make else 0), 0o600)
             with os.fdopen(descriptor, "r+b") as file:
                 require_regular(descriptor, path)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        message = f"cannot lock {path}: held by another process"
-                        raise TimeoutError(message) from None
-                    time.sleep(_LOCK_POLL_S)
-                    continue
+                _await_turn(descriptor, path, deadline_s)
                 if not _is_at(file, path):
                     continue  # it was removed or renamed since
                 found = os.fstat(descriptor)
@@ -257,6 +242,20 @@ class Files:
         finally:
             temporary.unlink(missing_ok=True)
         return True
+
+
+def _await_turn(descriptor: int, path: Path, deadline_s: float) -> None:
+    """Lock an open file, or raise ``TimeoutError`` at the deadline."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                message = f"cannot lock {path}: held by another process"
+                raise TimeoutError(message) from None
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
