@@ -139,11 +139,12 @@ class Channel:
                 raise ChannelClosedError from error
             if not data:
                 raise ChannelClosedError
-            if self._read:
-                self._read = bytearray(self._read)
-                self._read += data
-            else:  # as mostly: one piece is the whole frame
+            if not self._read:  # as mostly: one piece is the whole frame
                 self._read = data
+                continue
+            if isinstance(self._read, bytes):
+                self._read = bytearray(self._read)
+            self._read += data
 
 
 def parse_header(text: bytes) -> list[Any]:

@@ -5,6 +5,7 @@ import json
 import socket
 import string
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ from sandbox.log import escape_text
 from sandbox.token import Token, parse_token, seal, unseal
 
 KEY = b"k" * 32
+PIECES_S = 10
 
 words = st.text(string.ascii_lowercase, min_size=1, max_size=9)
 ids = st.lists(words, min_size=2, max_size=4).map(".".join)
@@ -257,3 +259,25 @@ def test_a_wait_ends_at_its_deadline(wait: Callable[[Channel, float], object]) -
                 wait(channel, deadline_s)
             assert time.monotonic() >= deadline_s
         channel.close()
+
+
+def test_a_long_frame_in_small_pieces_is_taken_in_time() -> None:
+    """What came already is not copied for each piece that follows: that would take minutes."""
+    data = bytes(range(256)) * (1 << 17)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    receiving, sending = Channel(ours), Channel(theirs)
+
+    def send() -> None:
+        with contextlib.suppress(ChannelClosedError):
+            sending.send(["word"], data)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        frame = receiving.receive(len(data), deadline_s=time.monotonic() + PIECES_S)
+    finally:
+        receiving.close()
+        sender.join(PIECES_S)
+        sending.close()
+    assert frame == (["word"], data)
