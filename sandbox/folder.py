@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._open: dict[int, Opened] = {}
         self._open[ROOT] = Opened(os.open(path, _LOOK | os.O_DIRECTORY), is_folder=True)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # a plugin may be dropped without being closed; at the end of the process there are no
+        # globals any more
+        for opened in self._open.values():
+            close(opened.descriptor)
 
     def get(self, number: int) -> Opened:
         """What the guest has open under a number.

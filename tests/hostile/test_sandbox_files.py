@@ -16,7 +16,15 @@ from sandbox.admission import Isolation
 from sandbox.capabilities import WASI_IMPORTS, WASI_MODULE
 from sandbox.folder import ROOT, Folder
 from sandbox.hostfuncs import files, wasi
-from support.sandbox import READ_EXPORTS, READ_FILE, admit, loaded, nothing_left
+from support.sandbox import (
+    READ_EXPORTS,
+    READ_FILE,
+    admit,
+    loaded,
+    nothing_left,
+    plugin_files,
+    sandbox,
+)
 
 BUILD_S = 300
 P = "/plugin/data/"
@@ -219,6 +227,18 @@ def test_open_files_are_bounded_and_closed(
         with pytest.raises(GuestTrap):
             plugin.call("run", ["a.txt"])
         assert plugin.call("run", ["a.txt"]).value == "0123456789"
+
+
+def test_a_plugin_that_is_dropped_leaves_nothing_open(
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """Nobody closed it, and its kept instance had a file open: that goes with it."""
+    words = {"instance": '"reused"', "capabilities": '["fs_read"]'}
+    with sandbox(admit("fs_read", data_dir=data)) as box:
+        plugin = box.load(plugin_files(READ_FILE, READ_EXPORTS, **words))
+        assert plugin.call("run", ["a.txt"]).value == "0123456789"
+        del plugin
 
 
 def test_without_the_kernels_help_no_link_is_followed(
