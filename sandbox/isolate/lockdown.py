@@ -14,7 +14,7 @@ from sandbox.isolate import landlock
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
-_MOST_DESCRIPTORS = 256
+_MOST_DESCRIPTORS = 1024  # eight calls, each with 64 files open, and some of our own
 _PAGE_BYTES = resource.getpagesize()
 
 

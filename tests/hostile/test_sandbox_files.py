@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wasmtime import Engine, Func, Linker, Store
 
-from sandbox import Admission, FuelExhausted, GuestTrap, folder
+from sandbox import Admission, FuelExhausted, GuestTrap, LogRecord, folder
 from sandbox.admission import Isolation
 from sandbox.capabilities import WASI_IMPORTS, WASI_MODULE
 from sandbox.folder import ROOT, Folder
 from sandbox.hostfuncs import files, wasi
+from sandbox.isolate.serving import MOST_CHANNELS
 from support.sandbox import (
     READ_EXPORTS,
     READ_FILE,
@@ -27,6 +30,7 @@ from support.sandbox import (
 )
 
 BUILD_S = 300
+MEET_S = 30
 P = "/plugin/data/"
 
 # One step for each argument, a letter and a path; what came of it, a line each.
@@ -97,6 +101,22 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) step(argv[i][0], argv[i] + 1);
 }
 """
+
+
+# Opens a file as often as it may, then says so; gives how often that was.
+OPEN_ALL = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "stack_composer_v1" "host_log" (func $log (param i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "a.txt")
+  (func (export "run") (result i32) (local $opened i32)
+    (loop $again
+      (if (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 5)
+          (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 8)))
+        (then (local.set $opened (i32.add (local.get $opened) (i32.const 1))) (br $again))))
+    (call $log (i32.const 2) (i32.const 0) (i32.const 5))
+    (local.get $opened)))"""
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +259,20 @@ def test_a_plugin_that_is_dropped_leaves_nothing_open(
         plugin = box.load(plugin_files(READ_FILE, READ_EXPORTS, **words))
         assert plugin.call("run", ["a.txt"]).value == "0123456789"
         del plugin
+
+
+def test_as_many_calls_as_a_child_serves_have_their_files_open(data: Path) -> None:
+    """Each as many as it may: the child goes on to hear its host, and none of them is in want."""
+    together = threading.Barrier(MOST_CHANNELS)
+
+    def meet(_: LogRecord) -> None:
+        together.wait(MEET_S)
+
+    admission = admit("fs_read", data_dir=data, isolation="process", wall_timeout_ms=60_000)
+    with sandbox(admission, on_log=meet) as box, ThreadPoolExecutor(MOST_CHANNELS) as pool:
+        plugin = box.load(plugin_files(OPEN_ALL, capabilities='["fs_read"]'))
+        calls = [pool.submit(plugin.call) for _ in range(MOST_CHANNELS)]
+        assert [call.result(2 * MEET_S).value for call in calls] == [63] * MOST_CHANNELS
 
 
 def test_without_the_kernels_help_no_link_is_followed(

@@ -142,7 +142,7 @@ def test_a_child_is_a_locked_process() -> None:
         assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
         assert resource.prlimit(pid, resource.RLIMIT_DATA)[1] < 1 << 30
-        assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[1] <= 256
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[1] <= 1024
 
 
 def test_a_child_goes_the_fast_way_into_the_engine() -> None:
