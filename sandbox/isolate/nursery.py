@@ -18,6 +18,7 @@ from sandbox.token import KEY_BYTES
 
 _START_S = 30.0
 _ANSWER_S = 10.0
+_END_S = 2.0
 _POLL_MS = 10_000
 
 
@@ -181,9 +182,15 @@ class Nursery:
 
     def _end(self) -> None:
         if self._socket is not None:
+            with contextlib.suppress(OSError):  # it is gone
+                self._socket.shutdown(socket.SHUT_RDWR)  # a process forked from this one has it too
             self._socket.close()
             self._socket = None
         if self._process is not None:
+            # it buries the child that stands by: where this process is the first of a container
+            # nobody else would
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_S)
             self._process.kill()
             self._process.wait()
             self._process = None

@@ -56,7 +56,7 @@ def main(descriptor: int) -> None:
         waiting = select.poll()
         waiting.register(host, select.POLLIN)
         waiting.register(parent, select.POLLIN)
-        with contextlib.suppress(OSError):
+        try:
             while True:
                 events = waiting.poll(zygote.patience_ms)
                 if any(ready != host.fileno() for ready, _ in events):
@@ -68,6 +68,10 @@ def main(descriptor: int) -> None:
                 if not message:
                     return
                 zygote.obey(json.loads(message), given)
+        except OSError:
+            return
+        finally:
+            zygote.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,13 @@ class Zygote:
         """Fork a child for the next order; where the system has no room for it, try again."""
         with contextlib.suppress(OSError):
             self._standby = self._fork(rehearses=True)
+
+    def close(self) -> None:
+        """End who stands by: nobody else may be there to bury it."""
+        if self._standby is not None:
+            os.kill(self._standby.pid, signal.SIGKILL)
+            os.waitpid(self._standby.pid, 0)
+            self._standby = None
 
     def obey(self, order: list[object], given: list[int]) -> None:
         """Do as the host says."""
@@ -171,3 +182,4 @@ def _close_all_but(descriptor: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
+    os._exit(0)  # there is nothing to tidy up, and the host waits

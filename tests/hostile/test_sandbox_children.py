@@ -1,5 +1,7 @@
 """Children that are killed, stopped, starved or left alone: the host stands, nothing is left."""
 
+import ctypes
+import functools
 import os
 import resource
 import select
@@ -41,6 +43,7 @@ from support.sandbox import (
 
 WAIT_S = 30
 EVER = 2**62
+PR_SET_CHILD_SUBREAPER = 36
 
 # says "begun" and spins; says nothing and answers where it is given 0
 SPIN = f"""(module (import "stack_composer_v1" "host_log" (func $log (param i32 i32 i32))) {BUMP}
@@ -290,6 +293,20 @@ def test_a_child_stands_by_for_the_next_start() -> None:
         other = box.load(plugin_files(ECHO))
         assert other.call("run", ["z"]).value == "z"
         assert zygote_of(other) == zygote_of(plugin)
+
+
+def test_a_closed_sandbox_leaves_no_dead_process_to_bury() -> None:
+    """Not the child that stood by either, where this is the one that orphans are given to."""
+    adopt = functools.partial(ctypes.CDLL(None).prctl, PR_SET_CHILD_SUBREAPER)
+    assert adopt(1, 0, 0, 0) == 0
+    try:
+        with sandbox(admit(isolation="process")) as box:
+            plugin = box.load(plugin_files(ECHO))
+            assert plugin.call("run", ["x"]).value == "x"
+            waiting = standing_by(plugin)
+        assert not Path(f"/proc/{waiting}").exists()
+    finally:
+        adopt(0, 0, 0, 0)
 
 
 def test_a_zygote_that_dies_is_replaced() -> None:
