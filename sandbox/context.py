@@ -152,6 +152,14 @@ class CallContext:
         if not self.cancelled:
             event.wait(left_s if timeout_s is None else min(left_s, timeout_s))
         self.waiting = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Go on with a host function only within the call's time.
+
+        Raises:
+            StopCallError: The deadline has passed, or the caller no longer waits.
+        """
         if self.remaining_s <= 0 or self.cancelled:
             self.fail(self.overdue())
             raise StopCallError

@@ -19,6 +19,9 @@ ROOT = 3
 
 _MOST_OPEN = 64
 _MOST_PATH_BYTES = 4096
+_MOST_ENTRIES = 1 << 18
+"""In all listings of an instance together: they lie in our memory, not in the guest's."""
+
 _OPENAT2 = 437
 _HOW = struct.Struct("=3Q")
 _BENEATH, _NO_MAGIC_LINKS = 0x08, 0x02
@@ -28,7 +31,7 @@ _IS_LINUX = hasattr(os, "O_PATH")
 _LOOK = (os.O_PATH if _IS_LINUX else os.O_NONBLOCK) | os.O_CLOEXEC
 
 Entry = tuple[bytes, int, int]
-"""What lies in a folder: its name, its inode, the type of its mode."""
+"""What lies in a folder: its name, its inode, the type of its mode (0 = another)."""
 
 
 @dataclass(slots=True)
@@ -133,6 +136,34 @@ class Folder:
                 break
         raise _error(number)
 
+    def list(self, number: int, pay: Callable[[], None]) -> list[Entry]:
+        """What lies in a folder that is open, now; kept as its ``entries``.
+
+        Args:
+            number: The guest's for it.
+            pay: Called for each entry; what it raises ends the listing.
+
+        Raises:
+            OSError: It can't be read; ENOMEM where there is more than may be kept.
+        """
+        folder = self.get(number)
+        folder.entries = None
+        room = _MOST_ENTRIES - sum(len(other.entries or ()) for other in self._open.values())
+        own = os.fstat(folder.descriptor).st_ino
+        entries: list[Entry] = [(name, own, stat.S_IFDIR) for name in (b".", b"..")]
+        readable = reopened(folder.descriptor)
+        try:
+            with os.scandir(readable) as found:
+                for entry in found:
+                    pay()
+                    if len(entries) >= room:
+                        raise _error(errno.ENOMEM)
+                    entries.append((os.fsencode(entry.name), entry.inode(), _type(entry)))
+        finally:
+            os.close(readable)
+        folder.entries = entries
+        return entries
+
     def close(self, number: int) -> None:
         """Close what the guest has open under a number.
 
@@ -157,6 +188,15 @@ def reopened(descriptor: int) -> int:
     if not _IS_LINUX:
         return os.dup(descriptor)
     return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _type(entry: os.DirEntry[str]) -> int:
+    """As the folder itself tells: what it names may be gone by now."""
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
 def _walk(folder: int, path: bytes) -> int:

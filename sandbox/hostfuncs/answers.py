@@ -11,7 +11,8 @@ from sandbox.hostfuncs import border
 from sandbox.hostfuncs.wasi import BADF, INVAL, SUCCESS
 from sandbox.signature import WasmType
 
-ACCES, IO, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT, NOTDIR, PERM = 2, 29, 31, 32, 33, 37, 44, 54, 63
+ACCES, IO, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT = 2, 29, 31, 32, 33, 37, 44
+NOMEM, NOTDIR, PERM = 48, 54, 63
 _ERRORS = {
     errno.EACCES: ACCES,
     errno.EBADF: BADF,
@@ -21,6 +22,7 @@ _ERRORS = {
     errno.EMFILE: MFILE,
     errno.ENAMETOOLONG: NAMETOOLONG,
     errno.ENOENT: NOENT,
+    errno.ENOMEM: NOMEM,
     errno.ENOTDIR: NOTDIR,
     errno.EXDEV: PERM,  # it leads out
 }

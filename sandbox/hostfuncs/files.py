@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sandbox import memory
 from sandbox.context import CallContext
-from sandbox.folder import ROOT, Entry, reopened
+from sandbox.folder import ROOT
 from sandbox.hostfuncs import border
 from sandbox.hostfuncs.answers import (
     I32,
@@ -221,30 +221,24 @@ def fd_readdir(context: CallContext, fd: int, place: int, room: int, at: int, us
     folder = opened(context, fd)
     if not folder.is_folder:
         return NOTDIR
-    if folder.entries is None or not at:
-        folder.entries = _entries(context, folder.descriptor)
-    room, told = memory.unsigned(room), bytearray()
-    for number, (name, inode, kind) in enumerate(folder.entries[at & _U64 :], (at & _U64) + 1):
-        told += struct.pack("<QQIB3x", number, inode, len(name), _TYPES.get(kind, _UNKNOWN)) + name
+    place, room = memory.check(context, place, room)
+    entries = folder.entries
+
+    def pay() -> None:
+        context.go_on()
+        context.charge(_ENTRY_FUEL)
+
+    if entries is None or not at:
+        entries = folder_of(context).list(fd, pay)
+    told = bytearray()
+    for number in range(at & _U64, len(entries)):
+        name, inode, kind = entries[number]
+        told += struct.pack("<QQIB3x", number + 1, inode, len(name), _TYPES.get(kind, _UNKNOWN))
+        told += name
         if len(told) >= room:
             break
     give(context, place, bytes(told[:room]))
     return give(context, used, struct.pack("<I", min(len(told), room)))
-
-
-def _entries(context: CallContext, descriptor: int) -> list[Entry]:
-    own = os.fstat(descriptor).st_ino
-    entries: list[Entry] = [(name, own, stat.S_IFDIR) for name in (b".", b"..")]
-    readable = reopened(descriptor)
-    try:
-        with os.scandir(readable) as found:
-            for entry in found:
-                context.charge(_ENTRY_FUEL)
-                kind = entry.stat(follow_symlinks=False).st_mode
-                entries.append((os.fsencode(entry.name), entry.inode(), stat.S_IFMT(kind)))
-    finally:
-        os.close(readable)
-    return entries
 
 
 def _needs_nothing(*params: str) -> Answering:

@@ -1,6 +1,7 @@
 """What a guest makes of its data folder: it reads as C programs do, and nothing else."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wasmtime import Engine, Func, Linker, Store
 
-from sandbox import Admission, FuelExhausted, GuestTrap, LogRecord, folder
+from sandbox import Admission, DeadlineExceeded, FuelExhausted, GuestTrap, LogRecord, folder
 from sandbox.admission import Isolation
 from sandbox.capabilities import WASI_IMPORTS, WASI_MODULE
 from sandbox.folder import ROOT, Folder
@@ -31,6 +32,7 @@ from support.sandbox import (
 
 BUILD_S = 300
 MEET_S = 30
+MANY = 60_000
 P = "/plugin/data/"
 
 # One step for each argument, a letter and a path; what came of it, a line each.
@@ -119,6 +121,15 @@ OPEN_ALL = """(module
     (local.get $opened)))"""
 
 
+# Lists its folder once, into as much room as it is told of.
+LIST = """(module
+  (import "wasi_snapshot_preview1" "fd_readdir"
+    (func $list (param i32 i32 i32 i64 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (param i32) (result i32)
+    (call $list (i32.const 3) (i32.const 1024) (local.get 0) (i64.const 0) (i32.const 0))))"""
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The program, built with the C library that most plugins have."""
@@ -160,6 +171,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     links = {"in": "sub/n1", "up": "..", "out": "../secret", "absolute": "/etc/passwd"}
     for name, target in links.items():
         (place / name).symlink_to(target)
+    return place
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that takes longer to list than a call may take."""
+    place = tmp_path_factory.mktemp("crowd")
+    for number in range(MANY):
+        (place / str(number)).symlink_to("none")
     return place
 
 
@@ -273,6 +293,63 @@ def test_as_many_calls_as_a_child_serves_have_their_files_open(data: Path) -> No
         plugin = box.load(plugin_files(OPEN_ALL, capabilities='["fs_read"]'))
         calls = [pool.submit(plugin.call) for _ in range(MOST_CHANNELS)]
         assert [call.result(2 * MEET_S).value for call in calls] == [63] * MOST_CHANNELS
+
+
+def test_a_listing_ends_with_the_calls_time(
+    crowd: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """However long the folder is: it was not read to its end, which would have cost more fuel."""
+    admission = admit("fs_read", data_dir=crowd, fuel_units=10**9, wall_timeout_ms=25)
+    with (
+        loaded(LIST, admission, capabilities='["fs_read"]') as plugin,
+        pytest.raises(DeadlineExceeded) as caught,
+    ):
+        plugin.call("run", [4096])
+    assert caught.value.stats.fuel_used < MANY * 100
+
+
+def test_a_listing_goes_into_the_guests_memory_only(
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """Room that is not there is refused before anything is looked at."""
+    with loaded(LIST, admit("fs_read", data_dir=data), capabilities='["fs_read"]') as plugin:
+        assert plugin.call("run", [64512]).value == 0
+        with pytest.raises(GuestTrap, match=r"1024\+64513") as caught:
+            plugin.call("run", [64513])
+    assert caught.value.code == "MEMORY_OUT_OF_BOUNDS"
+
+
+def test_listings_are_bounded_together(
+    program: bytes, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie in the host's memory; one that is closed makes room."""
+    monkeypatch.setattr(folder, "_MOST_ENTRIES", 102)
+    admission = admit("fs_read", data_dir=data)
+    steps = (f"d{P}sub", f"d{P}sub")
+    assert came_of(program, admission, *steps) == ["102 2", "102 2"]
+    (data / "sub" / "more").touch()
+    assert came_of(program, admission, f"d{P}sub", f"d{P}") == [" errno 48", "8 3"]
+    seen = Folder(data)
+    seen.list(ROOT, lambda: None)
+    with pytest.raises(OSError, match="annot allocate"):
+        seen.list(seen.open(ROOT, b"sub", follows=False), lambda: None)
+    seen.close_all()
+
+
+def test_what_goes_while_a_folder_is_listed_spoils_nothing(data: Path) -> None:
+    """A name that is not there any more is told as it was, with its type."""
+    seen = Folder(data)
+
+    def remove() -> None:
+        for path in (data / "sub").iterdir():
+            path.unlink()
+
+    found = seen.list(seen.open(ROOT, b"sub", follows=False), remove)
+    assert {kind for _, _, kind in found[2:]} == {stat.S_IFREG}
+    assert len(found) == 102
+    seen.close_all()
 
 
 def test_without_the_kernels_help_no_link_is_followed(
