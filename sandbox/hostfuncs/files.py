@@ -32,7 +32,7 @@ GUEST_DATA = "/plugin/data"
 """Where a plugin with ``fs_read`` sees its data."""
 
 _STREAMS, _STDIN = range(3), 0
-_UNKNOWN, _CHARACTERS, _FOLDER, _REGULAR, _LINK = 0, 2, 3, 4, 7
+_UNKNOWN, _FOLDER, _REGULAR, _LINK = 0, 3, 4, 7  # a stream is unknown: 2 would be a terminal
 _TYPES = {stat.S_IFDIR: _FOLDER, stat.S_IFREG: _REGULAR, stat.S_IFLNK: _LINK}
 _FOLLOWS, _CREATES, _MUST_BE_FOLDER, _TRUNCATES = 1, 1, 2, 8
 _RIGHT_TO_READ, _RIGHT_TO_WRITE = 1 << 1, 1 << 6
@@ -40,6 +40,7 @@ _RIGHT_TO_READ, _RIGHT_TO_WRITE = 1 << 1, 1 << 6
 _OF_FILES = _RIGHT_TO_READ | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 21 | 1 << 27
 # path_open, readdir, readlink, path_filestat_get, fd_filestat_get
 _OF_FOLDERS = 1 << 13 | 1 << 14 | 1 << 15 | 1 << 18 | 1 << 21
+_STATUS_BYTES = 64
 _MOST_READ_BYTES = 1 << 20
 _ENTRY_FUEL = 100
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -162,7 +163,7 @@ def _seek(context: CallContext, fd: int, by: int, whence: int, place: int) -> in
 @answering(*I32 * 2)
 def fd_fdstat_get(context: CallContext, fd: int, place: int) -> int:
     """What a descriptor is and is good for."""
-    kind, rights = _CHARACTERS, _RIGHT_TO_READ if fd == _STDIN else _RIGHT_TO_WRITE
+    kind, rights = _UNKNOWN, _RIGHT_TO_READ if fd == _STDIN else _RIGHT_TO_WRITE
     if fd not in _STREAMS:
         is_folder = opened(context, fd).is_folder
         kind = _FOLDER if is_folder else _REGULAR
@@ -174,7 +175,7 @@ def fd_fdstat_get(context: CallContext, fd: int, place: int) -> int:
 def fd_filestat_get(context: CallContext, fd: int, place: int) -> int:
     """What is known of an open file."""
     if fd in _STREAMS:
-        return give(context, place, struct.pack("<16xB47x", _CHARACTERS))
+        return give(context, place, bytes(_STATUS_BYTES))
     return give(context, place, _facts(os.fstat(opened(context, fd).descriptor)))
 
 
@@ -205,6 +206,8 @@ def path_readlink(
     """Where a link leads, unless that is told from the root of the disk."""
     found = folder_of(context).look_up(fd, path_at(context, path, length), follows=False)
     try:
+        if not stat.S_ISLNK(os.fstat(found).st_mode):
+            return INVAL
         target = os.readlink(b"", dir_fd=found)
     finally:
         os.close(found)

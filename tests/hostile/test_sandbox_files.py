@@ -73,6 +73,9 @@ static void step(char letter, const char *path) {
         for (struct dirent *e; folder && (e = readdir(folder)); entries++)
             folders += e->d_type == DT_DIR;
         if (folder) { printf("%d %d", entries, folders); closedir(folder); }
+    } else if (letter == 'y') {
+        printf("%d%d%d", isatty(0), isatty(1), isatty(2));
+        printf(" %d %o", fstat(1, &s), (unsigned)s.st_mode);
     } else if (letter == 'w') {
         if (open(path, O_WRONLY | O_CREAT, 0600) >= 0) printf("written");
     } else if (letter == 't') {
@@ -211,7 +214,10 @@ def test_a_program_reads_as_from_any_folder(
         f"s{P}pipe": "other",
         f"l{P}in": "sub/n1",
         f"d{P}sub": "102 2",
+        f"l{P}a.txt": " errno 28",
+        f"l{P}sub": " errno 28",
         f"r{P}none": " errno 44",
+        "y": "000 0 0 errno 59",
     }
     found = came_of(program, admit("fs_read", data_dir=data), *steps)
     assert dict(zip(steps, found, strict=True)) == steps
