@@ -68,7 +68,7 @@ class Nursery:
             Its process id, for ``bury``; and a descriptor of it, the caller's to close.
 
         Raises:
-            SandboxError: There is no zygote to be had.
+            SandboxError: There is no zygote to be had, or no room for a child.
         """
         numbers = [item if isinstance(item, int) else item.fileno() for item in given]
         with self._lock:
@@ -76,12 +76,14 @@ class Nursery:
             for is_last in (False, True):  # a zygote that was killed is replaced once
                 zygote = self._greet()
                 try:
-                    socket.send_fds(zygote, [_spelled("fork")], numbers)
+                    socket.send_fds(zygote, [_spelled("fork", len(numbers))], numbers)
                     message, handles, _, _ = socket.recv_fds(zygote, MAX_MESSAGE_BYTES, 1)
                     match json.loads(message or b"[]"), handles:
                         case ["forked", int(pid)], [handle]:
                             self._children += 1
                             return pid, handle
+                        case ["refused", str(reason)], []:  # the children there are live on
+                            raise _no_zygote(reason)
                 except (OSError, ValueError) as error:
                     self._end()
                     if is_last:

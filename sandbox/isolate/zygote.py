@@ -8,6 +8,7 @@ believes the host, who is alone at the other end of its socket, and ends when th
 """
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -121,32 +122,38 @@ class Zygote:
     def obey(self, order: list[object], given: list[int]) -> None:
         """Do as the host says."""
         match order:
-            case ["fork"]:
-                self._hand_over(given)
+            case ["fork", int(count)]:
+                self._hand_over(given, count)
             case ["reap", int(pid)]:
                 code = None
                 with contextlib.suppress(ChildProcessError):  # another zygote's, before this one
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 self._host.send(json.dumps(["reaped", code]).encode("ascii"))
 
-    def _hand_over(self, given: list[int]) -> None:
-        child, self._standby = self._standby or self._fork(rehearses=False), None
+    def _hand_over(self, given: list[int], count: int) -> None:
         try:
-            socket.send_fds(child.link, [GO], given)
-        except OSError:  # it was killed while it waited
-            child.link.close()
-            os.waitpid(child.pid, 0)
-            child = self._fork(rehearses=False)
-            socket.send_fds(child.link, [GO], given)
-        child.link.close()
-        for descriptor in given:
-            os.close(descriptor)
-        handle = os.pidfd_open(child.pid)
+            pid, handle = self._start_one(given, count)
+        except OSError as error:
+            told = json.dumps(["refused", error.strerror]).encode("ascii")
+            self._host.send(told)
+            return
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
         try:
-            told = json.dumps(["forked", child.pid]).encode("ascii")
+            told = json.dumps(["forked", pid]).encode("ascii")
             socket.send_fds(self._host, [told], [handle])
         finally:
             os.close(handle)
+
+    def _start_one(self, given: list[int], count: int) -> tuple[int, int]:
+        if len(given) != count:  # there was no room for all that the host gave
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        child, self._standby = self._standby, None
+        if child is not None:
+            with contextlib.suppress(OSError):  # it was killed while it waited
+                return _started(child, given)
+        return _started(self._fork(rehearses=False), given)
 
     def _fork(self, *, rehearses: bool) -> _Standby:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,6 +179,18 @@ class Zygote:
             link.close()
             control, first, code, *folder = given
             serving.serve(control, first, code, folder[0] if folder else None, self._key)
+
+
+def _started(child: _Standby, given: list[int]) -> tuple[int, int]:
+    """Have a child serve; its process id and a descriptor of it."""
+    with child.link:
+        try:
+            socket.send_fds(child.link, [GO], given)
+            return child.pid, os.pidfd_open(child.pid)
+        except OSError:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            raise
 
 
 def _close_all_but(descriptor: int) -> None:

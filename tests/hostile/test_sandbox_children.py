@@ -309,6 +309,27 @@ def test_a_closed_sandbox_leaves_no_dead_process_to_bury() -> None:
         adopt(0, 0, 0, 0)
 
 
+def test_a_child_there_is_no_room_for_costs_the_others_nothing() -> None:
+    """The call that needs it is told so; the calls that run go on, and later there is room."""
+    with spinning() as (plugin, running):
+        other = _sandbox_of(plugin).load(plugin_files(ECHO))
+        zygote, here = zygote_of(plugin), pid_of(plugin)
+        limits = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+        end(standing_by(plugin))
+        taken = {int(entry.name) for entry in Path(f"/proc/{zygote}/fd").iterdir()}
+        free = [number for number in range(limits[0]) if number not in taken]
+        # for nothing that the host gives; for that alone
+        for most in (free[0], free[3]):
+            resource.prlimit(zygote, resource.RLIMIT_NOFILE, (most, limits[1]))
+            with pytest.raises(SandboxError, match=r"start a process .* Too many open files"):
+                other.call("run", ["x"])
+        resource.prlimit(zygote, resource.RLIMIT_NOFILE, limits)
+        assert other.call("run", ["x"]).value == "x"
+        assert (zygote_of(plugin), pid_of(plugin), running[0].done()) == (zygote, here, False)
+        end(here)
+        assert isinstance(running[0].exception(WAIT_S), PluginPanic)
+
+
 def test_a_zygote_that_dies_is_replaced() -> None:
     """Its children go with it: calls in flight panic, the next ones are served."""
     with spinning() as (plugin, running):
