@@ -133,6 +133,37 @@ LIST = """(module
     (call $list (i32.const 3) (i32.const 1024) (local.get 0) (i64.const 0) (i32.const 0))))"""
 
 
+FILE_CALLS = {
+    name: kind.params
+    for name, (kind, _) in (files.SHADOWED | wasi.SHADOWED).items()
+    if name.startswith(("fd_", "path_"))
+}
+
+# Each of them as an export; the name of a file lies at 0.
+ANY_CALL = "(module {} {} {})".format(
+    " ".join(
+        f'(import "{WASI_MODULE}" "{name}" (func ${name} (param {" ".join(params)}) (result i32)))'
+        for name, params in FILE_CALLS.items()
+    ),
+    """(memory (export "memory") 2) (data (i32.const 0) "a.txt") (func (export "run"))""",
+    " ".join(
+        f'(func (export "{name}") (param {" ".join(params)}) (result i32)'
+        f" (call ${name} {' '.join(f'(local.get {place})' for place in range(len(params)))}))"
+        for name, params in FILE_CALLS.items()
+    ),
+)
+ANY_EXPORTS = "".join(
+    f'[exports.{name}]\nparams = {list(params)}\nresult = "i32"\n'
+    for name, params in FILE_CALLS.items()
+)
+OPEN = [ROOT, 1, 0, 5, 0, 2, 2, 0, 64]
+MOST_ERRNO = 76
+EDGES = {
+    "i32": (1, 5, 1024, 1025, 131_068, 131_072, -1, -8, 2**31 - 1, -(2**31)),
+    "i64": (1, 64, 2**32, 2**40, 2**63 - 1, -1, -(2**63)),
+}
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The program, built with the C library that most plugins have."""
@@ -356,6 +387,32 @@ def test_what_goes_while_a_folder_is_listed_spoils_nothing(data: Path) -> None:
     assert {kind for _, _, kind in found[2:]} == {stat.S_IFREG}
     assert len(found) == 102
     seen.close_all()
+
+
+@pytest.mark.parametrize("name", FILE_CALLS)
+def test_whatever_number_a_guest_passes_it_has_an_answer_or_a_trap(
+    name: str,
+    data: Path,
+    isolation: Isolation,  # noqa: ARG001
+) -> None:
+    """In every file call, in each place, of the folder, a file and nothing: the others are 0."""
+    params = FILE_CALLS[name]
+    words = {"instance": '"reused"', "capabilities": '["fs_read"]'}
+    with sandbox(admit("fs_read", data_dir=data)) as box:
+        plugin = box.load(plugin_files(ANY_CALL, ANY_EXPORTS, **words))
+        assert plugin.call("path_open", OPEN).value == 0
+        for descriptor in (ROOT, ROOT + 1, ROOT + 2):
+            for place, word in enumerate(params):
+                for number in EDGES[word]:
+                    numbers = [descriptor, *(0 for _ in params[1:])]
+                    numbers[place] = number
+                    trapped = None
+                    try:
+                        answer = plugin.call(name, numbers).value
+                    except GuestTrap as trap:
+                        trapped = trap.code
+                        plugin.call("path_open", OPEN)  # of the next instance
+                    assert trapped == "MEMORY_OUT_OF_BOUNDS" or answer in range(MOST_ERRNO + 1)
 
 
 def test_without_the_kernels_help_no_link_is_followed(
