@@ -22,7 +22,7 @@ from registry.copying import Courier
 from registry.model import MANIFEST_MEDIA_TYPE
 from registry.releasing import require_unmoved
 from registry.repository import Progress
-from registry.version_tags import is_tag, version_to_tag
+from registry.version_tags import is_release_tag, version_to_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _tag_of(name: str, head: Head) -> str:
     """The tag in a ref name: ``ID:TAG``, ``TAG``, or with a repository before it as some write."""
     repository, _, tag = name.rpartition(":")
     plugin_id = repository.rpartition("/")[2]
-    if plugin_id not in ("", head.manifest.id) or not is_tag(tag):
+    if plugin_id not in ("", head.manifest.id) or not is_release_tag(tag):
         raise FormatError(
             f"cannot use {head.artifact.manifest.digest}: it is called {name[:200]!r}, expected "
             f"{head.manifest.id}:TAG"

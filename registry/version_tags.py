@@ -50,9 +50,12 @@ def parse_tag(text: str) -> str:
     """Return the OCI tag for what a user wrote: a version in either spelling, or a channel.
 
     Raises:
-        ReferenceFormatError: It is neither.
+        ReferenceFormatError: It is neither, or where the referrers of a manifest are listed.
     """
     tag = text.replace("+", "_") if _is_version(text) else text
+    if _REFERRERS.fullmatch(tag):
+        message = f"cannot use tag {tag}: it is for what refers to a manifest, and for no release"
+        raise ReferenceFormatError(message)
     if not is_tag(tag):
         message = (
             f"cannot use tag {text[:140]!r}: expected a version or at most {_MAX_TAG_CHARS} "

@@ -192,6 +192,7 @@ def test_copy_moves_no_version(
         "oci:{folder}/org.example.other",
         "oci:{folder}/org.example.hello:0.2.0",
         "oci:{folder}/org.example.hello@sha256:" + "0" * 64,
+        "oci:{folder}/org.example.hello:sha256-" + "0" * 64,
         "./folder",
         "nonsense",
     ],
@@ -201,7 +202,8 @@ def test_copy_to_another_name_is_refused(
 ) -> None:
     """Id and version are the signed manifest's, and nothing is written."""
     del released
-    machine.run("copy", PLUGIN_ID, target.format(folder=tmp_path / "layouts"), expect=2)
+    for more in (("--dry-run",), ()):
+        machine.run("copy", PLUGIN_ID, target.format(folder=tmp_path / "layouts"), *more, expect=2)
     assert not (tmp_path / "layouts").exists()
 
 
@@ -413,7 +415,8 @@ def test_a_release_for_another_id_is_not_imported(
         push_by_hand(layout, built, tag="0.1.0")
     folder = tmp_path / "layouts" / PLUGIN_ID
     index = json.loads((folder / "index.json").read_bytes())
-    for name in (f"{OTHER_ID}:0.1.0", f"{PLUGIN_ID}:0.2.0", "0.2.0", "a b"):
+    fallback = "sha256-" + "a" * 64  # whose index of referrers it would overwrite
+    for name in (f"{OTHER_ID}:0.1.0", f"{PLUGIN_ID}:0.2.0", "0.2.0", "a b", fallback):
         index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": name}
         (folder / "index.json").write_text(json.dumps(index))
         with tarfile.open(tmp_path / "set.tar", "w") as archive:
