@@ -1,5 +1,6 @@
 """copy, export, import: releases between registries, layouts and archives."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
     appears whole or not at all. The same releases make the same bytes.
     """
     context = app.context
+    final = _final(output)
     sources = [_parsed("export", text, context) for text in references]
     loads = []
     for source in sources:
@@ -109,7 +111,7 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
             loads.append(find_load(context, repository, source, with_referrers=True))
     rows = [_Row(load, None, "planned") for load in loads]
     if not dry_run:
-        with context.files.temporary(output.absolute().parent, mode=0o644) as (file, temporary):
+        with context.files.temporary(final.parent, mode=0o644) as (file, temporary):
             writer = ArchiveWriter(file, output)
             rows = []
             for source, load in zip(sources, loads, strict=True):
@@ -124,7 +126,7 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
                     )
                 rows.append(_Row(load, None, "copied", carried))
             writer.finish()
-            context.files.publish(temporary, output.absolute())
+            context.files.publish(temporary, final)
     _report(app, rows, [], path=output)
 
 
@@ -268,6 +270,18 @@ def _report(app: App, rows: Sequence[_Row], failures: Sequence[AgentError], *, p
         app.out.error(failure.code, failure.message, failure.hint)
         codes.append(failure.exit_code)
     app.end_with(codes)
+
+
+def _final(output: Path) -> Path:
+    """Where an archive is to appear: behind a link, and never in the place of a device.
+
+    Raises:
+        UsageError: Something else than a file is there.
+    """
+    final = Path(os.path.realpath(output))
+    if final.exists() and not final.is_file():
+        raise click.UsageError(f"cannot write to {output}: expected a file, or nothing there")
+    return final
 
 
 def _parsed(doing: str, text: str, context: Context) -> registry.Reference:

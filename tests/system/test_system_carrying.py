@@ -1,6 +1,7 @@
 """discover, copy, export and import: releases on their way, with all that is attached to them."""
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,22 @@ def test_an_export_is_whole_or_not_there(
     assert (tmp_path / "set.tar").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert not list((machine.home / "cache" / "incoming").iterdir())
+
+
+def test_an_export_replaces_files_alone(
+    machine: Machine, released: dict[str, Any], tmp_path: Path
+) -> None:
+    """A pipe or a device stays what it is (2); behind a link it is the file that is written."""
+    del released
+    pipe, link, archive = tmp_path / "pipe", tmp_path / "link", tmp_path / "set.tar"
+    os.mkfifo(pipe)
+    for more in (("--dry-run",), ()):
+        machine.run("export", PLUGIN_ID, "--output", pipe, *more, expect=2)
+    assert pipe.is_fifo()
+    link.symlink_to(archive)
+    machine.run("export", PLUGIN_ID, "--output", link)
+    assert link.is_symlink()
+    assert tarfile.is_tarfile(archive)
 
 
 def test_a_release_for_another_id_is_not_imported(
