@@ -15,8 +15,8 @@ from typing import BinaryIO
 from registry.digest import Source, check_bytes, copy_verified
 from registry.errors import ContentError, NotFoundError
 from registry.layout import MARKER_BYTES
-from registry.layout_index import LayoutIndex
-from registry.layout_reader import LayoutReader
+from registry.layout_index import MAX_INDEX_BYTES, LayoutIndex
+from registry.layout_reader import Known, LayoutReader
 from registry.layout_store import INDEX, MARKER, blob_name
 from registry.model import Descriptor, Manifest
 from registry.reading import open_regular
@@ -44,23 +44,25 @@ class Archive:
         path: Of the file.
         store: Its entries.
         files: How blobs come out of it to the disk.
+
+    Attributes:
+        whole: All of it, whatever plugin it is of; its ref names are no tags.
     """
 
     def __init__(self, path: Path, store: "_ArchiveStore", files: Files) -> None:
         self._path = path
         self._store = store
         self._files = files
-
-    @property
-    def whole(self) -> LayoutReader:
-        """All of it, whatever plugin it is of; its ref names are no tags."""
-        location = LayoutLocation(self._path.parent, self._path.name)
-        return LayoutReader(location, self._store, self._files)
+        self._known = Known()
+        self.whole = self._reader(LayoutLocation(path.parent, path.name))
 
     def named(self, plugin_id: str) -> LayoutReader:
         """The archive as the repository of one plugin."""
-        location = LayoutLocation(self._path, plugin_id)
-        return LayoutReader(location, self._store, self._files, f"{plugin_id}:")
+        return self._reader(LayoutLocation(self._path, plugin_id), f"{plugin_id}:")
+
+    def _reader(self, location: LayoutLocation, prefix: str = "") -> LayoutReader:
+        # What one of them found is found for all: there can be thousands of releases.
+        return _ArchiveReader(location, self._store, self._files, prefix, self._known)
 
     def index(self) -> LayoutIndex:
         """What is in it.
@@ -73,6 +75,16 @@ class Archive:
         except NotFoundError as error:
             message = f"cannot read archive {self._path}: it is no OCI layout; {error}"
             raise ContentError(message) from error
+
+
+class _ArchiveReader(LayoutReader):
+    """See ``LayoutReader``; the index of an open archive is read once."""
+
+    def index(self) -> LayoutIndex:
+        """What is in it."""
+        if self._known.index is None:
+            self._known.index = super().index()
+        return self._known.index
 
 
 class _ArchiveStore:
@@ -182,7 +194,11 @@ class ArchiveWriter:
             raise ContentError(message)
         self.add_blob(manifest.descriptor, manifest.raw)
         what = f"archive {self._path}"
-        self._index = LayoutIndex.parse(self._index.with_manifest(manifest, name), what)
+        document = self._index.with_manifest(manifest, name)
+        if len(document) > MAX_INDEX_BYTES:
+            message = f"cannot write {what}: its index would exceed {MAX_INDEX_BYTES}"
+            raise ContentError(message)
+        self._index = LayoutIndex.parse(document, what)
 
     def _add(
         self, name: str, source: Source, blob: Descriptor, progress: Progress | None = None

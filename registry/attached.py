@@ -13,6 +13,8 @@ from registry.referrers import MAX_REFERRERS
 from registry.repository import Readable
 
 _MAX_DEPTH = 8
+# All of them are in memory at once; a signature's manifest has 1 KiB.
+_MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def attached_to(
         artifact_type: Those of this type alone, at each step.
 
     Raises:
-        ContentError: They are more than 1,000 in all, or more than 8 deep.
+        ContentError: They are more than 1,000 or 16 MiB in all, or more than 8 deep.
         RegistryError: As of the repository.
     """
     return _Search(repository, artifact_type).below(digest, depth=1)
@@ -60,19 +62,15 @@ class _Search:
         self._repository = repository
         self._artifact_type = artifact_type
         self._left = MAX_REFERRERS
+        self._left_bytes = _MAX_BYTES
 
     def below(self, digest: str, *, depth: int) -> tuple[Attached, ...]:
         listed = self._repository.referrers(digest, artifact_type=self._artifact_type)
         self._left -= len(listed)
-        where = self._repository.location.text
         if self._left < 0:
-            message = (
-                f"cannot list what is attached in {where}: more than {MAX_REFERRERS} manifests"
-            )
-            raise ContentError(message)
+            raise self._refusal(f"more than {MAX_REFERRERS} manifests")
         if listed and depth > _MAX_DEPTH:
-            message = f"cannot list what is attached in {where}: it is more than {_MAX_DEPTH} deep"
-            raise ContentError(message)
+            raise self._refusal(f"it is more than {_MAX_DEPTH} deep")
         return tuple(self._attached(entry, digest, depth) for entry in listed)
 
     def _attached(self, entry: Descriptor, digest: str, depth: int) -> Attached:
@@ -81,8 +79,16 @@ class _Search:
         except (ContentError, NotFoundError) as error:
             # One that is broken hides none of the others.
             return Attached(entry, problem=str(error))
+        self._left_bytes -= len(manifest.raw)
+        if self._left_bytes < 0:
+            raise self._refusal(f"manifests of more than {_MAX_BYTES} bytes")
         subject = manifest.subject
         if subject is None or subject.digest != digest:
             refers = "nothing" if subject is None else subject.digest
             return Attached(entry, problem=f"it refers to {refers}")
         return Attached(entry, manifest, referrers=self.below(entry.digest, depth=depth + 1))
+
+    def _refusal(self, why: str) -> ContentError:
+        return ContentError(
+            f"cannot list what is attached in {self._repository.location.text}: {why}"
+        )

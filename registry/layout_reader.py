@@ -4,6 +4,7 @@ OCI image specification, "Image Layout". Digests are checked before they become 
 before they are believed.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.digest import Source, check_bytes, copy_verified, parse_digest, sha256_digest
@@ -30,6 +31,19 @@ _PIECE_BYTES = 16 << 10
 _VERSION_ANNOTATION = "org.opencontainers.image.version"
 
 
+@dataclass(slots=True)
+class Known:
+    """What was found in a layout and never changes.
+
+    Attributes:
+        subjects: What a manifest refers to, by its digest.
+        index: The index, where nobody can write a new one.
+    """
+
+    subjects: dict[str, str | None] = field(default_factory=dict)
+    index: LayoutIndex | None = None
+
+
 class LayoutReader:
     """See ``Readable``. Reading changes nothing in the layout.
 
@@ -38,17 +52,22 @@ class LayoutReader:
         store: Its files.
         files: How blobs come out of it to the disk.
         prefix: What ref names begin with before the tag.
+        known: Shared by readers of the same layout; ``None``: there is no other.
     """
 
     def __init__(
-        self, location: LayoutLocation, store: Store, files: Files, prefix: str = ""
+        self,
+        location: LayoutLocation,
+        store: Store,
+        files: Files,
+        prefix: str = "",
+        known: Known | None = None,
     ) -> None:
         self._location = location
         self._store = store
         self._files = files
         self._prefix = prefix
-        # By digest: what a manifest refers to never changes.
-        self._subjects: dict[str, str | None] = {}
+        self._known = known or Known()
 
     @property
     def location(self) -> LayoutLocation:
@@ -129,15 +148,14 @@ class LayoutReader:
         listed = index.named(self._prefix + fallback_tag(digest), self._location.text)
         if listed is not None:
             found.add(parse_list(self._document(listed.digest), what))
-        searched_bytes = 0
+        # Of all each time: who asks again gets the same answer.
+        if sum(entry.size_bytes for entry in index.entries) > _MAX_SEARCHED_BYTES:
+            message = f"cannot read {what}: more than {_MAX_SEARCHED_BYTES} bytes to search"
+            raise ContentError(message)
         for entry in index.entries:
-            if entry.digest not in self._subjects:
-                searched_bytes += entry.size_bytes
-                if searched_bytes > _MAX_SEARCHED_BYTES:
-                    message = f"cannot read {what}: more than {_MAX_SEARCHED_BYTES} bytes to search"
-                    raise ContentError(message)
-                self._subjects[entry.digest] = self._subject(entry)
-            if self._subjects[entry.digest] == digest:
+            if entry.digest not in self._known.subjects:
+                self._known.subjects[entry.digest] = self._subject(entry)
+            if self._known.subjects[entry.digest] == digest:
                 found.add((entry,))
         return found.entries
 

@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from registry.digest import parse_digest
 from registry.errors import ContentError
 from registry.layout_index import LayoutIndex
-from registry.model import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Descriptor, Manifest
+from registry.model import (
+    INDEX_MEDIA_TYPE,
+    MANIFEST_MEDIA_TYPE,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Manifest,
+)
 
 MAX_REFERRERS = 1000
 """More of one manifest is a flood."""
@@ -111,7 +117,11 @@ def with_referrer(raw: bytes | None, manifest: Manifest, what: str) -> bytes | N
         raise ContentError(message)
     manifests = [*index.kept, entry_of(manifest).document()]
     document = {**index.document, "manifests": manifests}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    written = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(written) > MAX_MANIFEST_BYTES:
+        message = f"cannot add {manifest.digest} to {what}: it would exceed {MAX_MANIFEST_BYTES}"
+        raise ContentError(message)
+    return written
 
 
 def _index(raw: bytes, what: str) -> LayoutIndex:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from agent.files import Files
-from registry import ContentError, Descriptor, LayoutLocation, LayoutRepository, push_artifact
+from registry import (
+    ContentError,
+    Descriptor,
+    LayoutLocation,
+    LayoutRepository,
+    Manifest,
+    push_artifact,
+)
 from registry.archive import ArchiveWriter, open_archive
+from registry.model import MANIFEST_MEDIA_TYPE
 from support.registry import PLUGIN_ID, make_artifact
 
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
@@ -233,3 +242,46 @@ def test_an_index_of_an_archive_is_ours_to_the_letter(tmp_path: Path) -> None:
         assert index is not None
         (entry,) = json.loads(index.read())["manifests"]
     assert entry["annotations"] == {"org.opencontainers.image.ref.name": f"{PLUGIN_ID}:0.1.0_x"}
+
+
+def test_thousands_of_manifests_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that names many releases costs one read of each, not one for each of the others."""
+    entries = []
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as written:
+        for number in range(50):
+            data = b'{"annotations":{"n":"%d"}}' % number
+            manifest = Descriptor.of(MANIFEST_MEDIA_TYPE, data)
+            entries.append(manifest.document())
+            add(written, f"blobs/sha256/{manifest.digest[7:]}", data)
+        add(written, "oci-layout", MARKER)
+        add(written, "index.json", json.dumps({"manifests": entries}).encode())
+    read = 0
+
+    def counted(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        nonlocal read
+        count = really(descriptor, buffers, offset)
+        read += count
+        return count
+
+    really = os.preadv
+    monkeypatch.setattr(os, "preadv", counted)
+    with open_archive(path, Files()) as archive:
+        for entry in archive.index().entries:
+            assert archive.named(PLUGIN_ID).referrers(entry.digest) == ()
+    assert 0 < read < path.stat().st_size
+
+
+def test_an_index_that_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    """An export says that it is too large, and not the import on the other side."""
+    config = Descriptor.of("text/x", b"{}")
+    document = {"schemaVersion": 2, "config": config.document(), "layers": []}
+    manifest = Manifest.parse(json.dumps(document).encode())
+    with (tmp_path / "set.tar").open("w+b") as file:
+        writer = ArchiveWriter(file, tmp_path / "set.tar")
+        writer.add_blob(config, b"{}")
+        writer.add_manifest(manifest, "x" * (3 << 20))
+        with pytest.raises(ContentError, match="would exceed"):
+            writer.add_manifest(manifest, "y" * (3 << 20))

@@ -26,6 +26,7 @@ from registry import (
 )
 from registry.attached import attached_to
 from registry.model import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from registry.referrers import with_referrer
 from support.registry import (
     PLUGIN_ID,
     Misbehaving,
@@ -324,6 +325,27 @@ def test_a_tree_that_is_too_deep_is_refused(server: Misbehaving, repository: Rep
     server.route = tree(lambda asked: below.get(asked, []), manifests)
     with pytest.raises(ContentError, match="more than 8 deep"):
         attached_to(repository, SUBJECT)
+
+
+def test_a_tree_that_is_too_heavy_is_refused(server: Misbehaving, repository: Repository) -> None:
+    """All of it is in memory: manifests of 4 MiB are no reason to have 4 GiB."""
+    raws = [referring(SUBJECT, f"{number}" + "x" * (3 << 20)) for number in range(8)]
+    manifests = {sha256_digest(raw): raw for raw in raws}
+    listed = [entry(digest) for digest in manifests]
+    server.route = tree(lambda digest: listed if digest == SUBJECT else [], manifests)
+    with pytest.raises(ContentError, match="more than 16777216 bytes"):
+        attached_to(repository, SUBJECT)
+
+
+def test_an_index_that_nobody_could_read_is_not_written() -> None:
+    """Entries repeat annotations: a few large ones have no room in it."""
+    first, second = (
+        Manifest.parse(referring(SUBJECT, f"{number}" + "x" * (3 << 20))) for number in range(2)
+    )
+    listed = with_referrer(None, first, "index")
+    assert listed is not None
+    with pytest.raises(ContentError, match="would exceed"):
+        with_referrer(listed, second, "index")
 
 
 def test_a_tree_that_is_too_wide_is_refused(server: Misbehaving, repository: Repository) -> None:
