@@ -161,8 +161,8 @@ class ArchiveWriter:
         return self._index.named(name, f"archive {self._path}")
 
     def has(self, blob: Descriptor) -> bool:
-        """Whether a blob is in the archive already."""
-        return blob.digest in self._sizes
+        """Whether a blob of this size is in the archive already."""
+        return self._sizes.get(blob.digest) == blob.size_bytes
 
     def add_blob(
         self,
@@ -188,7 +188,8 @@ class ArchiveWriter:
 
     def add_manifest(self, manifest: Manifest, name: str | None) -> None:
         """Write a manifest, and list it under a ref name, or under none."""
-        missing = [blob.digest for blob in manifest.blobs if not self.has(blob)]
+        blobs = (manifest.config, *manifest.layers)
+        missing = [blob.digest for blob in blobs if not self.has(blob)]
         if missing:
             message = f"cannot write {manifest.digest}: blob {missing[0]} was not written before"
             raise ContentError(message)

@@ -31,7 +31,7 @@ class Courier:
         folder: For the blob that is under way.
         sent: Gets the bytes of each piece that the target is sent.
         progress: Gets how far it is, in bytes: of a large blob half of each piece that is fetched,
-            and half of each that is sent.
+            and half of each that is sent. What the target has counts as if it went over.
     """
 
     source: Readable
@@ -66,7 +66,9 @@ class Courier:
 
     def _send(self, blobs: Sequence[Descriptor]) -> None:
         for blob in blobs:
-            if not self.target.has_blob(blob):
+            if self.target.has_blob(blob):
+                self.progress(blob.size_bytes)
+            else:
                 self._send_one(blob)
 
     def _send_one(self, blob: Descriptor) -> None:

@@ -248,8 +248,7 @@ class _Row:
             app.out.error(self.error.code, self.error.message, self.error.hint)
             return self.error.exit_code
         for digest, cause in self.carried.left.items():
-            app.out.message(f"{self.ref}: left behind {digest}")
-            app.out.message(f"  why: {cause.message}")
+            app.out.error(cause.code, f"{self.ref}: left behind {digest}: {cause.message}", None)
         return _INCOMPLETE if self.carried.left else 0
 
     def _problem(self, digest: str) -> str | None:

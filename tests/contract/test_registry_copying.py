@@ -113,6 +113,12 @@ def test_a_large_blob_is_under_way_twice(
     assert sum(sent) == size_bytes
     assert size_bytes - len(moved) <= sum(moved) <= size_bytes + len(moved)
     assert len(moved) > len(sent)
+    sent.clear()
+    moved.clear()
+    Courier(layout, repository, tmp_path, sent.append, moved.append).carry(
+        manifest, tags=["0.1.0"], force=False
+    )
+    assert (sum(sent), sum(moved)) == (0, size_bytes)  # what is there is behind us, too
 
 
 def test_a_copy_moves_no_version(

@@ -285,3 +285,15 @@ def test_an_index_that_nobody_could_read_is_not_written(tmp_path: Path) -> None:
         writer.add_manifest(manifest, "x" * (3 << 20))
         with pytest.raises(ContentError, match="would exceed"):
             writer.add_manifest(manifest, "y" * (3 << 20))
+
+
+def test_a_blob_has_one_size(tmp_path: Path) -> None:
+    """A manifest that says another one of the same digest does not come into an archive."""
+    config = Descriptor.of("text/x", b"{}")
+    layer = {**config.document(), "size": 3}
+    document = {"schemaVersion": 2, "config": config.document(), "layers": [layer]}
+    with (tmp_path / "set.tar").open("w+b") as file:
+        plugin = ArchiveWriter(file, tmp_path / "set.tar").named(PLUGIN_ID)
+        plugin.push_blob(config, b"{}")
+        with pytest.raises(ContentError, match="was not written"):
+            plugin.push_manifest(json.dumps(document).encode(), tag=None)
