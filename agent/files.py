@@ -203,8 +203,12 @@ class Files:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         while True:
             descriptor = os.open(path, flags | (os.O_CREAT if make else 0), 0o600)
-            with os.fdopen(descriptor, "r+b") as file:
+            try:
                 require_regular(descriptor, path)
+            except OSError:
+                os.close(descriptor)  # a pipe can't even be made a file object of
+                raise
+            with os.fdopen(descriptor, "r+b") as file:
                 _await_turn(descriptor, path, deadline_s)
                 if not _is_at(file, path):
                     continue  # it was removed or renamed since

@@ -168,6 +168,7 @@ def test_a_planted_pipe_holds_nobody(link: Link, folder: Path, tmp_path: Path, p
     (folder / "sha256" / DIGITS).unlink()
     os.mkfifo(folder / place / DIGITS)
     fetch(link, folder, tmp_path / "b")
+    assert [path.is_file() for path in folder.rglob(DIGITS)] == [True]  # and the cache serves on
 
 
 def test_a_hard_link_as_a_part_is_not_written(link: Link, folder: Path, tmp_path: Path) -> None:
