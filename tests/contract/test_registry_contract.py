@@ -125,10 +125,13 @@ def test_a_push_without_tags_is_found_by_digest(repository: Repository, tmp_path
 
 
 def test_fallback_tags_are_not_listed(repository: Repository, tmp_path: Path) -> None:
-    """``sha256-<hex>`` holds referrers and is no release."""
+    """``sha256-<hex>`` holds referrers and is no release; no push sets it."""
     built = make_artifact(tmp_path)
     fallback = built.digest.replace(":", "-")
-    push_artifact(repository, built, built.sources, tags=["0.1.0", fallback], force=False)
+    with pytest.raises(ReferenceFormatError, match="no release"):
+        push_artifact(repository, built, built.sources, tags=["0.1.0", fallback], force=False)
+    push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
+    repository.push_manifest(built.manifest_raw, tag=fallback)
     assert repository.tags() == ("0.1.0",)
 
 
