@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,9 @@ class _Part:
 
 
 class ArchiveWriter:
-    """Writes a layout into an open file, blob by blob; the same input makes the same bytes.
+    """Writes a layout into an open file, blob by blob; the same blobs in turn make the same bytes.
+
+    Several threads may bring blobs; one is written after the other.
 
     Args:
         file: Empty; the caller publishes it once ``finish`` is done.
@@ -143,6 +146,7 @@ class ArchiveWriter:
         self._path = path
         self._index = LayoutIndex.empty()
         self._sizes: dict[str, int] = {}
+        self._writing = threading.Lock()
         self._add(MARKER, io.BytesIO(MARKER_BYTES), Descriptor.of("application/json", MARKER_BYTES))
 
     def named(self, plugin_id: str) -> "ArchivedPlugin":
@@ -175,16 +179,17 @@ class ArchiveWriter:
         Raises:
             ContentError: It is not what its descriptor says: the archive can't be used any more.
         """
-        if self.has(blob):
-            return
         name = blob_name(blob.digest)
-        if isinstance(source, bytes):
-            check_bytes(source, blob.digest, blob.size_bytes, f"blob {blob.digest}")
-            self._add(name, io.BytesIO(source), blob, progress)
-        else:
-            with source.open("rb") as file:
-                self._add(name, file, blob, progress)
-        self._sizes[blob.digest] = blob.size_bytes
+        with self._writing:
+            if self.has(blob):
+                return
+            if isinstance(source, bytes):
+                check_bytes(source, blob.digest, blob.size_bytes, f"blob {blob.digest}")
+                self._add(name, io.BytesIO(source), blob, progress)
+            else:
+                with source.open("rb") as file:
+                    self._add(name, file, blob, progress)
+            self._sizes[blob.digest] = blob.size_bytes
 
     def add_manifest(self, manifest: Manifest, name: str | None) -> None:
         """Write a manifest, and list it under a ref name, or under none."""

@@ -11,7 +11,7 @@ _BEARER = "Bearer "
 
 
 class Authority:
-    """See the module; used by one thread at a time for each operation.
+    """See the module; blobs that go over side by side share one.
 
     Args:
         registry: The registry's origin, as a URL.
@@ -38,7 +38,7 @@ class Authority:
         self._kept = kept
         self._clock = clock
         self._ask = ask
-        self._token = ""
+        self._tokens: set[str] = set()
         pull, push = [], list[str]()
         if name:
             pull, push = [f"repository:{name}:pull"], [f"repository:{name}:pull,push"]
@@ -50,7 +50,7 @@ class Authority:
     def secrets(self) -> tuple[str, ...]:
         """What no message may show."""
         known = () if self._credential is None else self._credential.secrets
-        return (*known, self._token) if self._token else known
+        return (*known, *self._tokens.copy())
 
     def header(self, *, writes: bool) -> str | None:
         """What to send before anything was asked.
@@ -111,5 +111,5 @@ class Authority:
             now_s=self._clock,
             ask=ask,
         )
-        self._token = token.text
+        self._tokens.add(token.text)
         return _BEARER + token.text

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from registry import (
     push_artifact,
 )
 from registry.archive import ArchiveWriter, open_archive
+from registry.digest import sha256_digest
+from registry.layout_store import blob_name
 from registry.model import MANIFEST_MEDIA_TYPE
 from support.registry import PLUGIN_ID, make_artifact
 
@@ -297,3 +300,21 @@ def test_a_blob_has_one_size(tmp_path: Path) -> None:
         plugin.push_blob(config, b"{}")
         with pytest.raises(ContentError, match="was not written"):
             plugin.push_manifest(json.dumps(document).encode(), tag=None)
+
+
+def test_several_threads_may_bring_blobs(tmp_path: Path) -> None:
+    """One is written after the other, each once: what two of them bring is whole."""
+    blobs = [bytes([number]) * 300_000 for number in range(8)]
+    path = tmp_path / "set.tar"
+    with path.open("w+b") as file:
+        writer = ArchiveWriter(file, path)
+
+        def bring(data: bytes) -> None:
+            writer.add_blob(Descriptor.of("application/octet-stream", data), data)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(bring, blobs * 2))
+        writer.finish()
+    with tarfile.open(path) as archive:
+        found = [member.name for member in archive if member.name.startswith("blobs/")]
+    assert sorted(found) == sorted(blob_name(sha256_digest(data)) for data in blobs)
