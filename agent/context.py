@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import registry
 from agent import __version__
-from agent.activation import Activation
-from agent.admission import admit, granted_to, note_foreign_code, problem_of
-from agent.audit import AuditLog
-from agent.auditor import Auditor, Judged
-from agent.config import Config, configured_paths, load_config, trust_store_path
+from agent.audit.auditor import Auditor, Judged
+from agent.audit.log import AuditLog
 from agent.errors import AgentError, UsageError
 from agent.files import Files
-from agent.flags import laid_over
-from agent.generations import Tree
-from agent.ledger import Ledger
-from agent.ownership import claim, stranger
-from agent.places import Places, find_places
-from agent.reaching import Registries
-from agent.requirement import satisfies
-from agent.schema import HostSection
+from agent.ledger.ledger import Ledger
+from agent.pipeline.admission import admit, granted_to, note_foreign_code, problem_of
+from agent.pipeline.requirement import satisfies
+from agent.settings.config import Config, configured_paths, load_config, trust_store_path
+from agent.settings.flags import laid_over
+from agent.settings.places import Places, find_places
+from agent.settings.reaching import Registries
+from agent.settings.schema import HostSection
+from agent.tree.activation import Activation
+from agent.tree.generations import Tree
+from agent.tree.ownership import claim, stranger
 from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 from agent.context import Context, Options
 from agent.errors import NotFoundError, UsageError, translated
-from agent.loading import Loader
-from agent.served import Served
+from agent.serving.loading import Loader
+from agent.serving.served import Served
+from agent.serving.watch import Watch
 from agent.telemetry import Telemetry, endpoint_of, log_record
 from agent.tracing import traced_call
-from agent.watch import Watch
 from sandbox import (
     CallError,
     CallResult,

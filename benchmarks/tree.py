@@ -24,10 +24,10 @@ import urllib3
 from agent import PluginHost
 from agent.context import Context, Options
 from agent.files import Files
-from agent.generations import Tree
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Generation, PluginSet
-from agent.served import Served
+from agent.serving.served import Served
+from agent.tree.generations import Tree
 from benchmarks.figures import report
 from support.agent import Crash
 from support.system import CountedRegistry, Machine, Publisher, counted_registry

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 import registry
-from agent.carrying import (
+from agent.cli.app import App, dry_run_flag, format_flag, require_no_path, verb
+from agent.cli.discover import line_of
+from agent.cli.names import refuse_other_names
+from agent.cli.output import sizes
+from agent.cli.progress import transfer
+from agent.context import Context
+from agent.errors import AgentError, translated
+from agent.verbs.carrying import (
     Carried,
     Load,
     carry,
@@ -17,13 +24,6 @@ from agent.carrying import (
     require_believed,
     require_room,
 )
-from agent.cli.app import App, dry_run_flag, format_flag, require_no_path, verb
-from agent.cli.discover import line_of
-from agent.cli.names import refuse_other_names
-from agent.cli.output import sizes
-from agent.cli.progress import transfer
-from agent.context import Context
-from agent.errors import AgentError, translated
 from registry.archive import ArchiveWriter, open_archive
 from registry.referrers import kind_of
 

@@ -21,14 +21,14 @@ from agent.cli.progress import pipeline
 from agent.cli.rows import report
 from agent.errors import BusyError
 from agent.model import Kind, Outcome
-from agent.outcomes import reverted
-from agent.own import own_ids
-from agent.probation import Judgement, Verdict
-from agent.rollback import roll_back
-from agent.settling import refuse_strangers, settle
-from agent.source import look_ahead
-from agent.update import Pipeline
-from agent.wish import Wish
+from agent.pipeline.outcomes import reverted
+from agent.pipeline.probation import Judgement, Verdict
+from agent.pipeline.settling import refuse_strangers, settle
+from agent.pipeline.source import look_ahead
+from agent.pipeline.update import Pipeline
+from agent.pipeline.wish import Wish
+from agent.verbs.own import own_ids
+from agent.verbs.rollback import roll_back
 
 _WAIT_LOOK_S = 0.2
 

@@ -9,11 +9,11 @@ from agent.cli.dropins import foreseen_drop_ins
 from agent.cli.installed import not_installed, tell_stranger
 from agent.cli.progress import pipeline
 from agent.errors import AgentError, PolicyError
-from agent.inventory import Serving, serving
 from agent.model import Kind, Outcome
-from agent.requirement import is_newer
-from agent.source import look_ahead
-from agent.update import Pipeline
+from agent.pipeline.requirement import is_newer
+from agent.pipeline.source import look_ahead
+from agent.pipeline.update import Pipeline
+from agent.verbs.inventory import Serving, serving
 
 _UPDATES = 100
 _ACTIONS = {

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 import click
 
 from agent.cli.app import App, format_flag, global_flags, verb
-from agent.config import Config
 from agent.durations import format_duration
-from agent.grants import similar_word
-from agent.registry_check import check_registries
-from agent.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
-from agent.spelling import toml_text
+from agent.serving.grants import similar_word
+from agent.settings.config import Config
+from agent.settings.registry_check import check_registries
+from agent.settings.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
+from agent.settings.spelling import toml_text
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 

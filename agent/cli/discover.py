@@ -7,7 +7,7 @@ import click
 import registry
 from agent.cli.app import App, format_flag, require_no_path, verb
 from agent.cli.output import sizes
-from agent.heads import named_offer, open_looking
+from agent.pipeline.heads import named_offer, open_looking
 from registry.attached import Attached, attached_to
 from registry.referrers import kind_of
 

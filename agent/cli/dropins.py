@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from agent.cli.app import App
 from agent.cli.progress import pipeline
-from agent.dropins import DropIns
 from agent.model import Kind, Outcome
+from agent.pipeline.dropins import DropIns
 
 
 def take_drop_ins(

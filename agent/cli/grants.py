@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import click
 
-from agent.admission import ceiling_of
 from agent.cli.app import (
     App,
     capability_type,
@@ -15,14 +14,15 @@ from agent.cli.app import (
     verb,
 )
 from agent.cli.installed import not_known
-from agent.deciding import calls, decide, decision, extent
 from agent.errors import UsageError
-from agent.grants import bounds_of, granted, similar_word
-from agent.inventory import moment, serving
-from agent.memory import MAX_COUNT, Decided
-from agent.remembering import decided_on, refuse_behind
-from agent.schema import CAPABILITIES
-from agent.settling import refuse_strangers, tell_behind
+from agent.ledger.memory import MAX_COUNT, Decided
+from agent.pipeline.admission import ceiling_of
+from agent.pipeline.settling import refuse_strangers, tell_behind
+from agent.serving.grants import bounds_of, granted, similar_word
+from agent.settings.schema import CAPABILITIES
+from agent.tree.remembering import decided_on, refuse_behind
+from agent.verbs.deciding import calls, decide, decision, extent
+from agent.verbs.inventory import moment, serving
 
 
 @verb(

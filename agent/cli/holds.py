@@ -4,7 +4,7 @@ import click
 
 from agent.cli.app import App, dry_run_flag, duration_type, format_flag, plugin_id_type, verb
 from agent.cli.rows import report
-from agent.holding import hold, unhold
+from agent.verbs.holding import hold, unhold
 
 
 @verb(name="hold", examples="agent hold org.example.hello\nagent hold org.example.hello --for 7d")

@@ -6,11 +6,11 @@ from agent.cli.app import App, format_flag, plugin_id_type, verb
 from agent.context import Context
 from agent.durations import format_duration
 from agent.errors import AgentError, NotFoundError
-from agent.holding import held_until
-from agent.inventory import Entry, entries, moment
 from agent.model import Stop
-from agent.remembering import behind, stop_on
-from agent.settling import tell_behind
+from agent.pipeline.settling import tell_behind
+from agent.tree.remembering import behind, stop_on
+from agent.verbs.holding import held_until
+from agent.verbs.inventory import Entry, entries, moment
 
 
 @verb(name="list", examples="agent list\nagent list --format json")

@@ -17,8 +17,8 @@ from agent.cli.app import (
 )
 from agent.errors import UsageError
 from agent.files import Files
-from agent.heads import find_head
-from agent.publishing import judge_folder, read_folder, sign_folder
+from agent.pipeline.heads import find_head
+from agent.verbs.publishing import judge_folder, read_folder, sign_folder
 
 if TYPE_CHECKING:
     import trust

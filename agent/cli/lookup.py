@@ -3,11 +3,11 @@
 import click
 
 import registry
-from agent.candidate import Head
 from agent.cli.app import App, format_flag, require_no_path, verb
 from agent.cli.output import sizes
-from agent.heads import find_head, open_looking
-from agent.plan import version_offers
+from agent.pipeline.candidate import Head
+from agent.pipeline.heads import find_head, open_looking
+from agent.pipeline.plan import version_offers
 from sandbox.binary import imports
 from sandbox.shape import Import
 from sandbox.truth import notes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import registry
 from agent.cli.output import Output, sizes
 from agent.durations import format_duration
-from agent.steps import Progress
+from agent.pipeline.steps import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

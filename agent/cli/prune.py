@@ -11,9 +11,9 @@ from agent.cli.output import sizes
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import AgentError, NotFoundError, translated
 from agent.model import Kind
-from agent.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
-from agent.remembering import refuse_behind
-from agent.settling import refuse_strangers
+from agent.pipeline.settling import refuse_strangers
+from agent.tree.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
+from agent.tree.remembering import refuse_behind
 from registry import CacheEntry
 
 

@@ -9,7 +9,7 @@ from agent.cli.app import App, dry_run_flag, format_flag, manifest_at, verb
 from agent.cli.names import refuse_other_names
 from agent.cli.progress import transfer
 from agent.errors import TrustError
-from agent.publishing import (
+from agent.verbs.publishing import (
     Folder,
     build,
     read_folder,

@@ -4,10 +4,10 @@ import click
 
 from agent.cli.app import App, dry_run_flag, format_flag, plugin_id_type, verb
 from agent.cli.rows import report
-from agent.disabling import disable, disable_all, enable
 from agent.errors import UsageError
-from agent.inventory import serving
-from agent.removal import remove
+from agent.verbs.disabling import disable, disable_all, enable
+from agent.verbs.inventory import serving
+from agent.verbs.removal import remove
 
 
 @verb(name="disable", examples="agent disable org.example.hello\nagent disable --all")

@@ -20,7 +20,7 @@ from agent import __version__
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.errors import UsageError, translated
-from agent.inventory import entries, moment
+from agent.verbs.inventory import entries, moment
 
 _FOLDER = "agent-doctor"
 _LINES = 200

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from agent.context import Context
 from agent.doctor.finding import Finding
-from agent.dropins import DropIns
 from agent.errors import PolicyError
-from agent.flat_files import same_bytes
 from agent.model import Generation, Kind
+from agent.pipeline.dropins import DropIns
 from agent.telemetry import Telemetry
+from agent.tree.flat_files import same_bytes
 
 
 def check_copies(context: Context) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.errors import ConfigError, translated
-from agent.registry_check import check_registries
+from agent.settings.registry_check import check_registries
 
 
 def check_config(context: Context) -> Iterator[Finding]:

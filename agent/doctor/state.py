@@ -8,8 +8,8 @@ from agent.context import Context
 from agent.doctor.finding import Finding
 from agent.errors import AgentError, DamagedError, LedgerError
 from agent.files import Files
-from agent.ownership import stranger
-from agent.rebuild import LOST, Rebuilt, rebuild
+from agent.tree.ownership import stranger
+from agent.tree.rebuild import LOST, Rebuilt, rebuild
 
 _REBUILDS = "agent doctor --fix makes a new ledger from the sealed releases, each verified again"
 

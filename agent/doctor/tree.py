@@ -5,17 +5,17 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from agent.admission import problem_of
 from agent.context import Context
 from agent.doctor.finding import Finding
-from agent.effects import NOTHING_GOOD
-from agent.inventory import is_whole
 from agent.model import Generation
-from agent.own import disabled_ids
-from agent.pruning import prunable_ids
-from agent.rebuild import rebuild_one
-from agent.remembering import recall, remember
-from agent.tree_reader import STORE
+from agent.pipeline.admission import problem_of
+from agent.tree.effects import NOTHING_GOOD
+from agent.tree.pruning import prunable_ids
+from agent.tree.reader import STORE
+from agent.tree.rebuild import rebuild_one
+from agent.tree.remembering import recall, remember
+from agent.verbs.inventory import is_whole
+from agent.verbs.own import disabled_ids
 
 _WRITABLE = 0o222
 _SEALED_FILE = 0o444

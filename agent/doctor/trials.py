@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from agent.context import Context
 from agent.doctor.finding import Finding
-from agent.holding import held_until
-from agent.inventory import moment
 from agent.model import Trial
-from agent.own import disabled_ids
-from agent.probation import Verdict
+from agent.pipeline.probation import Verdict
+from agent.verbs.holding import held_until
+from agent.verbs.inventory import moment
+from agent.verbs.own import disabled_ids
 
 _ASTRAY_S = 300
 

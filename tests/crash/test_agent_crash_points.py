@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.activation import Activation
-from agent.flat import FlatSets, Identity
 from agent.model import Event, Generation, Stop, Trial
-from agent.remembering import remember
+from agent.tree.activation import Activation
+from agent.tree.flat import FlatSets, Identity
+from agent.tree.remembering import remember
 from support.agent import PLUGIN_ID, Crash, Fuse, World
 from support.crash import (
     PROBATION_S,

@@ -13,21 +13,21 @@ import pytest
 
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
-from agent.disabling import disable, enable
 from agent.doctor.examination import examine
-from agent.dropins import DropIns
 from agent.errors import translated
 from agent.files import Files
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Outcome, Stop
-from agent.pruning import prune, prune_compiled
-from agent.remembering import stop_on
-from agent.removal import remove
-from agent.rollback import roll_back
-from agent.settling import settle
+from agent.pipeline.dropins import DropIns
+from agent.pipeline.settling import settle
+from agent.pipeline.update import Pipeline
+from agent.pipeline.wish import Wish
 from agent.telemetry import Telemetry
-from agent.update import Pipeline
-from agent.wish import Wish
+from agent.tree.pruning import prune, prune_compiled
+from agent.tree.remembering import stop_on
+from agent.verbs.disabling import disable, enable
+from agent.verbs.removal import remove
+from agent.verbs.rollback import roll_back
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
 ONCE = (errno.EIO, errno.EACCES, errno.EMFILE)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent import database
-from agent.ledger import Ledger
-from agent.migrations import MIGRATIONS
+from agent.ledger import database
+from agent.ledger.ledger import Ledger
+from agent.ledger.migrations import MIGRATIONS
 from support.agent import PLUGIN_ID, World, generation
 from support.crash import STORIES, check_recovered
 from support.ledgers import raw, write_version_1, write_version_2
@@ -61,7 +61,7 @@ def pictures_of(root: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     pictures.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr("agent.database._back_up", watched_back_up)
+        patch.setattr("agent.ledger.database._back_up", watched_back_up)
         ledger = Registered(root / "state" / "state.db", pictures)
         ledger.take()
         ledger.close()

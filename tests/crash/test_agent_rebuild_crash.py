@@ -13,7 +13,7 @@ from agent.doctor.examination import examine
 from agent.errors import DamagedError
 from agent.files import Files
 from agent.model import Event, Hold, Stop
-from agent.remembering import decisions_on, recall, remember
+from agent.tree.remembering import decisions_on, recall, remember
 from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse
 from support.system import PLUGIN_ID, Machine, taken
 

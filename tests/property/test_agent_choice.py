@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Hold, Refusal
-from agent.plan import (
+from agent.pipeline.plan import (
     Rules,
     below_floor,
     choose,
@@ -14,7 +14,7 @@ from agent.plan import (
     newest_above,
     version_offers,
 )
-from agent.requirement import is_newer, parse_requirement, parse_version
+from agent.pipeline.requirement import is_newer, parse_requirement, parse_version
 
 NOW = 1_800_000_000.0
 VERSIONS = st.builds(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.requirement import is_newer, parse_requirement
+from agent.pipeline.requirement import is_newer, parse_requirement
 
 Pre = tuple[str, ...]
 

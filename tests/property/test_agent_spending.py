@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.context import Context, Options
-from agent.deciding import decide, decision
 from agent.errors import LedgerError
-from agent.grants import bounds_of
-from agent.remembering import recall
-from agent.spending import Purse
+from agent.serving.grants import bounds_of
+from agent.serving.spending import Purse
+from agent.tree.remembering import recall
+from agent.verbs.deciding import decide, decision
 from sandbox.allowance import Allowance
 from sandbox.token import Token
 from support.agent import NOW, PLUGIN_ID

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from agent.activation import Activation
 from agent.context import Context, Options
 from agent.files import Files
-from agent.flat import FlatSets, Identity
-from agent.flat_model import FlatSet
-from agent.generations import Tree
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Generation, PluginSet, Samples
-from agent.resealing import renew
+from agent.pipeline.resealing import renew
+from agent.tree.activation import Activation
+from agent.tree.flat import FlatSets, Identity
+from agent.tree.flat_model import FlatSet
+from agent.tree.generations import Tree
 
 PLUGIN_ID = "org.example.hello"
 STEM = "hello-plugin"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from agent.context import Context, Options
 from agent.model import Generation, Stop, Trial
-from agent.pruning import prune
-from agent.remembering import recall, remembering
+from agent.tree.pruning import prune
+from agent.tree.remembering import recall, remembering
 from support.agent import PLUGIN_ID, STEM, World, generation, payload_of
 
 PROBATION_S = 600

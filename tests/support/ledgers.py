@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from agent.migrations import MIGRATIONS
+from agent.ledger.migrations import MIGRATIONS
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from agent.generations import Tree
+from agent.tree.generations import Tree
 from support.agent import DyingFiles, Fuse, World
 
 TREE = "plugins"

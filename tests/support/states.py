@@ -14,26 +14,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import registry
 from agent.context import LOCK_TIMEOUT_S, Context, Options
-from agent.deciding import decide, decision
-from agent.disabling import disable, enable
 from agent.doctor.examination import examine
-from agent.dropins import DropIns
 from agent.errors import AgentError, LedgerError, NotFoundError
 from agent.files import Files
-from agent.holding import hold, unhold
 from agent.host import PluginHost
-from agent.inventory import is_whole
-from agent.memory import Held, Memory
+from agent.ledger.memory import Held, Memory
 from agent.model import Generation, Kind, Outcome, Stop
-from agent.pruning import prune
-from agent.remembering import decisions_on, recall
-from agent.removal import remove
-from agent.requirement import parse_version
-from agent.rollback import roll_back
-from agent.settling import settle
+from agent.pipeline.dropins import DropIns
+from agent.pipeline.requirement import parse_version
+from agent.pipeline.settling import settle
+from agent.pipeline.update import Pipeline
+from agent.pipeline.wish import Wish
 from agent.telemetry import Telemetry
-from agent.update import Pipeline
-from agent.wish import Wish
+from agent.tree.pruning import prune
+from agent.tree.remembering import decisions_on, recall
+from agent.verbs.deciding import decide, decision
+from agent.verbs.disabling import disable, enable
+from agent.verbs.holding import hold, unhold
+from agent.verbs.inventory import is_whole
+from agent.verbs.removal import remove
+from agent.verbs.rollback import roll_back
 from registry import BuiltArtifact
 from sandbox.errors import CallError
 from support.agent import NOW, Crash, DyingFiles, DyingLedger, Fuse

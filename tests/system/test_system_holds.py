@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from agent import context as agent_context
-from agent import holding, taking
 from agent.context import Context, Options
 from agent.model import Kind, Samples
+from agent.pipeline import taking
+from agent.pipeline.update import Pipeline
 from agent.telemetry import Telemetry
-from agent.update import Pipeline
+from agent.verbs import holding
 from support.system import PLUGIN_ID, Machine, Publisher
 
 LATER = dt.datetime(2099, 1, 1, tzinfo=dt.UTC).timestamp()

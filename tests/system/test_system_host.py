@@ -14,7 +14,7 @@ import pytest
 
 from agent import PluginHost
 from agent.errors import AgentError, NotFoundError, TrustError, UsageError
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from sandbox import ArgumentError, DeadlineExceeded, FuelExhausted, GuestTrap, MissingExport
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 

@@ -12,9 +12,9 @@ import pytest
 from agent.context import Context, Options
 from agent.errors import UnhealthyError
 from agent.host import PluginHost
-from agent.memory import decode
+from agent.ledger.memory import decode
 from agent.model import Event, Samples, Stop
-from agent.staging import Stage
+from agent.pipeline.staging import Stage
 from sandbox import CapabilityDenied
 from support.system import PLUGIN_ID, STEM, Machine, Publisher, taken
 
@@ -264,7 +264,7 @@ def test_what_was_rejected_does_not_serve_though_somebody_links_it(
     kept = kept_of(offline)
     offline.run("rollback", PLUGIN_ID)
     with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        patch.setattr("agent.serving.served._LOOK_EVERY_S", 0)
         host.load_installed(PLUGIN_ID)
         gone(offline, kept)
         link(offline, "0.2.0")
@@ -280,12 +280,12 @@ def test_only_what_is_good_or_on_trial_serves_whatever_is_linked(
 ) -> None:
     """Neither an open host goes below the floor because of a link, nor to what nobody probed."""
     with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        patch.setattr("agent.serving.served._LOOK_EVERY_S", 0)
         host.load_installed(PLUGIN_ID)
         with opened(offline) as context, context.tree.lock(timeout_s=0):
             link(offline, "0.1.0")
             assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
-        patch.setattr("agent.recorder._FLUSH_EVERY_S", 0)
+        patch.setattr("agent.serving.recorder._FLUSH_EVERY_S", 0)
         assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
         assert offline.version() == "0.2.0"
         take_on_trial(offline, published)
@@ -307,7 +307,7 @@ def test_where_nothing_good_is_left_what_was_rejected_serves_nobody(offline: Mac
 def test_an_open_host_leaves_what_a_run_rejected_that_died_right_then(offline: Machine) -> None:
     """It serves the good release at once, and flips back in the dead run's stead."""
     with PluginHost(home=offline.home) as host, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        patch.setattr("agent.serving.served._LOOK_EVERY_S", 0)
         host.load_installed(PLUGIN_ID)
         assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
         with opened(offline) as context:
@@ -318,7 +318,7 @@ def test_an_open_host_leaves_what_a_run_rejected_that_died_right_then(offline: M
         with context.tree.lock(timeout_s=0):
             assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
         assert context.tree.current(PLUGIN_ID) == leaving.folder_name
-        patch.setattr("agent.recorder._FLUSH_EVERY_S", 0)
+        patch.setattr("agent.serving.recorder._FLUSH_EVERY_S", 0)
         assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
         assert context.tree.current(PLUGIN_ID) == target.folder_name
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from agent.context import LOCK_TIMEOUT_S, Context, Options
-from agent.dropins import DropIns
+from agent.pipeline.dropins import DropIns
 from agent.telemetry import Telemetry
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 

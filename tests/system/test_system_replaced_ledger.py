@@ -78,7 +78,7 @@ replaced = pytest.mark.parametrize("replace", [made_anew, set_aside, put_back])
 def serving(machine: Machine) -> Iterator[PluginHost]:
     """A host that has called the plugin once, and looks before every call."""
     with PluginHost(home=machine.home) as host, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.served._LOOK_EVERY_S", 0)
+        patch.setattr("agent.serving.served._LOOK_EVERY_S", 0)
         host.load_installed(PLUGIN_ID)
         assert host.call_plugin("run", ["Jane"]) == OLD
         yield host

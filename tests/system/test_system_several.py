@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from agent import context as agent_context
-from agent import rollback
-from agent.activation import Activation
 from agent.cli import prune
 from agent.context import Context
 from agent.files import Files
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Generation, Trial
-from agent.probation import Judgement
-from agent.sealed import require_loadable
-from agent.staging import Stage
+from agent.pipeline.probation import Judgement
+from agent.pipeline.staging import Stage
+from agent.tree.activation import Activation
+from agent.tree.sealed import require_loadable
+from agent.verbs import rollback
 from support.agent import NOW
 from support.system import (
     PLUGIN_ID,
@@ -178,9 +178,9 @@ def test_a_tree_that_stays_locked_is_busy(
     installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the wait: 11, nothing changed, and the next run goes on as if nothing had been."""
-    import agent.rollback
-    import agent.settling
-    import agent.taking
+    import agent.pipeline.settling
+    import agent.pipeline.taking
+    import agent.verbs.rollback
 
     publisher.release("0.2.0")
     before = installed.snapshot()

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent import PluginHost, disabling, removal, settling, taking
+from agent import PluginHost
 from agent.context import Context, Options
 from agent.errors import NotFoundError, PolicyError
 from agent.files import Files
 from agent.model import Samples, Stop
+from agent.pipeline import settling, taking
+from agent.pipeline.update import Pipeline
 from agent.telemetry import Telemetry
-from agent.update import Pipeline
+from agent.verbs import disabling, removal
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 
 OTHER_ID = "org.example.other"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from agent.context import Context, Options
+from agent.pipeline.update import Pipeline
 from agent.telemetry import Telemetry
-from agent.update import Pipeline
 from support.system import PLUGIN_ID, Machine, Publisher
 
 PLUGINS = (PLUGIN_ID, "org.example.other")

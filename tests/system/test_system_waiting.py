@@ -10,7 +10,7 @@ import pytest
 from agent import context as agent_context
 from agent.context import Context, Options
 from agent.host import PluginHost
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Samples
 from sandbox import GuestTrap
 from support.system import (

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.activation import Activation
 from agent.errors import AgentError
 from agent.files import Files
-from agent.generations import Tree
 from agent.model import Samples, Trial
-from agent.probation import Verdict
+from agent.pipeline.probation import Verdict
+from agent.tree.activation import Activation
+from agent.tree.generations import Tree
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, STEM, Crash, World, generation, payload_of
 
 OLD, NEW = generation("0.1.0"), generation("0.2.0")

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 import registry
-from agent.ahead import Ahead
+from agent.pipeline.ahead import Ahead
 
 WAIT_S = 10
 IDS = [f"org.example.p{number}" for number in range(8)]

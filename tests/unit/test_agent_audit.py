@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from agent.audit import AuditLog, Entry
-from agent.audit_check import MAX_LINE_BYTES, Report
+from agent.audit.check import MAX_LINE_BYTES, Report
+from agent.audit.log import AuditLog, Entry
 from agent.files import Files
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import AuditHead
 from support.agent import NOW, PLUGIN_ID, Crash, DyingFiles, DyingLedger, Fuse
 
@@ -622,9 +622,9 @@ def test_a_full_disk_takes_the_line_back(tmp_path: Path) -> None:
 _WRITER = f"""
 import sys
 from pathlib import Path
-from agent.audit import AuditLog, Entry
+from agent.audit.log import AuditLog, Entry
 from agent.files import Files
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]) / "state.db")
 log = AuditLog(Path(sys.argv[1]) / "audit", ledger, Files(), segment_bytes={SEGMENT_BYTES})
 sys.stdin.read()

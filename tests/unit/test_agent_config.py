@@ -9,16 +9,16 @@ from types import MappingProxyType
 
 import pytest
 
-from agent.config import (
+from agent.errors import ConfigError
+from agent.settings.config import (
     Config,
     configured_paths,
     load_config,
     trust_store_path,
 )
-from agent.errors import ConfigError
-from agent.places import Places, find_places
-from agent.registry_check import check_registries
-from agent.schema import (
+from agent.settings.places import Places, find_places
+from agent.settings.registry_check import check_registries
+from agent.settings.schema import (
     LATER_SECTIONS,
     SECTIONS,
     HostSection,

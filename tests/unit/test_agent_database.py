@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AgentError
-from agent.ledger import Ledger
-from agent.migrations import MIGRATIONS
+from agent.ledger.ledger import Ledger
+from agent.ledger.migrations import MIGRATIONS
 from agent.model import AuditHead, Event, FirstSeen, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
 from support.ledgers import raw, write_version_1, write_version_2
@@ -156,7 +156,7 @@ def test_a_migration_that_fails_changes_nothing(
     before = schema_of(path)
     with monkeypatch.context() as patch:
         broken = (MIGRATIONS[0], MIGRATIONS[1] + "CREATE TABLE plugins (x TEXT) STRICT;\n")
-        patch.setattr("agent.database.MIGRATIONS", broken)
+        patch.setattr("agent.ledger.database.MIGRATIONS", broken)
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             Ledger(path)
     assert (version_of(path), schema_of(path)) == (1, before)

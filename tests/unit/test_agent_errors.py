@@ -24,7 +24,7 @@ from agent.errors import (
     of_code,
     translated,
 )
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 
 # The codes of contract §7, "Exit codes".
 CODES: dict[type[Exception], tuple[int, str]] = {

@@ -7,7 +7,7 @@ import pytest
 
 import registry
 from agent.errors import BusyError, FormatError, PolicyError, TrustError, UnhealthyError
-from agent.faults import blocks_nobody, is_lasting
+from agent.pipeline.faults import blocks_nobody, is_lasting
 from sandbox import BadModule, CapabilityDenied, IncompatibleError, MissingExport
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.flat import FlatSets, Identity, Standing
-from agent.flat_files import flat_set, flat_sets
-from agent.flat_model import FlatSet
+from agent.tree.flat import FlatSets, Identity, Standing
+from agent.tree.flat_files import flat_set, flat_sets
+from agent.tree.flat_model import FlatSet
 from support.agent import PLUGIN_ID, STEM, World, generation
 
 PARTS = frozenset({"wasm", "sig", "toml"})

@@ -8,8 +8,8 @@ import pytest
 
 from agent.errors import AgentError, BusyError
 from agent.files import Files
-from agent.generations import Tree
 from agent.model import Generation, PluginSet
+from agent.tree.generations import Tree
 from support.agent import PLUGIN_ID, STEM, generation, payload_of, plugin_set
 
 OLD = generation("0.1.0")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import Config
-from agent.grants import decided, granted, isolation_for, limits_for
-from agent.schema import (
+from agent.serving.grants import decided, granted, isolation_for, limits_for
+from agent.settings.config import Config
+from agent.settings.schema import (
     CAPABILITIES,
     CapabilitiesSection,
     LimitsSection,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AgentError
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import (
     Decision,
     Event,
@@ -116,7 +116,7 @@ def test_a_ledger_that_another_writes_is_not_read_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock passes: it is no reason to go on without writing."""
-    monkeypatch.setattr("agent.database._PATIENCE_S", 0)
+    monkeypatch.setattr("agent.ledger.database._PATIENCE_S", 0)
     path = tmp_path / "state.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("BEGIN EXCLUSIVE")

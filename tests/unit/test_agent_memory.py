@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import LedgerError
-from agent.ledger import Ledger
-from agent.memory import Committed, Decided, Held, Memory, decode, narrowed, narrower
+from agent.ledger.ledger import Ledger
+from agent.ledger.memory import Committed, Decided, Held, Memory, decode, narrowed, narrower
 from agent.model import Event, Rejection, Stop
-from agent.ownership import Owner, owner_of
-from agent.remembering import recall, remember
+from agent.tree.ownership import Owner, owner_of
+from agent.tree.remembering import recall, remember
 from support.agent import NOW, PLUGIN_ID, World, generation
 
 WHOLE = Memory(

@@ -4,10 +4,10 @@ import pytest
 
 from agent.errors import AgentError, NotFoundError, PolicyError
 from agent.model import Kind
-from agent.outcomes import nothing_to_take, on_trial, reverted
-from agent.plan import Skip
-from agent.probation import Judgement, Verdict
-from agent.search import Found
+from agent.pipeline.outcomes import nothing_to_take, on_trial, reverted
+from agent.pipeline.plan import Skip
+from agent.pipeline.probation import Judgement, Verdict
+from agent.pipeline.search import Found
 from support.agent import PLUGIN_ID, generation
 
 SERVING = generation("0.1.0")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.places import Places, find_places
+from agent.settings.places import Places, find_places
 
 HOME = Path("/home/user")
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import PolicyError, TrustError
 from agent.model import Hold, Refusal
-from agent.plan import (
+from agent.pipeline.plan import (
     Offer,
     Rules,
     Skip,
@@ -21,7 +21,7 @@ from agent.plan import (
     version_offers,
     within,
 )
-from agent.requirement import parse_requirement
+from agent.pipeline.requirement import parse_requirement
 
 NOW = 1_800_000_000.0
 """2027-01-15T08:00:00Z."""

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.model import Samples, Trial
-from agent.probation import Verdict, judge
+from agent.pipeline.probation import Verdict, judge
 
 TRIAL = Trial("org.example.hello", "b" * 64, "a" * 64, started_at=1000.0, ends_at=1600.0)
 QUIET = Samples()

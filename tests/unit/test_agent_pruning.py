@@ -8,10 +8,10 @@ import pytest
 from agent.context import Context
 from agent.errors import AgentError, FormatError, PolicyError, UnhealthyError
 from agent.model import Decision, Kind, Outcome
-from agent.pruning import prunable, prune
-from agent.staging import Stage
-from agent.steps import Progress, Steps
+from agent.pipeline.staging import Stage
+from agent.pipeline.steps import Progress, Steps
 from agent.telemetry import Telemetry
+from agent.tree.pruning import prunable, prune
 from sandbox.errors import SandboxError
 from support.agent import NOW, PLUGIN_ID, generation, installed_at, plugin_set
 

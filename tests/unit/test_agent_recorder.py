@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from agent.model import Samples
-from agent.recorder import Recorder
+from agent.serving.recorder import Recorder
 
 Row = tuple[str, str, int, Samples]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.requirement import (
+from agent.pipeline.requirement import (
     is_newer,
     is_version,
     parse_requirement,

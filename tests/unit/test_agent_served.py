@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from agent.errors import NotFoundError, TrustError
-from agent.served import Served
+from agent.serving.served import Served
 from sandbox import Slot
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_a_fault_that_passes_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
     host = Host()
     host.broken = OSError("unwell disk")
     assert host.go_to("2") is host.broken
-    monkeypatch.setattr("agent.served._TRY_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr("agent.serving.served._TRY_AGAIN_AFTER_S", 0.0)
     assert host.served.follow(now=True) is None
     assert (host.serving, host.loads) == ("1", ["2", "2"])
     host.broken = None
@@ -266,7 +266,7 @@ def test_files_of_ones_own_are_not_followed() -> None:
 
 def test_a_call_that_never_ends_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a bounded wait the plugin takes no more calls; its own deadline ends that one."""
-    monkeypatch.setattr("agent.served._DRAIN_S", 0.0)
+    monkeypatch.setattr("agent.serving.served._DRAIN_S", 0.0)
     host = Host()
     with host.served.slot.lease():
         host.served.close()

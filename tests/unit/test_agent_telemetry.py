@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent import __version__
-from agent.steps import Progress, Steps
+from agent.pipeline.steps import Progress, Steps
 from agent.telemetry import Telemetry, endpoint_of, log_record
 from sandbox import LogRecord
 from support.otlp import Receiver, attributes, receiving

@@ -1,0 +1,1 @@
+"""What the agent remembers: one SQLite file, its schema as it grew, and who writes which part."""

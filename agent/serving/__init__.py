@@ -1,0 +1,1 @@
+"""Plugins as a host serves them: loaded, followed, counted, judged."""

@@ -1,0 +1,1 @@
+"""What the operator chose: files, environment, flags, and where things lie."""

@@ -1,0 +1,277 @@
+"""The keys of ``plugin-host.toml``: one frozen dataclass a section, defaults and units in it.
+
+Contract §6. The field annotations are the schema: ``agent.settings.config`` converts by them. A
+value of 0 where a limit is due is refused: no value means "no limit".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from agent.durations import parse_duration
+from agent.pipeline.requirement import parse_requirement
+from sandbox.grammar import CAPABILITY
+
+CAPABILITIES = ("log", "retrieval", "llm", "plan", "network", "fs_read")
+"""The sandbox's own; an application that registers host functions brings further words."""
+
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_ZONE = "[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}"
+_WINDOW = re.compile(rf"{_DAY}(?:-{_DAY})? {_TIME}-{_TIME}(?: {_ZONE})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be: its name for messages, and the conversion that refuses the rest."""
+
+    allowed: str
+    convert: Callable[[object], Any]
+    is_text: bool = False
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _positive(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _seconds(value: object) -> int:
+    return parse_duration(_text(value))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _windows(value: object) -> tuple[str, ...]:
+    windows = _texts(value)
+    if any(_WINDOW.fullmatch(window) is None for window in windows):
+        raise ValueError
+    return windows
+
+
+def _capabilities(value: object) -> tuple[str, ...]:
+    words = _texts(value)
+    if any(CAPABILITY.fullmatch(word) is None for word in words):
+        raise ValueError
+    return words
+
+
+def _choice(*words: str) -> Kind:
+    def convert(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind(" | ".join(words), convert, is_text=True)
+
+
+def _requirement(value: object) -> str:
+    parse_requirement(_text(value))
+    return _text(value)
+
+
+def _channel(value: object) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", _text(value)) is None:
+        raise ValueError
+    return _text(value)
+
+
+def _moment(value: object) -> str:
+    """A TOML date-time with an offset, kept as ISO text (or the word forever)."""
+    import datetime as dt
+
+    if value == "forever":
+        return "forever"
+    if not isinstance(value, dt.datetime) or value.tzinfo is None:
+        raise TypeError
+    return value.isoformat()
+
+
+def _scalars(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    for name, item in value.items():
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(name)) is None:
+            raise ValueError
+        if not isinstance(item, str | int | float | bool):
+            raise TypeError
+    return MappingProxyType(dict(value))
+
+
+TEXT = Kind("text", _text, is_text=True)
+FLAG = Kind("true or false", _flag)
+COUNT = Kind("a whole number of at least 1", _positive)
+DURATION = Kind('a duration like "90s" or "1h30m"', _seconds, is_text=True)
+TEXTS = Kind("a list of texts", _texts)
+WINDOWS = Kind('a list of times like "Mon-Fri 22:00-05:00 Europe/Berlin"', _windows)
+WORDS = Kind(
+    f"a list of {', '.join(CAPABILITIES)} and words of applications' own (a-z, 0-9, _)",
+    _capabilities,
+)
+MODE = _choice("auto", "notify", "manual")
+ISOLATION = _choice("process", "inline")
+REQUIREMENT = Kind('a version requirement like "^0.2"', _requirement, is_text=True)
+CHANNEL = Kind("a tag's name", _channel, is_text=True)
+MOMENT = Kind('a date-time like 2027-01-31T08:00:00Z, or "forever"', _moment)
+SCALARS = Kind("a table of texts, numbers and booleans", _scalars)
+
+
+def _key(kind: Kind, default: object = None) -> Any:  # noqa: ANN401 - a dataclass field
+    return field(default=default, metadata={"kind": kind})
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSection:
+    """``[limits]``: the ceiling of one call."""
+
+    fuel_units: int = _key(COUNT, 10_000_000)
+    mem_bytes: int = _key(COUNT, 268_435_456)
+    wall_timeout_ms: int = _key(COUNT, 5_000)
+
+
+@dataclass(frozen=True, slots=True)
+class PathsSection:
+    """``[paths]``: plugin folders; the defaults depend on the user and ``--home``."""
+
+    user_dir: str = _key(TEXT, "")
+    system_dir: str = _key(TEXT, "")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySection:
+    """``[registry]``: where plugins come from."""
+
+    default: str = _key(TEXT, "")
+    max_artifact_bytes: int = _key(COUNT, 2 * 1024**3)
+    max_cache_bytes: int = _key(COUNT, 1024**3)
+
+
+@dataclass(frozen=True, slots=True)
+class HostSection:
+    """``[registry.hosts."HOST:PORT"]``: how to speak to one registry."""
+
+    plain_http: bool | None = _key(FLAG)
+    insecure: bool = _key(FLAG, default=False)
+    ca_file: str | None = _key(TEXT)
+    client_cert: str | None = _key(TEXT)
+    client_key: str | None = _key(TEXT)
+    mirrors: tuple[str, ...] = _key(TEXTS, ())
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSection:
+    """``[update]``: when and what; durations in seconds."""
+
+    interval: int = _key(DURATION, 3_600)
+    jitter: int = _key(DURATION, 600)
+    mode: str = _key(MODE, "auto")
+    windows: tuple[str, ...] = _key(WINDOWS, ())
+    cooldown: int = _key(DURATION, 0)
+    keep: int = _key(COUNT, 3)
+    probation: int = _key(DURATION, 600)
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilitiesSection:
+    """``[capabilities]``: what every plugin is granted."""
+
+    grant: tuple[str, ...] = _key(WORDS, ("log",))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSection:
+    """``[network]``."""
+
+    offline: bool = _key(FLAG, default=False)
+    proxy: str = _key(TEXT, "")
+    max_bytes_per_s: int | None = _key(COUNT)
+    allow_hosts: tuple[str, ...] = _key(TEXTS, ())
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSection:
+    """``[sandbox]``."""
+
+    isolation: str = _key(ISOLATION, "process")
+    max_module_bytes: int = _key(COUNT, 64 * 1024**2)
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySection:
+    """``[telemetry]``: an OTLP/HTTP endpoint; empty = off."""
+
+    endpoint: str = _key(TEXT, "")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginLimitsSection:
+    """``[plugins."ID".limits]``: the operator's own ceiling for one plugin."""
+
+    fuel_units: int | None = _key(COUNT)
+    mem_bytes: int | None = _key(COUNT)
+    wall_timeout_ms: int | None = _key(COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSection:
+    """``[plugins."ID"]``."""
+
+    constraint: str | None = _key(REQUIREMENT)
+    mode: str | None = _key(MODE)
+    channel: str | None = _key(CHANNEL)
+    grants: tuple[str, ...] = _key(WORDS, ())
+    deny: tuple[str, ...] = _key(WORDS, ())
+    hosts: tuple[str, ...] = _key(TEXTS, ())
+    data_dir: str | None = _key(TEXT)
+    hold_until: str | None = _key(MOMENT)
+    isolation: str | None = _key(ISOLATION)
+    settings: Mapping[str, Any] = field(default_factory=dict, metadata={"kind": SCALARS})
+    limits: PluginLimitsSection = field(default_factory=PluginLimitsSection)
+
+
+SECTIONS: Mapping[str, type] = MappingProxyType(
+    {
+        "limits": LimitsSection,
+        "paths": PathsSection,
+        "registry": RegistrySection,
+        "update": UpdateSection,
+        "capabilities": CapabilitiesSection,
+        "network": NetworkSection,
+        "sandbox": SandboxSection,
+        "telemetry": TelemetrySection,
+    }
+)
+
+LATER_SECTIONS = ("retrieval", "llm", "plan", "trust")
+"""Sections of contract §6 that have no key yet; they may stand in a file, empty."""
+
+
+def kinds(section: type) -> dict[str, Kind]:
+    """The keys of a section and what each may hold."""
+    return {f.name: f.metadata["kind"] for f in fields(section) if "kind" in f.metadata}
+
+
+def local_path(text: str, home: Path) -> Path:
+    """A path from the config; ``~`` is the user's home."""
+    if text == "~" or text.startswith("~/"):
+        return home / text[2:]
+    return Path(text)

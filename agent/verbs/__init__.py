@@ -1,0 +1,1 @@
+"""What an operator asks for by name, apart from how it is asked."""
