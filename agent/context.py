@@ -72,6 +72,7 @@ class Context:
         clock: Seconds since the epoch.
         acting: What acts, for the audit log: the command line's verb, else ``host``.
         spare_plugins: See ``load_config``.
+        default_isolation: Where plugins run that the config says nothing of.
 
     Raises:
         ConfigError: See ``load_config``.
@@ -83,6 +84,7 @@ class Context:
     clock: Callable[[], float] = time.time
     acting: str = "host"
     spare_plugins: bool = False
+    default_isolation: Isolation = "inline"
     places: Places = field(init=False)
     config: Config = field(init=False)
     plugins_folder: Path = field(init=False)
@@ -259,7 +261,6 @@ class Context:
         """Open a repository; see ``Registries.open``."""
         return self.registries.open(location)
 
-    # -- the sandbox
     def parse_manifest(self, data: bytes, name: str) -> PluginManifest:
         """Read a manifest for this version of the host."""
         return parse_manifest(data, name=name, host_version=__version__, satisfies=satisfies)

@@ -92,7 +92,7 @@ class PolicyError(AgentError):
     Args:
         message: See ``AgentError``.
         reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
-            stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree.
+            stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree, window, notify.
         hint: See ``AgentError``.
     """
 

@@ -3,28 +3,27 @@
 Synchronous; use ``asyncio.to_thread``. All methods may be called from any thread.
 """
 
-import functools
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from agent.context import Context, Options
-from agent.errors import NotFoundError, UsageError, translated
+from agent.errors import UsageError
+from agent.serving.loaded import Loaded
 from agent.serving.loading import Loader
 from agent.serving.served import Served
 from agent.serving.watch import Watch
 from agent.telemetry import Telemetry, endpoint_of, log_record
 from agent.tracing import traced_call
 from sandbox import (
+    ArgumentError,
     CallError,
     CallResult,
     CapabilityDenied,
     GuestExit,
-    PluginFiles,
     RegistrationError,
-    find_sets,
+    UnhealthyError,
 )
 from sandbox.admission import Isolation
 
@@ -45,6 +44,8 @@ class PluginHost:
         stands_in: Load plugins that import other applications' functions as well; a call of
             one is ``unavailable``. Else such a plugin is refused.
         isolation: Where plugins run, whatever the config says; None = as it says, else inline.
+        telemetry: Where spans go, closed by whoever opened it; None = as the config says.
+        on_load: Is told the id of an installed plugin before a release of it is loaded.
 
     Raises:
         ConfigError: The config cannot be used.
@@ -59,16 +60,20 @@ class PluginHost:
         on_log: "Callable[[LogRecord], None] | None" = None,
         stands_in: bool = False,
         isolation: Isolation | None = None,
+        telemetry: Telemetry | None = None,
+        on_load: Callable[[str], object] | None = None,
     ) -> None:
         self._context = wired = context or Context(Options(home=home, config=config))
         self._owns_context = context is None
-        self._telemetry = Telemetry(endpoint_of(wired.config.telemetry.endpoint, wired.environ))
+        self._owns_telemetry = telemetry is None
+        self._telemetry = telemetry or Telemetry(
+            endpoint_of(wired.config.telemetry.endpoint, wired.environ)
+        )
         take = self._telemetry.logging(on_log or log_record)
         self._sandbox = wired.open_sandbox(on_log=take, stands_in=stands_in, isolation=isolation)
         self._watch = Watch(self._context, self._telemetry)
-        self._loader = Loader(self._context, self._sandbox, self._watch, self._telemetry)
-        self._served: dict[str, Served] = {}
-        self._loading = threading.RLock()
+        loader = Loader(self._context, self._sandbox, self._watch, self._telemetry, on_load)
+        self._loaded = Loaded(self._context, loader, self._watch)
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +83,11 @@ class PluginHost:
 
     def close(self) -> None:
         """Wait for running calls, write down what was counted, let go of everything."""
-        with self._loading:
-            for served in self._served.values():
-                served.close()
-            self._served.clear()
+        self._loaded.close()
         self._watch.flush()
         self._sandbox.close()
-        self._telemetry.close()
+        if self._owns_telemetry:
+            self._telemetry.close()
         if self._owns_context:
             self._context.close()
 
@@ -147,21 +150,8 @@ class PluginHost:
         name = Path(text).name
         stem = name.removesuffix(".toml") if name.endswith(".toml") else name.removesuffix(".wasm")
         if "/" in text:
-            files = self._loader.read(Path(text).parent / f"{stem}.toml")
-            return self._serve_bytes(files).plugin_id
-        self._watch.adopt(stem=stem)
-        # A ledger that was lost and made anew knows no stems; the tree does.
-        owner = self._context.ledger.stem_owner(stem) or self._context.tree.serving_stem(stem)
-        if owner is not None and (self._watch.current(owner) or self._watch.is_disabled(owner)):
-            return self._load_installed(owner)
-        manifest = self._context.system_folder / f"{stem}.toml"
-        if not manifest.exists():
-            raise NotFoundError(
-                f"cannot find a plugin with the stem {stem} in {self._context.plugins_folder} "
-                f"or {self._context.system_folder}",
-                hint="agent list",
-            )
-        return self._serve_bytes(self._loader.read(manifest)).plugin_id
+            return self._loaded.files_at(Path(text).parent / f"{stem}.toml")
+        return self._loaded.stem(stem)
 
     def load_installed(self, plugin_id: str) -> str:
         """Load an installed plugin by its id: the user's, else the system's.
@@ -171,23 +161,7 @@ class PluginHost:
             AgentError, sandbox.SandboxError: It was refused, or is broken.
         """
         self._watch.adopt((plugin_id,))
-        return self._load_installed(plugin_id)
-
-    def _load_installed(self, plugin_id: str) -> str:
-        with self._loading:
-            served = self._served.get(plugin_id)
-            if served is None:
-                self._watch.settle(plugin_id)
-                if self._watch.is_disabled(plugin_id):
-                    raise self._watch.missing(plugin_id)
-                if self._watch.current(plugin_id) is None:
-                    return self._serve_bytes(self._loader.find_system(plugin_id)).plugin_id
-                self._served[plugin_id] = self._loader.serving(plugin_id)
-            else:
-                served.follow(now=True)
-                if served.refused is not None:
-                    raise served.refused.with_traceback(None)
-        return plugin_id
+        return self._loaded.installed(plugin_id)
 
     def discover(self) -> tuple[str, ...]:
         """Load all plugins of the user's and the system's folder.
@@ -198,40 +172,12 @@ class PluginHost:
             The ids that are loaded now.
         """
         self._watch.adopt()
-        for plugin_id in self._context.tree.plugin_ids():
-            self._try(plugin_id, functools.partial(self._load_installed, plugin_id))
-        for manifest in find_sets(self._context.system_folder):
-            self._try(str(manifest), functools.partial(self._serve_system_set, manifest))
-        return tuple(sorted(self._served))
+        return self._loaded.all()
 
-    def _try(self, what: str, load: Callable[[], object]) -> None:
-        try:
-            load()
-        except Exception as error:
-            if translated(error) is None:
-                raise
-            _LOG.warning("cannot load %s: %s", what, error)
-
-    def _serve_system_set(self, manifest: Path) -> None:
-        files = self._loader.read(manifest)
-        plugin_id = self._context.parse_manifest(files.manifest, manifest.name).id
-        # The user's copy of an id shadows the system's, even one that is refused or disabled.
-        if self._context.tree.current(plugin_id) is None and not self._watch.is_disabled(plugin_id):
-            self._serve_bytes(files)
-
-    def _serve_bytes(self, files: PluginFiles) -> Served:
-        if files.folder == self._context.system_folder:
-            # By whatever name it is asked for: the system's copy of what the user disabled.
-            plugin_id = self._context.parse_manifest(files.manifest, files.stem).id
-            if self._watch.is_disabled(plugin_id):
-                raise self._watch.missing(plugin_id)
-        with self._loading:
-            served = self._loader.from_files(files)
-            previous = self._served.get(served.plugin_id)
-            self._served[served.plugin_id] = served
-        if previous is not None:
-            previous.close()
-        return served
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The ids that are loaded now, sorted."""
+        return self._loaded.ids()
 
     # -- calling
 
@@ -269,12 +215,7 @@ class PluginHost:
         plugin: str | None = None,
     ) -> CallResult:
         """Like ``call_plugin``, with the fuel, memory and time that the call took."""
-        served = self._find(plugin)
-        unloadable = served.follow()
-        if unloadable is not None:
-            self._watch.unloadable(served, unloadable)
-        if served.refused is not None:
-            raise served.refused.with_traceback(None)
+        served = self._current(plugin)
         with served.slot.lease() as leased:
             try:
                 result = traced_call(self._telemetry, leased, function, args)
@@ -285,15 +226,38 @@ class PluginHost:
         self._watch.record(served, leased.release, failed=False)
         return result
 
-    def _find(self, plugin: str | None) -> Served:
-        if plugin is None:
-            if len(self._served) != 1:
-                loaded = ", ".join(sorted(self._served)) or "none"
-                raise UsageError(f"cannot choose a plugin: loaded are {loaded}; name one")
-            return next(iter(self._served.values()))
-        served = self._served.get(plugin)
-        if served is None:
-            raise NotFoundError(
-                f"cannot call {plugin}: it is not loaded", hint="load_plugin() or discover() first"
-            )
+    def check_health(self, plugin: str) -> bool | None:
+        """Call a plugin's ``[health]`` as its probe did; in a trial a failed one ends it.
+
+        Returns:
+            Whether it is healthy; None where its manifest names no health call.
+
+        Raises:
+            NotFoundError: No such plugin is loaded.
+            AgentError, sandbox.SandboxError: It could not be asked: nothing serves, it is no
+                longer believed, or the call is denied.
+        """
+        served = self._current(plugin)
+        with served.slot.lease() as leased:
+            if leased.manifest.health is None:
+                return None
+            try:
+                leased.probe()
+            except CapabilityDenied:
+                raise
+            except (CallError, ArgumentError, UnhealthyError) as error:
+                _LOG.warning("%s %s: %s", plugin, leased.manifest.version, error)
+                self._watch.record(served, leased.release, failed=True, health=True)
+                return False
+        self._watch.record(served, leased.release, failed=False)
+        return True
+
+    def _current(self, plugin: str | None) -> Served:
+        """The plugin as it should serve now; raises why it must not."""
+        served = self._loaded.find(plugin)
+        unloadable = served.follow()
+        if unloadable is not None:
+            self._watch.unloadable(served, unloadable)
+        if served.refused is not None:
+            raise served.refused.with_traceback(None)
         return served

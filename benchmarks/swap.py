@@ -39,7 +39,7 @@ def main() -> bool:
 
 def _run(context: Context, host: PluginHost) -> bool:
     generations = context.ledger.generations(PLUGIN)
-    served = host._served[PLUGIN]  # noqa: SLF001 - the swap is timed, not its callers
+    served = host._loaded.find(PLUGIN)  # noqa: SLF001 - the swap is timed, not its callers
     done = threading.Event()
     calls, failed = [0] * CALLERS, [0] * CALLERS
 

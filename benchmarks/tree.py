@@ -275,7 +275,7 @@ def _record(machine: Machine) -> bool:
     """The step that records, and the same step for a plugin that is not recorded."""
     with PluginHost(home=machine.home, on_log=lambda _record: None) as host:
         host.load_installed(PLUGIN)
-        recorded = host._served[PLUGIN]  # noqa: SLF001 - the step is timed, not the call around it
+        recorded = host._loaded.find(PLUGIN)  # noqa: SLF001 - the step is timed, not the call around it
         release = recorded.slot.current.release
         unrecorded = Served(PLUGIN, recorded.slot, name=release)
         record = host._watch.record  # noqa: SLF001 - as above

@@ -4,61 +4,60 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from sandbox.plugin import Plugin
+T = TypeVar("T")
 
 
-class Slot:
-    """Holds the current plugin; callers lease it, an update swaps it.
+class Slot(Generic[T]):
+    """Holds what serves now, mostly a plugin; callers lease it, an update swaps it.
 
-    A lease counts its caller against the plugin it got, so a swap never takes a plugin away
+    A lease counts its caller against what it got, so a swap never takes a plugin away
     from a call: the old one drains while new calls go to the new one. All methods may be
     called from any thread.
 
     Args:
-        plugin: The first plugin.
+        first: What serves first.
     """
 
-    def __init__(self, plugin: "Plugin") -> None:
-        self._current = plugin
+    def __init__(self, first: T) -> None:
+        self._current = first
         self._leases: dict[int, int] = {}
         self._changed = threading.Condition(threading.Lock())
 
     @property
-    def current(self) -> "Plugin":
-        """The plugin that a lease would get now."""
+    def current(self) -> T:
+        """What a lease would get now."""
         return self._current
 
     @contextmanager
-    def lease(self) -> Iterator["Plugin"]:
-        """Hold the current plugin for the length of the block, whatever is swapped in."""
+    def lease(self) -> Iterator[T]:
+        """Hold what serves now for the length of the block, whatever is swapped in."""
         with self._changed:
-            plugin = self._current
-            self._leases[id(plugin)] = self._leases.get(id(plugin), 0) + 1
+            leased = self._current
+            self._leases[id(leased)] = self._leases.get(id(leased), 0) + 1
         try:
-            yield plugin
+            yield leased
         finally:
             with self._changed:
-                left = self._leases[id(plugin)] - 1
+                left = self._leases[id(leased)] - 1
                 if left:
-                    self._leases[id(plugin)] = left
+                    self._leases[id(leased)] = left
                 else:
-                    del self._leases[id(plugin)]
+                    del self._leases[id(leased)]
                     self._changed.notify_all()
 
-    def swap(self, new: "Plugin") -> "Plugin":
+    def swap(self, new: T) -> T:
         """Give new callers ``new``; returns the old one, which may still be in use."""
         with self._changed:
             old, self._current = self._current, new
             return old
 
-    def drain(self, old: "Plugin", timeout_s: float) -> bool:
+    def drain(self, old: T, timeout_s: float) -> bool:
         """Wait until no caller holds ``old``.
 
         Args:
-            old: A plugin that was swapped out.
+            old: What was swapped out.
             timeout_s: How long to wait at most.
 
         Returns:

@@ -47,6 +47,7 @@ _VERBS = {
     "deny": ("grants", "Deny a capability to a plugin."),
     "grants": ("grants", "What a plugin requests, and what it is granted."),
     "call": ("call", "Call a function of a plugin."),
+    "run": ("run", "Be the background service."),
     "doctor": ("doctor", "Find and mend what is not as it should be."),
     "config": ("config", "Show and check the configuration."),
     "completion": ("config", "Print the completion script of a shell."),

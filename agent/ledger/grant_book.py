@@ -1,13 +1,13 @@
 """What was granted and denied by command, and how far: a part of the ledger."""
 
-from agent.ledger.database import Database
+from agent.ledger.chronicle import Chronicle
 from agent.ledger.memory import Decided
 
 _SHARE = 8
 """A process sets aside one part in so many of what is left: others shall find some."""
 
 
-class GrantBook(Database):
+class GrantBook(Chronicle):
     """``agent grant`` and ``agent deny``, and the calls that are left; see ``Database``."""
 
     def decided(self, plugin_id: str) -> tuple[Decided, ...]:

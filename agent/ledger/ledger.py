@@ -8,7 +8,7 @@ seconds since the epoch.
 import json
 from collections.abc import Iterable
 
-from agent.ledger.observations import Observations
+from agent.ledger.trial_watch import TrialWatch
 from agent.model import Event, Generation, Installed, Rejection, Stop, Trial
 from agent.tree.flat_model import FlatNote
 
@@ -16,7 +16,7 @@ _DUE_BY_INTENTION = 2
 """Copies are due once the flip has happened; 1 = they are due, 0 = they are what serves."""
 
 
-class Ledger(Observations):
+class Ledger(TrialWatch):
     """Plugins, their generations, trials and rejections; see ``Database`` for errors."""
 
     # -- plugins and their generations

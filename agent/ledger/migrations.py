@@ -117,5 +117,18 @@ WHEN old.calls_left IS NOT new.calls_left {_COUNTED.format(row="new")};
 CREATE TRIGGER memory_of_taking_back AFTER DELETE ON grants {_COUNTED.format(row="old")};
 """  # noqa: S608 - put together from literals above
 """The triggers count all changes of what a tree remembers of a plugin: ``agent.ledger.memory``."""
-MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
+_SCHEMA_4 = """
+CREATE TABLE cursors (reader TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+INSERT INTO sqlite_sequence SELECT 'history', 0 WHERE NOT EXISTS
+(SELECT 1 FROM sqlite_sequence WHERE name = 'history');
+UPDATE sqlite_sequence SET seq =
+max(seq, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)) WHERE name = 'history';
+CREATE TABLE watched_trials (
+    plugin_id TEXT NOT NULL, release TEXT NOT NULL, deaths INTEGER NOT NULL,
+    is_armed INTEGER NOT NULL, PRIMARY KEY (plugin_id, release)
+) STRICT;
+"""
+"""Events are numbered from the time in milliseconds on, which no ledger catches up with: so those
+of a ledger that is made anew follow those of the one that was lost."""
+MIGRATIONS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4)
 """The n-th leads from version n - 1 of the schema to version n; never edited, only added to."""

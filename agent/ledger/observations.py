@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from agent.errors import PolicyError
 from agent.ledger.recollection import Recollection
-from agent.model import AuditHead, Decision, Event, FirstSeen, Hold, Kind, Outcome, Refusal, Samples
+from agent.model import AuditHead, Decision, FirstSeen, Hold, Kind, Outcome, Refusal, Samples
 from agent.tree.flat_model import FlatNote
 
 
 class Observations(Recollection):
-    """First looks, refusals, samples, holds, grants, history; see ``Database`` for errors."""
+    """First looks, refusals, samples, holds, decisions; see ``Database`` for errors."""
 
     def refuse(self, repository: str, refusal: Refusal, *, terms: str) -> None:
         """Remember a candidate that was refused, and the terms it was judged under."""
@@ -202,24 +202,7 @@ class Observations(Recollection):
         rows = self._run("SELECT until FROM holds WHERE plugin_id = ?", (plugin_id,))
         return Hold(*rows[0]) if rows else None
 
-    # -- grants and history
-
-    def record(self, event: Event) -> None:
-        """Append to the history; soon durable, like the audit log's line on the same at once."""
-        self._run_soon(
-            "INSERT INTO history (at, plugin_id, kind, version, release, detail) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (event.at, event.plugin_id, event.kind, event.version, event.release, event.detail),
-        )
-
-    def history(self, plugin_id: str, *, limit: int = 1000) -> tuple[Event, ...]:
-        """The latest events of a plugin, oldest first."""
-        rows = self._run(
-            "SELECT at, plugin_id, kind, version, release, detail FROM history "
-            "WHERE plugin_id = ? ORDER BY number DESC LIMIT ?",
-            (plugin_id, limit),
-        )
-        return tuple(Event(*row) for row in reversed(rows))
+    # -- decisions
 
     def note_decision(self, decision: Decision) -> None:
         """Keep what the last run decided for a plugin; soon durable: the next run says it again."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("stack_composer.host")
 
+_TAKEN_BACK = frozenset({"denied", "status"})
 _MAX_SMALL_BYTES = 64 * 1024
 """More than a manifest or signature may have: one that is longer is another release."""
 
@@ -48,6 +49,25 @@ def problem_of(context: "Context", generation: Generation) -> str | None:
     if verdict.accepted:
         return None
     return refusal(f"{manifest.id} {manifest.version}", verdict).message
+
+
+def taken_back(context: "Context", generation: Generation) -> str | None:
+    """Why a sealed release that was believed must not run: denied, or its key was revoked.
+
+    Not that a store is missing or a key unknown to it: nobody has said anything of this release.
+
+    Returns:
+        The reason; None where nobody took anything back.
+
+    Raises:
+        trust.StoreError, UsageError: The trust store can't be used.
+    """
+    verdict = _judge_texts(context, generation)
+    if verdict is None or verdict.accepted:
+        return None
+    bad = (finding for finding in verdict.findings if not finding.ok)
+    said = next((one for one in bad if one.rule in _TAKEN_BACK), None)
+    return None if said is None else f"{said.rule}: {said.detail}"
 
 
 def is_signed_well(context: "Context", generation: Generation) -> bool:
@@ -172,7 +192,7 @@ def admit(
         data_dir=data_dir(context.config, context.places, manifest.id),
         settings={name: _setting(value) for name, value in section.settings.items()},
         release=subject.release,
-        isolation=isolation_for(context.config, manifest.id, isolation),
+        isolation=isolation_for(context.config, manifest.id, isolation, context.default_isolation),
         bounds=bounds,
         purse=purse if counted else None,
         clock=context.clock,

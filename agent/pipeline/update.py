@@ -6,19 +6,19 @@ the criterion that decided (``agent why``).
 """
 
 import functools
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import registry
 from agent.context import Context
-from agent.errors import FormatError, NotFoundError
+from agent.errors import NotFoundError
 from agent.model import Generation, Installed, Kind, Outcome, PluginSet, Trial
 from agent.pipeline.admission import is_bare, is_signed_well
 from agent.pipeline.ahead import Ahead
-from agent.pipeline.candidate import MAX_README_BYTES, Offered
+from agent.pipeline.candidate import Offered
 from agent.pipeline.earlier import Earlier
+from agent.pipeline.fetching import fetch_payload, write_out
 from agent.pipeline.outcomes import (
     nothing_to_take,
     on_trial,
@@ -28,6 +28,7 @@ from agent.pipeline.outcomes import (
 )
 from agent.pipeline.probation import Judgement, Verdict
 from agent.pipeline.resealing import take_again
+from agent.pipeline.restraint import Restraint, restrained
 from agent.pipeline.rules import not_by_itself, refuse_if_disabled
 from agent.pipeline.runs import run
 from agent.pipeline.search import Found, Search
@@ -81,6 +82,19 @@ class Pipeline:
         update = functools.partial(self._update, plugin_id, named=named, dry_run=dry_run)
         return self._run(plugin_id, update, decides=not dry_run)
 
+    def look(self, plugin_id: str, restraint: Restraint) -> Outcome:
+        """Find what an update run would take, and leave it waiting; ``agent why`` tells.
+
+        Args:
+            plugin_id: The plugin.
+            restraint: Why it is not taken now.
+        """
+
+        def look() -> Outcome:
+            return restrained(self._update(plugin_id, named=False, dry_run=True), restraint)
+
+        return self._run(plugin_id, look, decides=True)
+
     def fetch_to(
         self, reference: registry.Reference, folder: Path, *, dry_run: bool = False
     ) -> Outcome:
@@ -94,32 +108,12 @@ class Pipeline:
 
         def fetch() -> Outcome:
             with self._search.open(reference.location) as repository:
-                write = functools.partial(self._write, repository, wish, folder)
+                write = functools.partial(
+                    write_out, self._context, self._steps, repository, wish, folder
+                )
                 return self._search.first_taken(repository, wish, None, write)
 
         return self._run(reference.plugin_id, fetch, decides=False)
-
-    def _write(
-        self, repository: registry.Repository, wish: Wish, folder: Path, found: Found
-    ) -> Outcome:
-        """Fetch what was found into a folder."""
-        candidate, files = found.candidate, self._context.files
-        if candidate is None:
-            return nothing_to_take(wish.reference.plugin_id, None, found)
-        if wish.dry_run:
-            return outcome_of(candidate, Kind.PLANNED, "plan", f"would go to {folder}")
-        self._steps.now = "fetch"
-        files.make_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as incoming:
-            plugin = self._fetch_payload(repository, candidate, Path(incoming))
-            _require_wasm(plugin.payload, candidate)
-            plugin.payload.chmod(0o644)
-            files.rename(plugin.payload, folder / plugin.payload.name)
-        if plugin.readme is not None:
-            files.write_atomic(folder / "README.md", plugin.readme)
-        files.write_atomic(folder / f"{candidate.stem}.sig", candidate.signature)
-        files.write_atomic(folder / f"{candidate.stem}.toml", candidate.manifest_bytes)
-        return outcome_of(candidate, Kind.FETCHED, "fetch", f"verified, written to {folder}")
 
     def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
         return run(self._context, self._steps, plugin_id, work, decides=decides)
@@ -230,7 +224,7 @@ class Pipeline:
             candidate,
             wish,
             serving,
-            functools.partial(self._fetch_payload, repository, candidate),
+            functools.partial(fetch_payload, self._steps, repository, candidate),
             channel=self._channel(wish),
         )
         if outcome.kind is Kind.PENDING:
@@ -258,7 +252,7 @@ class Pipeline:
         with incoming(context) as folder:
             plugin = PluginSet(serving.stem, sealed, candidate.signature, candidate.manifest_bytes)
             if is_broken:
-                plugin = self._fetch_payload(repository, candidate, folder)
+                plugin = fetch_payload(self._steps, repository, candidate, folder)
             return take_again(context, candidate, serving, plugin)
 
     def _channel(self, wish: Wish) -> str | None:
@@ -271,28 +265,3 @@ class Pipeline:
 
     def _settle(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         return settle(self._context, self._steps.telemetry, plugin_id)
-
-    def _fetch_payload(
-        self, repository: registry.Repository, candidate: Offered, folder: Path
-    ) -> PluginSet:
-        """Fetch the code, now that it is believed, and the README."""
-        artifact, stem = candidate.artifact, candidate.manifest.stem
-        path = folder / f"{stem}.wasm"
-        with self._steps.stepping(candidate.manifest.id, "fetch"):
-            wanted = [registry.Wanted(artifact.payload, path)]
-            readme = folder / "README.md"
-            # It is unsigned and only for people: one that is too long keeps no release back.
-            has_readme = artifact.readme and artifact.readme.size_bytes <= MAX_README_BYTES
-            if artifact.readme is not None and has_readme:
-                wanted.append(registry.Wanted(artifact.readme, readme))
-            self._steps.progress.bytes_total(sum(one.descriptor.size_bytes for one in wanted))
-            registry.fetch_all(repository, wanted, progress=self._steps.progress.bytes_done)
-        text = readme.read_bytes() if len(wanted) > 1 else None
-        return PluginSet(stem, path, candidate.signature, candidate.manifest_bytes, text)
-
-
-def _require_wasm(payload: Path, candidate: Offered) -> None:
-    """Refuse what is no module; installs are checked by the sandbox."""
-    with payload.open("rb") as file:
-        if file.read(4) != b"\0asm":
-            raise FormatError(f"cannot use {candidate.digest}: its payload is not wasm")

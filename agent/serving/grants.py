@@ -52,21 +52,25 @@ def bounds_of(config: Config, plugin_id: str, decided: Iterable[Decided]) -> tup
     )
 
 
-def isolation_for(config: Config, plugin_id: str, asked: Isolation | None) -> Isolation:
+def isolation_for(
+    config: Config, plugin_id: str, asked: Isolation | None, default: Isolation
+) -> Isolation:
     """Where a plugin runs.
 
     What was asked for counts, then the plugin's own section, then ``sandbox.isolation`` where it
-    is set. Its default is the service's; a library and a command run plugins inline.
+    is set. The value that it has by default is the service's; a library and a command run plugins
+    inline.
 
     Args:
         config: The config in force.
         plugin_id: The plugin.
         asked: By a flag or an argument; None = not.
+        default: Where the config does not say.
     """
     configured = config.plugin(plugin_id).isolation
     if configured is None and "sandbox.isolation" in config.origins:
         configured = config.sandbox.isolation
-    chosen = asked or configured or "inline"
+    chosen = asked or configured or default
     return "process" if chosen == "process" else "inline"
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,22 @@ class Loader:
         sandbox: Verifies and compiles.
         watch: Leaves a trial whose release can't be loaded.
         telemetry: Where the spans of loads go.
+        on_load: Is told the id of an installed plugin before a release of it is loaded.
     """
 
     def __init__(
-        self, context: Context, sandbox: "Sandbox", watch: Watch, telemetry: Telemetry
+        self,
+        context: Context,
+        sandbox: "Sandbox",
+        watch: Watch,
+        telemetry: Telemetry,
+        on_load: Callable[[str], object] | None = None,
     ) -> None:
         self._context = context
         self._sandbox = sandbox
         self._watch = watch
         self._telemetry = telemetry
+        self._on_load = on_load
 
     def from_files(self, files: PluginFiles) -> Served:
         """Load bytes at hand, which never change.
@@ -128,6 +136,8 @@ class Loader:
             PolicyError: Its module is larger than this host compiles.
             AgentError, sandbox.SandboxError: It is refused.
         """
+        if self._on_load is not None:
+            self._on_load(plugin_id)
         folder = self._context.tree.named(plugin_id, name)
         maximum = self._context.config.sandbox.max_module_bytes
         manifests = find_sets(folder)

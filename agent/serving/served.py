@@ -39,7 +39,7 @@ class Served:
     def __init__(
         self,
         plugin_id: str,
-        slot: "Slot",
+        slot: "Slot[Plugin]",
         *,
         name: str,
         where: Callable[[], str | None] | None = None,

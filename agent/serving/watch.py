@@ -58,11 +58,11 @@ class Watch:
         self._told_stranger = False
         self._told_unadoptable = False
 
-    def record(self, served: Served, release: str, *, failed: bool) -> None:
-        """Count a call; a failure during a trial is written and judged at once."""
+    def record(self, served: Served, release: str, *, failed: bool, health: bool = False) -> None:
+        """Count a call, of health or not; a failure during a trial is judged at once."""
         if not served.is_followed:
             return
-        self._recorder.count(served.plugin_id, release, failed=failed)
+        self._recorder.count(served.plugin_id, release, failed=failed, health=health)
         if failed and self._is_on_trial(served.plugin_id, release):
             self.flush()
             self._judge(served)

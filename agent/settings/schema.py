@@ -18,11 +18,6 @@ from sandbox.grammar import CAPABILITY
 CAPABILITIES = ("log", "retrieval", "llm", "plan", "network", "fs_read")
 """The sandbox's own; an application that registers host functions brings further words."""
 
-_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-_ZONE = "[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}"
-_WINDOW = re.compile(rf"{_DAY}(?:-{_DAY})? {_TIME}-{_TIME}(?: {_ZONE})?")
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -62,9 +57,11 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _windows(value: object) -> tuple[str, ...]:
+    from agent.settings.windows import parse_window  # zones are read by the few that have some
+
     windows = _texts(value)
-    if any(_WINDOW.fullmatch(window) is None for window in windows):
-        raise ValueError
+    for window in windows:
+        parse_window(window)
     return windows
 
 
@@ -183,6 +180,7 @@ class UpdateSection:
 
     interval: int = _key(DURATION, 3_600)
     jitter: int = _key(DURATION, 600)
+    parallel: int = _key(COUNT, 4)
     mode: str = _key(MODE, "auto")
     windows: tuple[str, ...] = _key(WINDOWS, ())
     cooldown: int = _key(DURATION, 0)

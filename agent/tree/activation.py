@@ -125,7 +125,7 @@ class Activation(Retirement):
         """
         leaving = self._generation(trial.plugin_id, trial.release)
         problems = []
-        for target in self._ways_back(trial):
+        for target in self._ways_back(leaving, trial.previous):
             problem = self.problem(target)
             if problem is None:
                 self.turn_back(leaving, target, kind="rolled back", reason=reason)
@@ -134,17 +134,28 @@ class Activation(Retirement):
         why = "; ".join((reason, *problems))
         self.turn_back(leaving, None, kind="rollback failed", reason=why)
 
-    def _ways_back(self, trial: Trial) -> list[Generation]:
+    def leave(self, leaving: Generation, *, reason: str) -> Generation | None:
+        """Go back, unasked, from what serves to a good release; reject what is left.
+
+        Returns:
+            What serves now; None where nothing could: then all stays as it is.
+        """
+        trial = self.ledger.trial(leaving.plugin_id)
+        for target in self._ways_back(leaving, trial.previous if trial else None):
+            if self.problem(target) is None:
+                self.turn_back(leaving, target, kind="rolled back", reason=reason)
+                return target
+        return None
+
+    def _ways_back(self, leaving: Generation, previous: str | None) -> list[Generation]:
         """The releases to go back to, the one before first."""
-        rejected = self.ledger.rejections(trial.plugin_id)
+        rejected = self.ledger.rejections(leaving.plugin_id)
         good = [
             g
-            for g in self.ledger.generations(trial.plugin_id)
-            if g.committed_at is not None and g.release not in {trial.release, *rejected}
+            for g in self.ledger.generations(leaving.plugin_id)
+            if g.committed_at is not None and g.release not in {leaving.release, *rejected}
         ]
-        return sorted(
-            good, key=lambda g: (g.release == trial.previous, g.committed_at), reverse=True
-        )
+        return sorted(good, key=lambda g: (g.release == previous, g.committed_at), reverse=True)
 
     def judgement(self, trial: Trial) -> Judgement:
         """What the samples say of a trial; no effect, and no trust store is needed."""
@@ -163,11 +174,12 @@ class Activation(Retirement):
         judgement = self.judgement(trial)
         if judgement.verdict is not Verdict.HEALTHY:
             return judgement
-        problem = self.problem(self._generation(trial.plugin_id, trial.release))
+        leaving = self._generation(trial.plugin_id, trial.release)
+        problem = self.problem(leaving)
         if problem is None:
             return judgement
         why = f"it could not serve any more: {problem}"
-        if any(self.problem(target) is None for target in self._ways_back(trial)):
+        if any(self.problem(target) is None for target in self._ways_back(leaving, trial.previous)):
             return Judgement(Verdict.UNHEALTHY, why)
         return Judgement(Verdict.TOO_EARLY, f"{why}; nor could a release before it")
 

@@ -49,3 +49,11 @@ def write_version_2(path: Path) -> None:
         db.executescript(MIGRATIONS[1])
         db.execute("INSERT INTO audit_head VALUES (1, 7, 'ab', 2, 700)")
         db.execute("PRAGMA user_version=2")
+
+
+def write_version_3(path: Path) -> None:
+    """The same as the third agent left it, which numbered events from 1."""
+    write_version_2(path)
+    with raw(path) as db:
+        db.executescript(MIGRATIONS[2])
+        db.execute("PRAGMA user_version=3")

@@ -69,7 +69,7 @@ def hosting(
 
 def look(host: PluginHost) -> None:
     """What a host does before a call, 100 ms after its last look."""
-    host._served[PLUGIN_ID].follow(now=True)
+    host._loaded.find(PLUGIN_ID).follow(now=True)
 
 
 def granted(machine: Machine) -> dict[str, object]:

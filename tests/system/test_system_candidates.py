@@ -222,7 +222,7 @@ def test_a_release_that_traps_once_live_is_rolled_back_by_an_open_host(
 def host_sees(host: PluginHost, machine: Machine, version: str) -> None:
     """Have a host look at ``current`` now, and not when its last look is 100 ms old."""
     assert machine.version() == version
-    host._served[PLUGIN_ID].follow(now=True)
+    host._loaded.find(PLUGIN_ID).follow(now=True)
 
 
 def test_failures_of_single_calls_end_a_trial_too(installed: Machine, publisher: Publisher) -> None:

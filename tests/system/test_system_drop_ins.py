@@ -304,7 +304,7 @@ def test_a_bare_drop_in_gets_only_what_its_keys_ceiling_lists(
     assert machine.json("update").row["outcome"] == "committed"
     with PluginHost(home=machine.home) as host:
         host.load_installed("org.bare.hello")
-        effective = host._served["org.bare.hello"].slot.current.effective
+        effective = host._loaded.find("org.bare.hello").slot.current.effective
     assert set(effective) == {"log"}
 
 

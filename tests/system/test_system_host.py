@@ -72,7 +72,7 @@ def test_a_rollback_by_another_process_is_followed(
         host.load_plugin(f"{STEM}.wasm")
         assert host.call_plugin("run", ["Jane"]) != "Hello, Jane"
         installed.process("rollback", PLUGIN_ID)
-        host._served[PLUGIN_ID].follow(now=True)
+        host._loaded.find(PLUGIN_ID).follow(now=True)
         assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
 
 

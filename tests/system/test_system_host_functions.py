@@ -87,7 +87,7 @@ def test_a_running_host_sees_the_grant(asking: Machine) -> None:
         with pytest.raises(CapabilityDenied):
             host.call_plugin("run")
         asking.process("grant", PLUGIN_ID, "lookup")
-        host._served[PLUGIN_ID].follow(now=True)
+        host._loaded.find(PLUGIN_ID).follow(now=True)
         assert host.call_plugin("run") == '{"ok": "TEXT"}'
 
 
@@ -112,7 +112,7 @@ def test_a_trial_that_the_program_cannot_load_goes_back(
         host.load_installed(PLUGIN_ID)
         publisher.release("0.2.0", code=ASKS, edit=EDIT, sample="0.1.0")
         machine.run("update")
-        host._served[PLUGIN_ID].follow(now=True)
+        host._loaded.find(PLUGIN_ID).follow(now=True)
         host.call_plugin("run")
     with PluginHost(home=machine.home) as host:
         host.load_installed(PLUGIN_ID)

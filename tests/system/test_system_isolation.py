@@ -30,7 +30,7 @@ SPINS = """(module (import "stack_composer_v1" "host_log" (func $log (param i32 
 
 def runner_of(host: PluginHost) -> object:
     """What runs the plugin's calls."""
-    return host._served[PLUGIN_ID].slot.current._runner
+    return host._loaded.find(PLUGIN_ID).slot.current._runner
 
 
 def kill_child(host: PluginHost) -> None:
@@ -119,7 +119,7 @@ def test_a_crash_on_trial_goes_back(installed: Machine, publisher: Publisher) ->
             kill_child(host)
             errors = [call.exception(WAIT_S) for call in calls]
         assert [type(error) for error in errors] == [PluginPanic] * 3
-        host._served[PLUGIN_ID].follow(now=True)
+        host._loaded.find(PLUGIN_ID).follow(now=True)
         assert host.call_plugin("run", ["Jane"]) == "Hello, Jane"
     assert installed.version() == "0.1.0"
 

@@ -289,8 +289,8 @@ def test_only_what_is_good_or_on_trial_serves_whatever_is_linked(
         assert host.call_plugin("run", ["Jane"]) == "Hello again, Jane"
         assert offline.version() == "0.2.0"
         take_on_trial(offline, published)
-        host._served[PLUGIN_ID].follow(now=True)
-        assert host._served[PLUGIN_ID].slot.current.manifest.version == "0.4.0"
+        host._loaded.find(PLUGIN_ID).follow(now=True)
+        assert host._loaded.find(PLUGIN_ID).slot.current.manifest.version == "0.4.0"
 
 
 def test_where_nothing_good_is_left_what_was_rejected_serves_nobody(offline: Machine) -> None:

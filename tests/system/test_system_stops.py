@@ -150,7 +150,7 @@ def test_a_running_host_refuses_and_comes_back(machine: Machine, publisher: Publ
     with PluginHost(home=machine.home, on_log=disable_once) as host:
         host.load_installed(PLUGIN_ID)
         assert host.call_plugin("run", ["Jane"]) == "done"
-        served = host._served[PLUGIN_ID]
+        served = host._loaded.find(PLUGIN_ID)
         served.follow(now=True)
         with pytest.raises(PolicyError, match="it is disabled") as caught:
             host.call_plugin("run", ["Jane"])
@@ -219,7 +219,7 @@ def test_the_word_alone_stops_a_running_host(installed: Machine) -> None:
             context.activation.disable(PLUGIN_ID)
         with opened(installed) as context:
             assert context.tree.current(PLUGIN_ID) is not None
-        host._served[PLUGIN_ID].follow(now=True)
+        host._loaded.find(PLUGIN_ID).follow(now=True)
         with pytest.raises(PolicyError, match="it is disabled"):
             host.call_plugin("run", ["Jane"])
     # Whoever comes next takes away what is left.
@@ -312,7 +312,7 @@ def test_a_host_of_the_systems_copy_heeds_the_users_word(
     shutil.copytree(folder, machine.home / "system")
     with PluginHost(home=machine.home) as host:
         assert host.discover() == (PLUGIN_ID,)
-        served = host._served[PLUGIN_ID]
+        served = host._loaded.find(PLUGIN_ID)
         machine.process("pull", PLUGIN_ID)
         machine.process("disable", PLUGIN_ID)
         served.follow(now=True)
@@ -670,7 +670,7 @@ def test_a_running_host_says_that_a_plugin_was_removed(installed: Machine) -> No
     with PluginHost(home=installed.home) as host:
         host.load_installed(PLUGIN_ID)
         installed.process("remove", PLUGIN_ID)
-        served = host._served[PLUGIN_ID]
+        served = host._loaded.find(PLUGIN_ID)
         served.follow(now=True)
         with pytest.raises(NotFoundError, match="it was removed") as caught:
             host.call_plugin("run", ["Jane"])

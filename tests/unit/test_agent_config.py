@@ -65,6 +65,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "registry.max_artifact_bytes": ("1", 1),
     "registry.max_cache_bytes": ("1", 1),
     "update.interval": ('"1h30m"', 5_400),
+    "update.parallel": ("2", 2),
     "update.jitter": ('"0s"', 0),
     "update.mode": ('"notify"', "notify"),
     "update.windows": ('["Mon-Fri 22:00-05:00"]', ("Mon-Fri 22:00-05:00",)),
@@ -119,6 +120,7 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "registry.max_artifact_bytes": 2 * 1024**3,
         "registry.max_cache_bytes": 1024**3,
         "update.interval": 3_600,
+        "update.parallel": 4,
         "update.jitter": 600,
         "update.mode": "auto",
         "update.windows": (),
@@ -340,6 +342,7 @@ def test_a_window_is_days_times_and_a_zone(tmp_path: Path, window: str) -> None:
         *("Mon 1:00-2:00", "mon 01:00-02:00", "Mon-Foo 01:00-02:00", "Mon,Tue 01:00-02:00"),
         *("Mon  01:00-02:00", "Mon 01:00-02:00 ", "Mon 01:00-02:00 ../x", "Mon 01:00-02:00 a/"),
         "Mon 01:00-02:00\\n",
+        "Mon 01:00-02:00 Europe/Berlinn",
     ],
 )
 def test_a_window_that_could_be_misread_is_refused(tmp_path: Path, window: str) -> None:

@@ -13,7 +13,7 @@ from agent.ledger.ledger import Ledger
 from agent.ledger.migrations import MIGRATIONS
 from agent.model import AuditHead, Event, FirstSeen, Refusal
 from support.agent import NOW, PLUGIN_ID, REPOSITORY, generation
-from support.ledgers import raw, write_version_1, write_version_2
+from support.ledgers import raw, write_version_1, write_version_2, write_version_3
 
 PATIENCE_S = 30
 NEWEST = len(MIGRATIONS)
@@ -69,7 +69,7 @@ def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     assert len(opened) == openers * rounds
 
 
-@pytest.mark.parametrize("write", [write_version_1, write_version_2])
+@pytest.mark.parametrize("write", [write_version_1, write_version_2, write_version_3])
 def test_an_old_version_is_brought_up_to_date_with_what_it_holds(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
@@ -90,6 +90,10 @@ def test_an_old_version_is_brought_up_to_date_with_what_it_holds(
         assert ledger.remember_serial("/store", 40) == 41
         expected = Event(NOW, PLUGIN_ID, "activated", "0.1.0", one.release, "")
         assert list(ledger.history(PLUGIN_ID)) == [expected]
+        ledger.record(expected)
+        (first, _), (second, _) = ledger.history_after(0, 9)
+        assert first == 1
+        assert second == ledger.newest_number() > 1e12  # later ledgers' numbers are higher
         assert ledger.seen(REPOSITORY) == {"0.1.0": FirstSeen(5, "sha256:1")}
         assert ledger._run("SELECT * FROM refused") == []
     finally:

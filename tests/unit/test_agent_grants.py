@@ -99,24 +99,29 @@ def test_limits_are_the_operators(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "own", "general", "runs"),
+    ("asked", "own", "general", "default", "runs"),
     [
-        (None, None, None, "inline"),
-        (None, None, "process", "process"),
-        (None, "inline", "process", "inline"),
-        (None, "process", None, "process"),
-        ("inline", "process", "process", "inline"),
-        ("process", "inline", None, "process"),
+        (None, None, None, "inline", "inline"),
+        (None, None, None, "process", "process"),
+        (None, None, "process", "inline", "process"),
+        (None, "inline", "process", "process", "inline"),
+        (None, "process", None, "inline", "process"),
+        ("inline", "process", "process", "process", "inline"),
+        ("process", "inline", None, "inline", "process"),
     ],
 )
 def test_where_a_plugin_runs(
-    asked: Isolation | None, own: str | None, general: str | None, runs: str
+    asked: Isolation | None,
+    own: str | None,
+    general: str | None,
+    default: Isolation,
+    runs: str,
 ) -> None:
-    """The flag, the plugin's section, the config where it is set; else in this process."""
+    """The flag, the plugin's section, the config where it is set; else where the program says."""
     origins = {} if general is None else {"sandbox.isolation": "plugin-host.toml"}
     chosen = Config(
         sandbox=SandboxSection(isolation=general or "process"),
         plugins={PLUGIN: PluginSection(isolation=own)},
         origins=origins,
     )
-    assert isolation_for(chosen, PLUGIN, asked) == runs
+    assert isolation_for(chosen, PLUGIN, asked, default) == runs

@@ -1,0 +1,46 @@
+"""Which releases on trial a service runs, and how often it died then: a part of the ledger."""
+
+from agent.ledger.observations import Observations
+from agent.model import Trial
+
+
+class TrialWatch(Observations):
+    """Armed while a service runs a release on trial; see ``Database`` for errors."""
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All open trials."""
+        rows = self._run("SELECT plugin_id, release, previous, started_at, ends_at FROM trials")
+        return tuple(Trial(*row) for row in rows)
+
+    def arm_trial(self, plugin_id: str) -> None:
+        """Note, durably, that the service is about to run the release on trial, if one is."""
+        rows = self._run(
+            "SELECT 1 FROM trials LEFT JOIN watched_trials USING (plugin_id, release) "
+            "WHERE plugin_id = ? AND coalesce(is_armed, 0) = 0",
+            (plugin_id,),
+        )
+        if rows:
+            self._run(
+                "INSERT INTO watched_trials "
+                "SELECT plugin_id, release, 0, 1 FROM trials WHERE plugin_id = ? "
+                "ON CONFLICT DO UPDATE SET is_armed = 1",
+                (plugin_id,),
+            )
+
+    def disarm_trials(self) -> None:
+        """The service ends in good order: whatever is on trial did not end it."""
+        self._run("UPDATE watched_trials SET is_armed = 0 WHERE is_armed")
+
+    def count_deaths(self) -> dict[str, int]:
+        """A service begins: count the death of one that did not end in good order.
+
+        Returns:
+            Plugin → how often a service died while it ran the release that is on trial still.
+        """
+        with self.transaction():
+            self._run(
+                "DELETE FROM watched_trials WHERE (plugin_id, release) NOT IN "
+                "(SELECT plugin_id, release FROM trials)"
+            )
+            self._run("UPDATE watched_trials SET deaths = deaths + 1, is_armed = 0 WHERE is_armed")
+            return dict(self._run("SELECT plugin_id, deaths FROM watched_trials WHERE deaths"))

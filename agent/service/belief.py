@@ -1,0 +1,67 @@
+"""What the operator takes back serves no longer: a revoked key, a denied release."""
+
+import logging
+
+from agent.context import Context
+from agent.errors import translated
+from agent.model import Event
+from agent.pipeline.admission import taken_back
+from agent.pipeline.settling import settle
+from agent.telemetry import Telemetry
+from agent.verbs.own import own_ids
+
+_LOG = logging.getLogger("stack_composer.service")
+_LOCK_TIMEOUT_S = 5.0
+OUT_OF_SERVICE = "out of service"
+
+
+def heed_trust_store(context: Context, telemetry: Telemetry) -> tuple[str, ...]:
+    """Go back from every release that is no longer to be believed, after a change of the store.
+
+    Where no other good release is kept that is believed, calls are refused (7) until an update
+    brings one; that is written into the plugin's history once.
+
+    Returns:
+        The plugins it was about.
+
+    Raises:
+        trust.StoreError, UsageError: The trust store can't be used; nothing was changed.
+    """
+    context.trust_store()
+    found = []
+    for plugin_id in own_ids(context):
+        try:
+            if _leave(context, telemetry, plugin_id):
+                found.append(plugin_id)
+        except Exception as error:
+            # One plugin's fault keeps no other from being looked at.
+            cause = translated(error)
+            if cause is None:
+                raise
+            _LOG.warning("cannot go back from what serves %s: %s", plugin_id, cause.message)
+    return tuple(found)
+
+
+def _leave(context: Context, telemetry: Telemetry, plugin_id: str) -> bool:
+    live = context.activation.live(plugin_id)
+    if live is None or taken_back(context, live) is None:
+        return False
+    settle(context, telemetry, plugin_id, timeout_s=_LOCK_TIMEOUT_S)
+    with context.tree.lock(timeout_s=_LOCK_TIMEOUT_S):
+        live = context.activation.live(plugin_id)
+        why = None if live is None else taken_back(context, live)
+        if live is None or why is None:
+            return True  # ``settle`` went back from it
+        with telemetry.span("agent.rollback", plugin_id=plugin_id, plugin_release=live.release):
+            back = context.activation.leave(live, reason=why)
+        if back is None:
+            last = context.ledger.history(plugin_id, limit=1)
+            event = Event(
+                context.clock(), plugin_id, OUT_OF_SERVICE, live.version, live.release, why
+            )
+            if [e.kind for e in last] != [OUT_OF_SERVICE]:
+                context.ledger.record(event)
+            _LOG.warning("%s %s is out of service: %s", plugin_id, live.version, why)
+            return True
+    _LOG.warning("%s: rolled back to %s: %s %s", plugin_id, back.version, live.version, why)
+    return True

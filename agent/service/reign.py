@@ -1,0 +1,51 @@
+"""One config in force, and what was wired by it: the installation and the host that serves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.context import Context
+from agent.host import PluginHost
+from agent.settings.windows import Window, parse_window
+from agent.telemetry import Telemetry, endpoint_of
+
+if TYPE_CHECKING:
+    from sandbox import LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """See the module.
+
+    Attributes:
+        windows: The maintenance windows, read.
+    """
+
+    context: Context
+    host: PluginHost
+    telemetry: Telemetry
+    windows: tuple[Window, ...]
+
+    @classmethod
+    def begin(
+        cls,
+        context: Context,
+        *,
+        on_load: Callable[[str], object],
+        on_log: "Callable[[LogRecord], None]",
+    ) -> "Reign":
+        """Open a host by a config; no plugin is loaded yet."""
+        windows = tuple(parse_window(text) for text in context.config.update.windows)
+        telemetry = Telemetry(endpoint_of(context.config.telemetry.endpoint, context.environ))
+        host = PluginHost(context=context, telemetry=telemetry, on_log=on_log, on_load=on_load)
+        return cls(context, host, telemetry, windows)
+
+    def mode(self, plugin_id: str) -> str:
+        """How a plugin is updated: auto, notify or manual."""
+        return self.context.config.plugin(plugin_id).mode or self.context.config.update.mode
+
+    def close(self) -> None:
+        """Wait for running calls, a bounded time, and let go of everything."""
+        self.host.close()
+        self.telemetry.close()
+        self.context.close()

@@ -1,0 +1,141 @@
+"""Gives each plugin its turn: when it is due it is looked at, and updated where that may be."""
+
+import datetime as dt
+import functools
+import logging
+import threading
+from collections.abc import Callable
+
+from agent.errors import PolicyError, translated
+from agent.model import Kind, Outcome
+from agent.pipeline.restraint import restraint
+from agent.pipeline.update import Pipeline
+from agent.service.clock import Clock
+from agent.service.reign import Reign
+from agent.service.schedule import Rhythm, Turn
+from agent.service.workers import Workers
+from agent.settings.windows import may_act
+from agent.verbs.own import own_ids
+from sandbox import Slot
+
+_LOG = logging.getLogger("stack_composer.service")
+_LOOK_FOR_PLUGINS_S = 60.0
+_MOVED = frozenset({Kind.TRIAL, Kind.COMMITTED, Kind.ROLLED_BACK})
+
+
+class Rounds:
+    """The effects around ``agent.service.schedule``.
+
+    Args:
+        reigns: Holds the reign in force.
+        workers: Do the turns.
+        clock: What time it is.
+        draw: A random number of at least 0 and less than 1.
+        moved: Is told for which plugin a turn changed what serves.
+    """
+
+    def __init__(
+        self,
+        reigns: Slot[Reign],
+        workers: Workers,
+        clock: Clock,
+        draw: Callable[[], float],
+        moved: Callable[[str], None],
+    ) -> None:
+        self._reigns = reigns
+        self._workers = workers
+        self._clock = clock
+        self._draw = draw
+        self._moved = moved
+        self._lock = threading.Lock()
+        self._turns: dict[str, Turn] = {}
+        self._looked_s = float("-inf")
+
+    def look_for_plugins(self) -> None:
+        """Some may have come or gone: see at the next tick."""
+        self._looked_s = float("-inf")
+
+    def hasten(self, plugin_id: str) -> None:
+        """A plugin has its turn at the next tick, whatever its schedule says."""
+        with self._lock:
+            if plugin_id in self._turns:
+                self._turns[plugin_id] = Turn()
+
+    def due(self) -> dict[str, float]:
+        """Plugin → in how many seconds it has its turn; 0 or less = now."""
+        now_s = self._clock.passed_s()
+        with self._lock:
+            return {one: turn.due_s - now_s for one, turn in self._turns.items()}
+
+    def tick(self) -> None:
+        """Offer the plugins that are due to the workers."""
+        now_s = self._clock.passed_s()
+        with self._reigns.lease() as reign:
+            if now_s - self._looked_s >= _LOOK_FOR_PLUGINS_S:
+                self._take_stock(reign)
+                self._looked_s = now_s
+            is_open = may_act(reign.windows, self._now())
+            with self._lock:
+                due = [
+                    one
+                    for one, turn in self._turns.items()
+                    if turn.is_due(now_s, may_act=is_open and reign.mode(one) == "auto")
+                ]
+            for plugin_id in due:
+                work = functools.partial(self._take_turn, plugin_id)
+                self._workers.offer(plugin_id, work, lane=_lane(reign, plugin_id))
+
+    def _take_stock(self, reign: Reign) -> None:
+        """Plugins that are updated by themselves have a place in the schedule, and no others."""
+        ids = [one for one in own_ids(reign.context) if reign.mode(one) != "manual"]
+        with self._lock:
+            self._turns = {one: self._turns.get(one, Turn()) for one in ids}
+
+    def _take_turn(self, plugin_id: str) -> None:
+        with self._reigns.lease() as reign:
+            outcome = self._update(reign, plugin_id)
+            update = reign.context.config.update
+        _tell(outcome)
+        rhythm = Rhythm(update.interval, update.jitter)
+        waits = isinstance(outcome.error, PolicyError) and outcome.error.reason == "window"
+        with self._lock:
+            turn = self._turns.get(plugin_id)
+            if turn is not None:
+                self._turns[plugin_id] = turn.after(
+                    outcome, rhythm, self._clock.passed_s(), self._draw(), awaits_window=waits
+                )
+        if outcome.kind in _MOVED:
+            self._moved(plugin_id)
+
+    def _update(self, reign: Reign, plugin_id: str) -> Outcome:
+        pipeline = Pipeline(reign.context, reign.telemetry)
+        bound = restraint(reign.mode(plugin_id), reign.windows, self._now())
+        try:
+            if bound is not None:
+                return pipeline.look(plugin_id, bound)
+            return pipeline.update(plugin_id, named=False)
+        except Exception as error:
+            # What the pipeline could not even write down: a full disk, a ledger that is gone.
+            cause = translated(error)
+            if cause is None:
+                raise
+            return Outcome(plugin_id, Kind.FAILED, "check", cause.message, error=cause)
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock.wall_s(), dt.UTC)
+
+
+def _lane(reign: Reign, plugin_id: str) -> str:
+    """The registry that a plugin comes from, as far as that can be said without asking it."""
+    installed = reign.context.ledger.installed(plugin_id)
+    repository = installed.repository if installed is not None else None
+    return (repository or "").partition("/")[0]
+
+
+def _tell(outcome: Outcome) -> None:
+    is_news = outcome.kind not in (Kind.CURRENT, Kind.PENDING)
+    is_bad = outcome.kind in (Kind.REFUSED, Kind.FAILED, Kind.ROLLED_BACK)
+    level = logging.WARNING if is_bad else logging.INFO if is_news else logging.DEBUG
+    _LOG.log(
+        level, "%s: %s at %s: %s", outcome.plugin_id, outcome.kind, outcome.step, outcome.detail
+    )

@@ -1,0 +1,115 @@
+"""Being told of changed files: plugin folders, trust store, config (watchdog), after they rest."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+_LOG = logging.getLogger("stack_composer.service")
+_REST_S = 0.5
+_AT_MOST_S = 5.0
+_STOP_S = 5.0
+_CHANGES = frozenset({"created", "modified", "moved", "deleted", "closed"})
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def stamp_of(paths: Iterable[Path]) -> Stamp:
+    """What changes whenever one of the files does; those that are not there are left out."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            found.append((str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
+
+
+class Watching:
+    """Watches folders; tells once they have rested for a moment, or have not for long.
+
+    What can't be watched, a folder that is not there yet or one more than the system allows, is
+    tried again at each ``look``; whoever is told looks by itself, too, now and then.
+
+    Args:
+        told: Is called by a thread of this class.
+    """
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self._told = told
+        self._observer = Observer()
+        self._watched: set[Path] = set()
+        self._changed = threading.Condition()
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._tell, name="watching", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._observer.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._observer.stop()
+        self._observer.join(_STOP_S)
+        self._thread.join(_STOP_S)
+
+    def look(self, folders: Iterable[Path]) -> None:
+        """Watch these folders from now on, and no others."""
+        wanted = {folder for folder in folders if folder.is_dir()}
+        if wanted == self._watched:
+            return
+        self._observer.unschedule_all()
+        self._watched.clear()
+        handler = _Handler(self._saw)
+        for folder in sorted(wanted):
+            try:
+                self._observer.schedule(handler, str(folder))
+            except OSError as error:
+                _LOG.warning("cannot watch %s: %s; looking now and then", folder, error)
+                continue
+            self._watched.add(folder)
+        self._saw()  # what changed before nobody told
+
+    def _saw(self) -> None:
+        with self._changed:
+            self._last_s = time.monotonic()
+            self._first_s = self._first_s or self._last_s
+            self._changed.notify()
+
+    def _tell(self) -> None:
+        while self._rests():
+            self._told()
+
+    def _rests(self) -> bool:
+        """Wait for a change and then for a rest; False at the end."""
+        with self._changed:
+            while not self._is_closed:
+                now_s = time.monotonic()
+                if self._first_s is None:
+                    self._changed.wait()
+                elif now_s >= min(self._last_s + _REST_S, self._first_s + _AT_MOST_S):
+                    self._first_s = None
+                    return True
+                else:
+                    self._changed.wait(_REST_S)
+            return False
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, saw: Callable[[], None]) -> None:
+        self._saw = saw
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Reading a file is no change; whoever is told reads."""
+        if event.event_type in _CHANGES:
+            self._saw()
