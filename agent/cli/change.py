@@ -1,6 +1,7 @@
 """pull, update, rollback, prune: the verbs that change which release serves."""
 
 import contextlib
+import functools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,11 @@ from agent.errors import BusyError
 from agent.model import Kind, Outcome
 from agent.pipeline.outcomes import reverted
 from agent.pipeline.probation import Judgement, Verdict
-from agent.pipeline.settling import refuse_strangers, settle
-from agent.pipeline.source import look_ahead
+from agent.pipeline.settling import settle
 from agent.pipeline.update import Pipeline
 from agent.pipeline.wish import Wish
-from agent.verbs.own import own_ids
 from agent.verbs.rollback import roll_back
+from agent.verbs.updating import rows_of, update
 
 _WAIT_LOOK_S = 0.2
 
@@ -102,20 +102,19 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
     """
     if dry_run:
         found = foreseen_drop_ins(app, plugins or None)
-        taken = {outcome.plugin_id: outcome for outcome in found if outcome.kind is Kind.PLANNED}
     else:
-        taken = {o.plugin_id: o for o in take_drop_ins(app, plugins or None, have_rows=True)}
-    ids = plugins or sorted({*own_ids(app.context), *taken})
-    outcomes = dict(taken)
-    ahead = look_ahead(app.context)
-    for plugin_id in ahead.over(one for one in ids if one not in taken):
-        with pipeline(app.out) as progress:
-            work = Pipeline(app.context, app.telemetry, progress, ahead)
-            outcomes[plugin_id] = work.update(plugin_id, named=bool(plugins), dry_run=dry_run)
-    if not ids:
-        refuse_strangers(app.context)
+        found = take_drop_ins(app, plugins or None, have_rows=True)
+    outcomes = update(
+        app.context,
+        app.telemetry,
+        plugins,
+        dry_run=dry_run,
+        taken=rows_of(found),
+        showing=functools.partial(pipeline, app.out),
+    )
+    if not outcomes:
         app.out.message("no plugins are installed")
-    report(app, [outcomes[plugin_id] for plugin_id in ids], named=bool(plugins))
+    report(app, outcomes, named=bool(plugins))
 
 
 @verb(name="rollback", examples="agent rollback org.example.hello --to 0.1.0")

@@ -1,5 +1,6 @@
 """check, outdated: what an update run would do, and what is newer; changing nothing."""
 
+import datetime as dt
 from collections.abc import Sequence
 
 import click
@@ -11,8 +12,10 @@ from agent.cli.progress import pipeline
 from agent.errors import AgentError, PolicyError
 from agent.model import Kind, Outcome
 from agent.pipeline.requirement import is_newer
+from agent.pipeline.restraint import restraint
 from agent.pipeline.source import look_ahead
 from agent.pipeline.update import Pipeline
+from agent.settings.windows import read_windows
 from agent.verbs.inventory import Serving, serving
 
 _UPDATES = 100
@@ -32,7 +35,7 @@ _ACTIONS = {
 def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> None:
     """Say what an update run would do for each plugin, and why."""
     foreseen = foreseen_drop_ins(app, plugins or None)
-    rows = [_plan(*planned, newest_first=False) for planned in _plans(app, plugins, foreseen)]
+    rows = [_plan(app, *planned, newest_first=False) for planned in _plans(app, plugins, foreseen)]
     _print_plans(app, _with_drop_ins(rows, foreseen))
     if exit_code and not app.exit_code and any(row["action"] == "update" for row in rows):
         app.exit_code = _UPDATES
@@ -44,7 +47,7 @@ def check_command(app: App, plugins: tuple[str, ...], *, exit_code: bool) -> Non
 def outdated_command(app: App, plugins: tuple[str, ...]) -> None:
     """List the installed plugins for which a newer version is there, taken or not."""
     plans = _plans(app, plugins)
-    rows = [_plan(*planned, newest_first=True) for planned in plans]
+    rows = [_plan(app, *planned, newest_first=True) for planned in plans]
     rows = [row for row in rows if row["candidate"] is not None]
     _print_plans(app, rows)
     for one, outcome in plans:
@@ -95,10 +98,13 @@ def _failed_look(outcome: Outcome | None) -> AgentError | None:
     return outcome.error
 
 
-def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[str, object]:
+def _plan(
+    app: App, one: Serving, outcome: Outcome | None, *, newest_first: bool
+) -> dict[str, object]:
     """The row of a plugin.
 
     Args:
+        app: The run.
         one: What serves.
         outcome: What a run would come to; None = the system's, left alone.
         newest_first: Name the newest version that is there, taken or not, before the one that
@@ -117,8 +123,20 @@ def _plan(one: Serving, outcome: Outcome | None, *, newest_first: bool) -> dict[
         "current": one.version,
         "candidate": candidate,
         "action": "system" if outcome is None else _action(outcome),
-        "reason": "never changed by a user's agent" if outcome is None else _reason(outcome),
+        "reason": _why(app, one, outcome),
     }
+
+
+def _why(app: App, one: Serving, outcome: Outcome | None) -> str:
+    """Why a plugin's row is what it is; for what would be taken also what the service waits for."""
+    if outcome is None:
+        return "never changed by a user's agent"
+    if outcome.kind is not Kind.PLANNED:
+        return _reason(outcome)
+    config, now = app.context.config, dt.datetime.fromtimestamp(app.context.clock(), dt.UTC)
+    bound = restraint(config.mode(one.plugin_id), read_windows(config.update.windows), now)
+    waits = "" if bound is None else f"; the service waits: {bound.detail}"
+    return f"{_reason(outcome)}{waits}"
 
 
 def _action(outcome: Outcome) -> str:

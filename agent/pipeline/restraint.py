@@ -18,7 +18,7 @@ class Restraint:
     """Why nothing is taken now.
 
     Attributes:
-        reason: The rule, for programs: ``notify`` or ``window``.
+        reason: The rule, for programs: ``notify``, ``manual`` or ``window``.
         detail: The same for people.
     """
 
@@ -30,12 +30,12 @@ def restraint(mode: str, windows: Sequence[Window], now: dt.datetime) -> Restrai
     """What binds a run over a plugin now; None: it may take what it finds.
 
     Args:
-        mode: The plugin's, ``auto`` or ``notify``.
+        mode: The plugin's: ``auto``, ``notify`` or ``manual``.
         windows: Where there are some, one has to be open.
         now: In UTC.
     """
-    if mode == "notify":
-        return Restraint("notify", "mode is notify")
+    if mode != "auto":
+        return Restraint(mode, f"mode is {mode}")
     if may_act(windows, now):
         return None
     opens = next_opening(windows, now)

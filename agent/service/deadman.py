@@ -21,21 +21,21 @@ class DeadMan:
     """See the module; where the ledger can't be written it only says so.
 
     Args:
-        context: The installation in force, asked each time.
+        context_of: The installation by the config in force.
     """
 
-    def __init__(self, context: Callable[[], Context]) -> None:
-        self._context = context
+    def __init__(self, context_of: Callable[[], Context]) -> None:
+        self._context_of = context_of
 
     def arm(self, plugin_id: str) -> None:
         """A release of a plugin is about to be loaded."""
         with _saying_so():
-            self._context().ledger.arm_trial(plugin_id)
+            self._context_of().ledger.arm_trial(plugin_id)
 
     def disarm(self) -> None:
         """The service ends in good order."""
         with _saying_so():
-            self._context().ledger.disarm_trials()
+            self._context_of().ledger.disarm_trials()
 
     def judge(self, telemetry: Telemetry) -> None:
         """A service begins: go back from what the ones before it died with; nothing is loaded yet.
@@ -43,7 +43,7 @@ class DeadMan:
         Raises:
             AgentError: Another process holds the tree.
         """
-        context = self._context()
+        context = self._context_of()
         with _saying_so():
             for plugin_id, deaths in context.ledger.count_deaths().items():
                 if deaths < _DEATHS:

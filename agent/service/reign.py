@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.context import Context
 from agent.host import PluginHost
-from agent.settings.windows import Window, parse_window
+from agent.settings.windows import Window, read_windows
 from agent.telemetry import Telemetry, endpoint_of
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class Reign:
         on_log: "Callable[[LogRecord], None]",
     ) -> "Reign":
         """Open a host by a config; no plugin is loaded yet."""
-        windows = tuple(parse_window(text) for text in context.config.update.windows)
+        windows = read_windows(context.config.update.windows)
         telemetry = Telemetry(endpoint_of(context.config.telemetry.endpoint, context.environ))
         host = PluginHost(context=context, telemetry=telemetry, on_log=on_log, on_load=on_load)
         return cls(context, host, telemetry, windows)
 
     def mode(self, plugin_id: str) -> str:
         """How a plugin is updated: auto, notify or manual."""
-        return self.context.config.plugin(plugin_id).mode or self.context.config.update.mode
+        return self.context.config.mode(plugin_id)
 
     def close(self) -> None:
         """Wait for running calls, a bounded time, and let go of everything."""

@@ -49,6 +49,7 @@ class Rounds:
         self._moved = moved
         self._lock = threading.Lock()
         self._turns: dict[str, Turn] = {}
+        self._said: dict[str, tuple[Kind, str | None, str]] = {}
         self._looked_s = float("-inf")
 
     def look_for_plugins(self) -> None:
@@ -95,7 +96,7 @@ class Rounds:
         with self._reigns.lease() as reign:
             outcome = self._update(reign, plugin_id)
             update = reign.context.config.update
-        _tell(outcome)
+        self._tell(outcome)
         rhythm = Rhythm(update.interval, update.jitter)
         waits = isinstance(outcome.error, PolicyError) and outcome.error.reason == "window"
         with self._lock:
@@ -121,6 +122,17 @@ class Rounds:
                 raise
             return Outcome(plugin_id, Kind.FAILED, "check", cause.message, error=cause)
 
+    def _tell(self, outcome: Outcome) -> None:
+        """Say what a turn came to, where it is another thing than the last one did."""
+        rule = outcome.error.reason if isinstance(outcome.error, PolicyError) else ""
+        said = (outcome.kind, None if outcome.kind is Kind.CURRENT else outcome.after, rule)
+        is_news = self._said.get(outcome.plugin_id) != said
+        self._said[outcome.plugin_id] = said
+        is_bad = outcome.kind in (Kind.REFUSED, Kind.FAILED, Kind.ROLLED_BACK)
+        level = logging.WARNING if is_bad else logging.INFO
+        what = f"{outcome.kind} at {outcome.step}: {outcome.detail}"
+        _LOG.log(level if is_news else logging.DEBUG, "%s: %s", outcome.plugin_id, what)
+
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.wall_s(), dt.UTC)
 
@@ -130,12 +142,3 @@ def _lane(reign: Reign, plugin_id: str) -> str:
     installed = reign.context.ledger.installed(plugin_id)
     repository = installed.repository if installed is not None else None
     return (repository or "").partition("/")[0]
-
-
-def _tell(outcome: Outcome) -> None:
-    is_news = outcome.kind not in (Kind.CURRENT, Kind.PENDING)
-    is_bad = outcome.kind in (Kind.REFUSED, Kind.FAILED, Kind.ROLLED_BACK)
-    level = logging.WARNING if is_bad else logging.INFO if is_news else logging.DEBUG
-    _LOG.log(
-        level, "%s: %s at %s: %s", outcome.plugin_id, outcome.kind, outcome.step, outcome.detail
-    )

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -50,12 +49,13 @@ class Watching:
         self._is_closed = False
         self._thread = threading.Thread(target=self._tell, name="watching", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to tell."""
         self._observer.start()
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Tell nothing more."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()

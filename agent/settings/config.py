@@ -65,6 +65,10 @@ class Config:
         """The operator's section for a plugin; the defaults where there is none."""
         return self.plugins.get(plugin_id, PluginSection())
 
+    def mode(self, plugin_id: str) -> str:
+        """How the service updates a plugin: auto, notify or manual."""
+        return self.plugin(plugin_id).mode or self.update.mode
+
     def effective(self) -> Iterator[tuple[str, object, str]]:
         """Every key with its value and its origin, in file order."""
         for section in SECTIONS:

@@ -85,3 +85,8 @@ def next_opening(windows: Iterable[Window], now: dt.datetime) -> dt.datetime | N
     """When a window opens next, in UTC; None without windows."""
     ahead = (opens for one in windows for opens in one.openings(now) if opens > now)
     return min(ahead, default=None)
+
+
+def read_windows(texts: Iterable[str]) -> tuple[Window, ...]:
+    """The windows of a config, which were found to be some when it was read."""
+    return tuple(parse_window(text) for text in texts)

@@ -1,0 +1,237 @@
+"""Tending the plugins: what each tick looks at, and who does what is due.
+
+``turns`` are plugins being looked at and updated, with the network; ``upkeep`` is all that must
+not wait for a registry: trials, drop-ins, the trust store, the config, what others changed.
+"""
+
+import functools
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+
+from agent.context import LOCK_TIMEOUT_S, Context
+from agent.errors import ConfigError, in_words, translated
+from agent.service.belief import heed_trust_store
+from agent.service.clock import Clock
+from agent.service.deadman import DeadMan
+from agent.service.feed import Feed
+from agent.service.reign import Reign
+from agent.service.rounds import Rounds
+from agent.service.trials import Trials
+from agent.service.watching import Watching, stamp_of
+from agent.service.workers import Workers
+from sandbox import Slot
+
+_LOG = logging.getLogger("stack_composer.service")
+_ADOPT_EVERY_S = 60.0
+_UPKEEP_THREADS = 2
+_MANY = 1000
+
+
+class Tending:
+    """Looks after the plugins of one state; ``tick`` is called each second.
+
+    Args:
+        open_context: Wires the installation by the config that lies there now.
+        begin: Opens a host by it.
+        reigns: Holds the reign in force.
+        clock: What time it is.
+        draw: A random number of at least 0 and less than 1, for jitter.
+
+    Attributes:
+        feed: What happens to plugins.
+        rounds: The plugins' turns.
+        turns: Who does them.
+        summary: How things are, in one line.
+        config_problem: Why the config that lies there is not in force; None where it is.
+    """
+
+    def __init__(
+        self,
+        open_context: Callable[[], Context],
+        begin: Callable[[Context], Reign],
+        reigns: Slot[Reign],
+        clock: Clock,
+        draw: Callable[[], float],
+    ) -> None:
+        self._open_context = open_context
+        self._begin = begin
+        self._reigns = reigns
+        self._clock = clock
+        context = reigns.current.context
+        at_once = context.config.update.parallel
+        # Of one registry's plugins half: another one that hangs leaves room for the rest.
+        self.turns = Workers("turn", at_once, of_one_lane=max(1, at_once // 2))
+        self._upkeep = Workers("upkeep", _UPKEEP_THREADS)
+        self.rounds = Rounds(reigns, self.turns, clock, draw, moved=self._offer_follow)
+        self._trials = Trials(reigns, self._upkeep, clock, ended=self._trial_ended)
+        self._watching = Watching(self._saw_change)
+        self.feed = Feed(lambda: self._reigns.current.context)
+        self.summary = "beginning"
+        self.config_problem: str | None = None
+        self._left: list[Reign] = []
+        self._looking = threading.Lock()
+        self._reload_wanted = threading.Event()
+        self._told: str | None = None
+        self._adopted_s = clock.passed_s()
+        self._trust_stamp = context.trust_stamp()
+        self._config_stamp = stamp_of(context.places.config_files)
+        self._seen = 0
+
+    def begin(self, deadman: DeadMan) -> None:
+        """Finish what a crash left, leave what took a service down twice; then load the plugins."""
+        reign = self._reigns.current
+        self.feed.poll()
+        self._seen = self.feed.last()
+        try:
+            if reign.context.stranger() is None:
+                with reign.context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
+                    reign.context.activation.recover()
+                deadman.judge(reign.telemetry)
+            heed_trust_store(reign.context, reign.telemetry)
+        except Exception as error:
+            if translated(error) is None:
+                raise
+            # What is there serves; the plugins' turns tell what is wrong.
+            _LOG.warning("cannot put everything right at the start: %s", in_words(error))
+        loaded = reign.host.discover()
+        _LOG.info("loaded: %s", ", ".join(loaded) or "no plugin")
+        self._watching.start()
+        self.tick()
+
+    def close(self, timeout_s: float) -> bool:
+        """Begin nothing more, and wait for what is at work; whether all of it ended in time."""
+        self._watching.close()
+        is_done = self.turns.close(timeout_s)
+        is_done &= self._upkeep.close(timeout_s)
+        for reign in self._left:
+            reign.close()
+        return is_done
+
+    def reload(self) -> None:
+        """Read config and trust store again at the next tick, changed or not."""
+        self._reload_wanted.set()
+
+    def tick(self) -> None:
+        """Look at everything that may be due; what takes longer goes to the workers."""
+        try:
+            self._look_at_files()
+            self._follow_others()
+            self._trials.tick()
+            self.rounds.tick()
+            self.summary = self._sum_up()
+            self._told = None
+        except (sqlite3.Error, OSError) as error:
+            # The disk or the ledger: what is loaded serves on, the next tick looks again.
+            why = in_words(error)
+            if why != self._told:
+                self._told = why
+                _LOG.warning("cannot look after the plugins: %s", why)
+
+    # -- what a tick looks at
+
+    def _look_at_files(self) -> None:
+        """Config, trust store and folders, whether or not anyone told of their change."""
+        with self._looking:
+            context = self._reigns.current.context
+            config = stamp_of(context.places.config_files)
+            trust = context.trust_stamp()
+            is_asked = self._reload_wanted.is_set()
+            if is_asked:
+                self._reload_wanted.clear()
+            if is_asked or config != self._config_stamp:
+                self._config_stamp = config
+                self._upkeep.offer("config", self._read_config)
+            if (is_asked or trust != self._trust_stamp) and self._upkeep.offer(
+                "trust", self._heed_trust_store
+            ):
+                self._trust_stamp = trust
+            places = (*context.places.config_files, *context.places.trust_stores)
+            folders = {path.parent for path in places}
+            self._watching.look({context.plugins_folder, context.system_folder, *folders})
+        if self._left:
+            self._upkeep.offer("left", self._let_go)
+        if self._clock.passed_s() - self._adopted_s >= _ADOPT_EVERY_S:
+            self._offer_adoption()
+
+    def _saw_change(self) -> None:
+        """Something changed in a folder: of plugins, of the trust store or of the config."""
+        self._look_at_files()
+        self._offer_adoption()
+
+    def _sum_up(self) -> str:
+        with self._reigns.lease() as reign:
+            loaded = len(reign.host.loaded)
+            trials = len(reign.context.ledger.trials())
+        return f"{loaded} {'plugin' if loaded == 1 else 'plugins'}, {trials} on trial"
+
+    def _follow_others(self) -> None:
+        """What happened to plugins, whoever did it: the host follows."""
+        self.feed.poll()
+        happenings = self.feed.after(self._seen, _MANY)
+        if happenings:
+            self._seen = happenings[-1].number
+            self.rounds.look_for_plugins()
+        for plugin_id in {one.event.plugin_id for one in happenings}:
+            self._offer_follow(plugin_id)
+
+    # -- what is done about it
+
+    def _offer_adoption(self) -> None:
+        self._adopted_s = self._clock.passed_s()
+        self._upkeep.offer("drop-ins", self._adopt)
+
+    def _adopt(self) -> None:
+        with self._reigns.lease() as reign:
+            reign.host.discover()
+
+    def _offer_follow(self, plugin_id: str) -> None:
+        self._upkeep.offer(f"follow {plugin_id}", functools.partial(self._follow, plugin_id))
+
+    def _follow(self, plugin_id: str) -> None:
+        """Load what serves by now, so that the next call need not wait for it."""
+        with self._reigns.lease() as reign:
+            try:
+                reign.host.load_installed(plugin_id)
+            except Exception as error:
+                if translated(error) is None:
+                    raise
+                _LOG.info("%s: %s", plugin_id, in_words(error))
+
+    def _trial_ended(self, plugin_id: str) -> None:
+        self.rounds.hasten(plugin_id)
+        self._offer_follow(plugin_id)
+
+    def _heed_trust_store(self) -> None:
+        with self._reigns.lease() as reign:
+            try:
+                for plugin_id in heed_trust_store(reign.context, reign.telemetry):
+                    self.rounds.hasten(plugin_id)
+                    self._offer_follow(plugin_id)
+            except Exception as error:
+                if translated(error) is None:
+                    raise
+                _LOG.warning("cannot use the trust store: %s", in_words(error))
+
+    def _read_config(self) -> None:
+        """Go by the config that lies there now; where it can't be used the old one stays."""
+        try:
+            new = self._begin(self._open_context())
+        except ConfigError as error:
+            if str(error) != self.config_problem:
+                self.config_problem = str(error)
+                _LOG.warning("the config in force stays: %s", error)
+            return
+        self.config_problem = None
+        new.host.discover()
+        self._left.append(self._reigns.swap(new))
+        self.rounds.look_for_plugins()
+        _LOG.info("the config was read again")
+
+    def _let_go(self) -> None:
+        """Close what reigned before, once nobody holds it."""
+        for reign in list(self._left):
+            if self._reigns.drain(reign, 0):
+                self._left.remove(reign)
+                reign.close()
