@@ -179,6 +179,14 @@ class PluginHost:
         """The ids that are loaded now, sorted."""
         return self._loaded.ids()
 
+    def problem(self, plugin: str) -> str | None:
+        """Why calls of a plugin are refused now; None where they are not."""
+        return self._loaded.problem(plugin)
+
+    def version(self, plugin: str) -> str | None:
+        """The version of a plugin that is loaded; None where it is not."""
+        return self._loaded.version(plugin)
+
     # -- calling
 
     def logs(self, plugin: str) -> "tuple[LogRecord, ...]":

@@ -1,6 +1,7 @@
 """The ledger's file: opened, migrated, and used by one thread at a time."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -14,6 +15,9 @@ from agent.reading import open_regular
 
 _PATIENCE_S = 30
 _LOOK_AGAIN_S = 0.005
+_WRITE_AGAIN_S = 5.0
+_ROOM_BYTES = 256 * 1024
+_SCARCE_BYTES = 256 * 1024
 _OF_THE_DISK = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 """Faults that SQLite tells without a path."""
 
@@ -36,6 +40,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._turn = threading.RLock()
         self._path = path
+        self._is_for_reading = False
+        self._tried_to_write_s = time.monotonic()
         with _telling(path):
             self._db = _connect(path)
             self._prepare(path)
@@ -50,6 +56,7 @@ class Database:
                 # A disk that is full or read only: what is known can still be read.
                 self._db.close()
                 self._db = _connect_to_read(path)
+                self._is_for_reading = True
             self._run("PRAGMA synchronous=FULL")
             self._migrate(path)
             self._file = _file_at(path)
@@ -69,8 +76,45 @@ class Database:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another file lies there now; where none does, what is known still counts."""
-        return _file_at(self._path) not in (None, self._file)
+        """Whether there is another to go by: a new file, or a disk that can be written again.
+
+        Where no file lies there, what is known still counts.
+        """
+        return _file_at(self._path) not in (None, self._file) or self._can_be_written_again()
+
+    def _can_be_written_again(self) -> bool:
+        """Whether the disk was full or read only when it was opened, and is no more."""
+        if not self._is_for_reading or time.monotonic() - self._tried_to_write_s < _WRITE_AGAIN_S:
+            return False
+        self._tried_to_write_s = time.monotonic()
+        try:
+            with contextlib.closing(_connect(self._path)) as db:
+                _use_wal(db)
+                db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def keep_room(self) -> None:
+        """Have room of its own in file and log for what must be written on a full disk.
+
+        For a process that keeps it open: the log goes with the last that closes it.
+        """
+        ((free,),) = self._run("PRAGMA freelist_count")
+        ((page_bytes,),) = self._run("PRAGMA page_size")
+        if free * page_bytes < _ROOM_BYTES:
+            with self.transaction():
+                self._run("CREATE TABLE room (bytes BLOB)")
+                self._run("INSERT INTO room VALUES (zeroblob(?))", (2 * _ROOM_BYTES,))
+            with self.transaction():
+                self._run("DROP TABLE room")
+        self._run("PRAGMA wal_checkpoint(PASSIVE)")  # so that the file has its blocks, too
+
+    def _reuse_log(self) -> None:
+        """On a full disk, have the log written over from its start: that takes no more blocks."""
+        disk = os.statvfs(self._path)
+        if not self._is_for_reading and disk.f_bavail * disk.f_frsize < _SCARCE_BYTES:
+            self._run("PRAGMA wal_checkpoint(PASSIVE)")
 
     def check(self) -> None:
         """Read all of the file, and see whether it is whole.
@@ -109,6 +153,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when the block ends."""
         with self._turn:
+            self._reuse_log()
             self._run("BEGIN IMMEDIATE")
             try:
                 yield

@@ -44,6 +44,7 @@ class Tending:
         rounds: The plugins' turns.
         turns: Who does them.
         summary: How things are, in one line.
+        is_ready: Whether all that can be loaded is.
         config_problem: Why the config that lies there is not in force; None where it is.
     """
 
@@ -64,11 +65,12 @@ class Tending:
         # Of one registry's plugins half: another one that hangs leaves room for the rest.
         self.turns = Workers("turn", at_once, of_one_lane=max(1, at_once // 2))
         self._upkeep = Workers("upkeep", _UPKEEP_THREADS)
-        self.rounds = Rounds(reigns, self.turns, clock, draw, moved=self._offer_follow)
+        self.rounds = Rounds(reigns, self.turns, clock, draw, moved=self.follow)
         self._trials = Trials(reigns, self._upkeep, clock, ended=self._trial_ended)
         self._watching = Watching(self._saw_change)
         self.feed = Feed(lambda: self._reigns.current.context)
         self.summary = "beginning"
+        self.is_ready = False
         self.config_problem: str | None = None
         self._left: list[Reign] = []
         self._looking = threading.Lock()
@@ -95,10 +97,19 @@ class Tending:
                 raise
             # What is there serves; the plugins' turns tell what is wrong.
             _LOG.warning("cannot put everything right at the start: %s", in_words(error))
+        self._keep_room()
         loaded = reign.host.discover()
         _LOG.info("loaded: %s", ", ".join(loaded) or "no plugin")
         self._watching.start()
         self.tick()
+        self.is_ready = True
+
+    def _keep_room(self) -> None:
+        """A rollback has to be written down whatever the disk is like."""
+        try:
+            self._reigns.current.context.ledger.keep_room()
+        except sqlite3.Error as error:
+            _LOG.warning("cannot keep room for a full disk: %s", in_words(error))
 
     def close(self, timeout_s: float) -> bool:
         """Begin nothing more, and wait for what is at work; whether all of it ended in time."""
@@ -113,6 +124,10 @@ class Tending:
         """Read config and trust store again at the next tick, changed or not."""
         self._reload_wanted.set()
 
+    def follow(self, plugin_id: str) -> None:
+        """Have the host look at a plugin soon: something of it changed."""
+        self._upkeep.offer(f"follow {plugin_id}", functools.partial(self._follow, plugin_id))
+
     def tick(self) -> None:
         """Look at everything that may be due; what takes longer goes to the workers."""
         try:
@@ -122,7 +137,9 @@ class Tending:
             self.rounds.tick()
             self.summary = self._sum_up()
             self._told = None
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:
+            if translated(error) is None:
+                raise
             # The disk or the ledger: what is loaded serves on, the next tick looks again.
             why = in_words(error)
             if why != self._told:
@@ -174,7 +191,7 @@ class Tending:
             self._seen = happenings[-1].number
             self.rounds.look_for_plugins()
         for plugin_id in {one.event.plugin_id for one in happenings}:
-            self._offer_follow(plugin_id)
+            self.follow(plugin_id)
 
     # -- what is done about it
 
@@ -185,9 +202,6 @@ class Tending:
     def _adopt(self) -> None:
         with self._reigns.lease() as reign:
             reign.host.discover()
-
-    def _offer_follow(self, plugin_id: str) -> None:
-        self._upkeep.offer(f"follow {plugin_id}", functools.partial(self._follow, plugin_id))
 
     def _follow(self, plugin_id: str) -> None:
         """Load what serves by now, so that the next call need not wait for it."""
@@ -201,14 +215,14 @@ class Tending:
 
     def _trial_ended(self, plugin_id: str) -> None:
         self.rounds.hasten(plugin_id)
-        self._offer_follow(plugin_id)
+        self.follow(plugin_id)
 
     def _heed_trust_store(self) -> None:
         with self._reigns.lease() as reign:
             try:
                 for plugin_id in heed_trust_store(reign.context, reign.telemetry):
                     self.rounds.hasten(plugin_id)
-                    self._offer_follow(plugin_id)
+                    self.follow(plugin_id)
             except Exception as error:
                 if translated(error) is None:
                     raise
@@ -224,7 +238,11 @@ class Tending:
                 _LOG.warning("the config in force stays: %s", error)
             return
         self.config_problem = None
-        new.host.discover()
+        try:
+            new.host.discover()
+        except BaseException:
+            new.close()
+            raise
         self._left.append(self._reigns.swap(new))
         self.rounds.look_for_plugins()
         _LOG.info("the config was read again")

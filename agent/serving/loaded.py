@@ -30,6 +30,7 @@ class Loaded:
         self._loader = loader
         self._watch = watch
         self._served: dict[str, Served] = {}
+        self._unloadable: dict[str, str] = {}
         self._loading = threading.RLock()
 
     def close(self) -> None:
@@ -90,6 +91,18 @@ class Loaded:
         """What is loaded, sorted."""
         return tuple(sorted(self._served))
 
+    def problem(self, plugin_id: str) -> str | None:
+        """Why calls of a plugin are refused now; None where they are not."""
+        served = self._served.get(plugin_id)
+        if served is None:
+            return self._unloadable.get(plugin_id, "it is not loaded")
+        return None if served.refused is None else str(served.refused)
+
+    def version(self, plugin_id: str) -> str | None:
+        """The version that is loaded of a plugin; None where none is."""
+        served = self._served.get(plugin_id)
+        return None if served is None else served.slot.current.manifest.version
+
     def find(self, plugin: str | None) -> Served:
         """The plugin of an id; None = the only one that is loaded.
 
@@ -110,11 +123,13 @@ class Loaded:
         return served
 
     def _try(self, what: str, load: Callable[[], object]) -> None:
+        self._unloadable.pop(what, None)
         try:
             load()
         except Exception as error:
             if translated(error) is None:
                 raise
+            self._unloadable[what] = str(error)
             _LOG.warning("cannot load %s: %s", what, error)
 
     def _serve_system_set(self, manifest: Path) -> None:

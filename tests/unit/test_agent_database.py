@@ -2,6 +2,8 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -248,3 +250,58 @@ def test_what_may_be_late_is_not_synced_alone(tmp_path: Path) -> None:
             ledger.record(event)
         assert [s.split()[0] for s in statements] == ["BEGIN", "INSERT", "COMMIT"]
         assert len(ledger.history(PLUGIN_ID)) == 2
+
+
+def test_a_ledger_that_could_not_be_written_is_given_up_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds one that was opened to be read goes by a new one when the fault is over."""
+    monkeypatch.setattr("agent.ledger.database._WRITE_AGAIN_S", 0)
+    path = tmp_path / "state.db"
+    Ledger(path).close()
+    no_log_beside(path)
+    with contextlib.closing(Ledger(path)) as reading:
+        assert not reading.is_replaced
+        path.with_name("state.db-wal").rmdir()
+        path.with_name("state.db-shm").rmdir()
+        assert reading.is_replaced
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from agent.ledger import database
+from agent.ledger.ledger import Ledger
+from support.agent import NOW, PLUGIN_ID, generation
+
+path, is_prepared = Path(sys.argv[1]), sys.argv[2] == "prepared"
+ledger = Ledger(path)
+ledger.add_generation(generation("0.2.0"))
+if is_prepared:
+    ledger.keep_room()
+    database._SCARCE_BYTES = 2**62  # any disk is full
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = path.with_name("state.db-wal").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (log, log))  # no file grows beyond the log
+for number in range(200):
+    ledger.turn_back(generation("0.2.0"), target=None, reason=str(number), at=NOW)
+print("written")
+"""
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_a_rollback_is_written_down_on_a_full_disk(tmp_path: Path, *, is_prepared: bool) -> None:
+    """The file and its log have blocks of their own for it, and use them over and over."""
+    word = "prepared" if is_prepared else "bare"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "state.db"), word],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if is_prepared:
+        assert done.stdout == "written\n", done.stderr
+    else:
+        assert "disk I/O error" in done.stderr or "is full" in done.stderr
