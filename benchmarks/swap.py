@@ -62,7 +62,7 @@ def _run(context: Context, host: PluginHost) -> bool:
         context.tree.flip(generations[number % len(generations)])
         follows_ms.append(_timed_ms(lambda: served.follow(now=True)))
         time.sleep(PAUSE_S)
-    other = host._loader.generation(PLUGIN, generations[0].folder_name)  # noqa: SLF001 - as above
+    other = host._loaded._loader.generation(PLUGIN, generations[0].folder_name)  # noqa: SLF001 - as above
     while len(swaps_ms) < MIN_SWAPS or sum(calls) < MIN_CALLS:
         started = time.perf_counter()
         other = served.slot.swap(other)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Slot
+from sandbox import Plugin, Slot
 from sandbox.errors import CallError
 from support.sandbox import BUMP, admit, plugin_files, sandbox
 
@@ -32,7 +32,7 @@ def test_calls_and_swaps_leave_nothing_behind(calls: int, swaps: int, tmp_path: 
     admission = admit(fuel_units=50_000, wall_timeout_ms=60_000)
     with sandbox(admission, cache_dir=tmp_path) as box:
 
-        def load(number: int) -> Slot:
+        def load(number: int) -> Slot[Plugin]:
             instance = '"fresh"' if number % 2 else '"reused"'
             return Slot(box.load(plugin_files(WAT, instance=instance)))
 
@@ -49,7 +49,7 @@ def test_calls_and_swaps_leave_nothing_behind(calls: int, swaps: int, tmp_path: 
         assert descriptors <= CALLERS
 
 
-def _serve(slot: Slot, calls: int) -> None:
+def _serve(slot: Slot[Plugin], calls: int) -> None:
     numbers = itertools.count()
     wrong: list[object] = []
 
@@ -73,7 +73,7 @@ def _serve(slot: Slot, calls: int) -> None:
     assert wrong == []
 
 
-def _swap(slot: Slot, load: Callable[[int], Slot], swaps: int) -> None:
+def _swap(slot: Slot[Plugin], load: Callable[[int], Slot[Plugin]], swaps: int) -> None:
     for number in range(swaps):
         old = slot.swap(load(number).current)
         assert slot.drain(old, 60)
