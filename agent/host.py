@@ -44,7 +44,7 @@ class PluginHost:
         stands_in: Load plugins that import other applications' functions as well; a call of
             one is ``unavailable``. Else such a plugin is refused.
         isolation: Where plugins run, whatever the config says; None = as it says, else inline.
-        telemetry: Where spans go, closed by whoever opened it; None = as the config says.
+        telemetry: Where spans, figures and log records go, left open; None = as the config says.
         on_load: Is told the id of an installed plugin before a release of it is loaded.
 
     Raises:
@@ -64,11 +64,9 @@ class PluginHost:
         on_load: Callable[[str], object] | None = None,
     ) -> None:
         self._context = wired = context or Context(Options(home=home, config=config))
-        self._owns_context = context is None
-        self._owns_telemetry = telemetry is None
-        self._telemetry = telemetry or Telemetry(
-            endpoint_of(wired.config.telemetry.endpoint, wired.environ)
-        )
+        endpoint = endpoint_of(wired.config.telemetry.endpoint, wired.environ)
+        self._telemetry = telemetry or Telemetry(endpoint)
+        self._own = [o for o, lent in ((self._telemetry, telemetry), (wired, context)) if not lent]
         take = self._telemetry.logging(on_log or log_record)
         self._sandbox = wired.open_sandbox(on_log=take, stands_in=stands_in, isolation=isolation)
         self._watch = Watch(self._context, self._telemetry)
@@ -86,10 +84,8 @@ class PluginHost:
         self._loaded.close()
         self._watch.flush()
         self._sandbox.close()
-        if self._owns_telemetry:
-            self._telemetry.close()
-        if self._owns_context:
-            self._context.close()
+        for owned in self._own:
+            owned.close()
 
     # -- loading
 

@@ -1,15 +1,21 @@
-"""Spans and log records (contract §9) through the OpenTelemetry SDK: free unless it is on.
+"""Spans, metrics and log records (contract §9) by the OpenTelemetry SDK: free unless it is on.
 
 Off, where no endpoint is set, means that nothing of OpenTelemetry is imported and a span costs
 one attribute look-up.
 """
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent.metrics import Metrics
+
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+
     from sandbox import LogRecord
 
 Value = str | int | float | bool
@@ -37,31 +43,43 @@ _NO_SPAN = _NoSpan()
 
 
 class Telemetry:
-    """A source of spans and of log records.
+    """A source of spans, metrics and log records.
+
+    Attributes:
+        metrics: Where figures are counted.
 
     Args:
         endpoint: The OTLP/HTTP base, such as ``http://127.0.0.1:4318``; empty = off.
+        scraped: Count also where nothing is sent: ``metrics.prometheus`` will be asked.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, scraped: bool = False) -> None:
         self._providers: tuple[Any, ...] = ()
+        self._meters: Any = None
         self._tracer: Any = None
         self._logger: Any = None
-        if endpoint:
-            self._start(endpoint.rstrip("/"))
+        self.metrics = Metrics()
+        if not endpoint and not scraped:
+            return
+        from opentelemetry.sdk.resources import Resource
 
-    def _start(self, endpoint: str) -> None:
+        from agent import __version__
+
+        resource = Resource.create({"service.name": _NAME, "service.version": __version__})
+        if endpoint:
+            self._start(endpoint.rstrip("/"), resource)
+        self._start_metrics(endpoint.rstrip("/"), resource, scraped=scraped)
+
+    def _start(self, endpoint: str, resource: "Resource") -> None:
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk._logs import LoggerProvider
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-        from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         from agent import __version__
 
-        resource = Resource.create({"service.name": _NAME, "service.version": __version__})
         traces = TracerProvider(resource=resource, shutdown_on_exit=False)
         spans = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
         traces.add_span_processor(BatchSpanProcessor(spans))
@@ -71,6 +89,31 @@ class Telemetry:
         self._providers = (traces, logs)
         self._tracer = traces.get_tracer(_NAME, __version__)
         self._logger = logs.get_logger(_NAME, __version__)
+
+    def _start_metrics(self, endpoint: str, resource: "Resource", *, scraped: bool) -> None:
+        from opentelemetry.sdk.metrics import MeterProvider
+
+        from agent import __version__
+
+        readers: list[MetricReader] = []
+        text = None
+        if endpoint:
+            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+            from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+            figures = OTLPMetricExporter(
+                endpoint=f"{endpoint}/v1/metrics", timeout=_EXPORT_TIMEOUT_S
+            )
+            readers.append(PeriodicExportingMetricReader(figures))
+        if scraped:
+            import prometheus_client
+            from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+            registry = prometheus_client.CollectorRegistry()
+            readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
+            text = functools.partial(prometheus_client.generate_latest, registry)
+        self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+        self.metrics = Metrics(self._meters.get_meter(_NAME, __version__), text)
 
     @contextlib.contextmanager
     def _recorded(self, name: str, attributes: Mapping[str, Value]) -> Iterator[Span]:
@@ -116,15 +159,18 @@ class Telemetry:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything listens."""
-        return self._tracer is not None
+        """Whether anything listens, or counts."""
+        return self._tracer is not None or self._meters is not None
 
     def close(self) -> None:
         """Send what is left; waits a few seconds at most."""
         for provider in self._providers:
             provider.force_flush(timeout_millis=3_000)
             provider.shutdown()
+        if self._meters is not None:
+            self._meters.shutdown(timeout_millis=3_000)  # sends what was counted
         self._providers, self._tracer, self._logger = (), None, None
+        self._meters, self.metrics = None, Metrics()
 
 
 def endpoint_of(configured: str, environ: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from agent.context import Context
 from agent.errors import NotFoundError, translated
 from agent.model import Decision, Kind, Outcome
 from agent.pipeline.steps import Steps
+from agent.telemetry import Span
 
 
 def run(
@@ -50,16 +51,34 @@ def run(
                 after=steps.version,
                 error=cause,
             )
-        span.set_attribute("agent.outcome", outcome.kind.value)
-        if outcome.digest is not None:
-            span.set_attribute("oci.manifest.digest", outcome.digest)
-    outcome = replace(outcome, before=live.version if live else None)
+        outcome = replace(outcome, before=live.version if live else None)
+        decision = Decision.of(outcome, at=context.clock())
+        _tell(steps, outcome, decision, span, decides=decides)
     if decides and (outcome.error is None or context.stranger() is None):
         context.audit.outcome(outcome)
         try:
-            context.ledger.note_decision(Decision.of(outcome, at=context.clock()))
+            context.ledger.note_decision(decision)
         except sqlite3.Error:
             # What failed is told, and that it can't be written down has most likely one cause.
             if outcome.error is None:
                 raise
     return outcome
+
+
+def _tell(steps: Steps, outcome: Outcome, decision: Decision, span: Span, *, decides: bool) -> None:
+    """Trace what a run came to, and count it; a dry run only for what it refused to believe."""
+    facts = {
+        "agent.outcome": decision.outcome,
+        "agent.reason": decision.reason,
+        "plugin.version": outcome.after,
+        "plugin.release": outcome.release,
+        "oci.manifest.digest": outcome.digest,
+    }
+    for name, value in facts.items():
+        if value:
+            span.set_attribute(name, value)
+    metrics = steps.telemetry.metrics
+    refusals = [*steps.passed_over, *filter(None, [outcome.error])]
+    metrics.distrusted(outcome.plugin_id, {id(error): error for error in refusals}.values())
+    if decides:
+        metrics.updated(outcome, at=decision.at)

@@ -118,6 +118,7 @@ class Search:
                 if cause is None or not blocks_nobody(error):
                     raise
                 first = first or (cause, self._steps.now)
+                self._steps.passed_over.append(cause)
                 skips = (*skips, Skip(offer.version, cause.code, cause.message))
         if first is not None:
             refusal, self._steps.now = first
@@ -236,9 +237,10 @@ class Search:
         context, location = self._context, repository.location
         self._steps.version = offer.version
         pinned = offer.version is not None and offer.digest is None
-        with self._steps.stepping(location.plugin_id, "fetch"):
+        with self._steps.stepping(location.plugin_id, "fetch") as span:
             with self._earlier.refusing(repository, wish, offer, None):
                 manifest = repository.manifest(offer.digest or str(offer.tag))
+            span.set_attribute("oci.manifest.digest", manifest.digest)
             moved = pinned and has_moved(context, location, offer, manifest.digest)
             with self._earlier.refusing(repository, wish, offer, manifest.digest):
                 artifact = registry.read_artifact(

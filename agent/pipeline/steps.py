@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent.telemetry import Telemetry
+from agent.errors import AgentError
+from agent.telemetry import Span, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Steps:
     Attributes:
         now: The step under way, or the one that failed.
         version: The version that is being tried, once it is known.
+        passed_over: Why candidates were refused before the one that was tried last.
 
     Args:
         telemetry: Where spans go.
@@ -45,18 +47,26 @@ class Steps:
 
     def __init__(self, telemetry: Telemetry, progress: Progress) -> None:
         self.telemetry = telemetry
-        self.progress = progress
+        self.progress = replace(progress, bytes_done=self._arrived) if telemetry.is_on else progress
+        self._bytes_done = progress.bytes_done
         self.now = "check"
         self.version: str | None = None
+        self.passed_over: list[AgentError] = []
 
     def begin(self) -> None:
         """Start on another plugin."""
-        self.now, self.version = "check", None
+        self.now, self.version, self.passed_over = "check", None, []
 
     @contextlib.contextmanager
-    def stepping(self, plugin_id: str, step: str) -> Iterator[None]:
+    def stepping(self, plugin_id: str, step: str) -> Iterator[Span]:
         """Be in a step for the length of the block; an error leaves its name in ``now``."""
         self.now = step
         self.progress.step(plugin_id, step)
-        with self.telemetry.span(f"agent.{step}", plugin_id=plugin_id):
-            yield
+        with self.telemetry.span(f"agent.{step}", plugin_id=plugin_id) as span:
+            if self.version is not None:
+                span.set_attribute("plugin.version", self.version)
+            yield span
+
+    def _arrived(self, count: int) -> None:
+        self._bytes_done(count)
+        self.telemetry.metrics.pulled(count)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from agent import __version__
 from agent.context import Context
 from agent.host import PluginHost
+from agent.metrics import Metrics
 from agent.model import Kind, Outcome, Stop
 from agent.pipeline.dropins import DropIns
 from agent.service.feed import Feed
@@ -36,6 +37,11 @@ class Desk:
     def feed(self) -> Feed:
         """What happens to plugins."""
         return self._tending.feed
+
+    @property
+    def metrics(self) -> Metrics:
+        """What was counted."""
+        return self._reigns.current.telemetry.metrics
 
     @contextmanager
     def serving(self) -> Iterator[PluginHost]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.context import Context
 from agent.host import PluginHost
 from agent.settings.windows import Window, read_windows
-from agent.telemetry import Telemetry, endpoint_of
+from agent.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from sandbox import LogRecord
@@ -18,6 +18,7 @@ class Reign:
     """See the module.
 
     Attributes:
+        telemetry: Where spans and figures go; outlives the reign.
         windows: The maintenance windows, read.
     """
 
@@ -30,13 +31,13 @@ class Reign:
     def begin(
         cls,
         context: Context,
+        telemetry: Telemetry,
         *,
         on_load: Callable[[str], object],
         on_log: "Callable[[LogRecord], None]",
     ) -> "Reign":
         """Open a host by a config; no plugin is loaded yet."""
         windows = read_windows(context.config.update.windows)
-        telemetry = Telemetry(endpoint_of(context.config.telemetry.endpoint, context.environ))
         host = PluginHost(context=context, telemetry=telemetry, on_log=on_log, on_load=on_load)
         return cls(context, host, telemetry, windows)
 
@@ -47,5 +48,4 @@ class Reign:
     def close(self) -> None:
         """Wait for running calls, a bounded time, and let go of everything."""
         self.host.close()
-        self.telemetry.close()
         self.context.close()

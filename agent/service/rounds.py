@@ -88,9 +88,12 @@ class Rounds:
 
     def _take_stock(self, reign: Reign) -> None:
         """Plugins that are updated by themselves have a place in the schedule, and no others."""
-        ids = [one for one in own_ids(reign.context) if reign.mode(one) != "manual"]
+        ids = own_ids(reign.context)
+        reign.telemetry.metrics.keep(ids)
         with self._lock:
-            self._turns = {one: self._turns.get(one, Turn()) for one in ids}
+            self._turns = {
+                one: self._turns.get(one, Turn()) for one in ids if reign.mode(one) != "manual"
+            }
 
     def _take_turn(self, plugin_id: str) -> None:
         with self._reigns.lease() as reign:

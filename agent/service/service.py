@@ -14,7 +14,7 @@ from agent.service.lock import service_lock
 from agent.service.notify import Supervisor
 from agent.service.reign import Reign
 from agent.service.tending import Tending
-from agent.telemetry import log_record
+from agent.telemetry import Telemetry, endpoint_of, log_record
 from sandbox import Slot
 
 _LOG = logging.getLogger("stack_composer.service")
@@ -47,6 +47,7 @@ class Service:
         self._clock = clock or Clock()
         self._draw = draw
         self._supervisor = Supervisor(environ)
+        self._telemetries: dict[str, Telemetry] = {}
         self._stopping = threading.Event()
         self._reloading = threading.Event()
         self._ticked_s = self._clock.passed_s()
@@ -72,7 +73,8 @@ class Service:
             deadman = DeadMan(lambda: reigns.current.context)
 
             def begin(wired: Context) -> Reign:
-                return Reign.begin(wired, on_load=deadman.arm, on_log=log_record)
+                telemetry = self._telemetry(wired)
+                return Reign.begin(wired, telemetry, on_load=deadman.arm, on_log=log_record)
 
             reigns = Slot(begin(context))
             try:
@@ -80,6 +82,8 @@ class Service:
                 self._tend(tending, deadman)
             finally:
                 reigns.current.close()
+                for telemetry in self._telemetries.values():
+                    telemetry.close()
 
     def _context(self) -> Context:
         return Context(
@@ -89,6 +93,13 @@ class Service:
             acting="service",
             default_isolation="process",
         )
+
+    def _telemetry(self, context: Context) -> Telemetry:
+        """One for each collector: figures are counted on whatever else of the config changes."""
+        endpoint = endpoint_of(context.config.telemetry.endpoint, self._environ)
+        if endpoint not in self._telemetries:
+            self._telemetries[endpoint] = Telemetry(endpoint, scraped=True)
+        return self._telemetries[endpoint]
 
     def _tend(self, tending: Tending, deadman: DeadMan) -> None:
         tending.begin(deadman)

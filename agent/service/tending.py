@@ -8,6 +8,7 @@ import functools
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 
 from agent.context import LOCK_TIMEOUT_S, Context
@@ -113,9 +114,10 @@ class Tending:
 
     def close(self, timeout_s: float) -> bool:
         """Begin nothing more, and wait for what is at work; whether all of it ended in time."""
+        deadline_s = time.monotonic() + timeout_s
         self._watching.close()
         is_done = self.turns.close(timeout_s)
-        is_done &= self._upkeep.close(timeout_s)
+        is_done &= self._upkeep.close(max(0.0, deadline_s - time.monotonic()))
         for reign in self._left:
             reign.close()
         return is_done

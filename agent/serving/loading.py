@@ -153,7 +153,7 @@ class Loader:
                 reason="module-size",
                 hint="raise sandbox.max_module_bytes",
             )
-        plugin = self._load(self.read(manifests[0]))
+        plugin = self._load(self.read(manifests[0]), plugin_id)
         found = f"{plugin.manifest.version}-{plugin.release[:12]}"
         if (plugin.manifest.id, found) != (plugin_id, name):
             plugin.close()
@@ -163,8 +163,9 @@ class Loader:
             )
         return plugin
 
-    def _load(self, files: PluginFiles) -> "Plugin":
-        with self._telemetry.span("plugin.load") as span:
+    def _load(self, files: PluginFiles, plugin_id: str | None = None) -> "Plugin":
+        known = {} if plugin_id is None else {"plugin_id": plugin_id}
+        with self._telemetry.span("plugin.load", **known) as span:
             plugin = self._sandbox.load(files)
             span.set_attribute("plugin.id", plugin.manifest.id)
             span.set_attribute("plugin.version", plugin.manifest.version)

@@ -200,7 +200,10 @@ class Watch:
             if trial is None or live is None or live.folder_name != name:
                 return False
             if self._is_its_own_fault(live, error):
-                context.activation.fail_trial(trial, reason=f"it cannot be loaded: {error}")
+                with self._telemetry.span("agent.rollback", plugin_id=plugin_id) as span:
+                    span.set_attribute("plugin.version", live.version)
+                    span.set_attribute("plugin.release", live.release)
+                    context.activation.fail_trial(trial, reason=f"it cannot be loaded: {error}")
                 return True
         return False
 

@@ -7,8 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -33,14 +37,29 @@ class Receiver(ThreadingHTTPServer):
         """What was posted of spans."""
         return [ExportTraceServiceRequest.FromString(b) for p, b in self.posted if "traces" in p]
 
-    def spans(self) -> dict[str, Span]:
-        """The spans that arrived, by name."""
-        return {
-            span.name: span
+    def every_span(self) -> list[Span]:
+        """The spans that arrived, in order: children before their parents."""
+        return [
+            span
             for request in self.traces()
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
+        ]
+
+    def spans(self) -> dict[str, Span]:
+        """The spans that arrived, by name; of one name the last."""
+        return {span.name: span for span in self.every_span()}
+
+    def metrics(self) -> dict[str, Metric]:
+        """The figures of the export that arrived last, by name."""
+        bodies = [body for path, body in self.posted if "metrics" in path]
+        return {
+            metric.name: metric
+            for body in bodies[-1:]
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
         }
 
     def records(self) -> list[LogRecord]:
@@ -82,6 +101,17 @@ def receiving() -> Iterator[Receiver]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def points(metric: Metric) -> dict[frozenset[tuple[str, object]], float]:
+    """The values of a figure by what they are about; of a histogram how many were recorded."""
+    data = getattr(metric, str(metric.WhichOneof("data")))
+    return {
+        frozenset(attributes(point).items()): point.count
+        if metric.HasField("histogram")
+        else getattr(point, str(point.WhichOneof("value")))
+        for point in data.data_points
+    }
 
 
 def attributes(sent: Any) -> dict[str, object]:  # a span or a record
