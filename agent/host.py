@@ -6,7 +6,7 @@ Synchronous; use ``asyncio.to_thread``. All methods may be called from any threa
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from agent.context import Context, Options
 from agent.errors import UsageError
@@ -22,13 +22,11 @@ from sandbox import (
     CallResult,
     CapabilityDenied,
     GuestExit,
+    LogRecord,
     RegistrationError,
     UnhealthyError,
 )
 from sandbox.admission import Isolation
-
-if TYPE_CHECKING:
-    from sandbox import LogRecord
 
 _LOG = logging.getLogger("stack_composer.host")
 
@@ -57,7 +55,7 @@ class PluginHost:
         home: Path | None = None,
         config: Path | None = None,
         context: Context | None = None,
-        on_log: "Callable[[LogRecord], None] | None" = None,
+        on_log: Callable[[LogRecord], None] | None = None,
         stands_in: bool = False,
         isolation: Isolation | None = None,
         telemetry: Telemetry | None = None,
@@ -185,7 +183,11 @@ class PluginHost:
 
     # -- calling
 
-    def logs(self, plugin: str) -> "tuple[LogRecord, ...]":
+    def is_loaded(self, plugin: str) -> bool:
+        """Whether calls of a plugin find it; what serves may be refused all the same."""
+        return plugin in self._loaded.ids()
+
+    def logs(self, plugin: str) -> tuple[LogRecord, ...]:
         """What a plugin logged lately, oldest first: a thousand records at most."""
         return self._sandbox.logs(plugin)
 

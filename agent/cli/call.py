@@ -1,25 +1,36 @@
-"""call: run a function of a plugin."""
+"""call: run a function of a plugin, in the service where it answers."""
 
 import contextlib
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.app import App, format_flag, is_path, is_plugin_id, manifest_at, path_hint, verb
+from agent.cli.app import App, format_flag, is_path, is_plugin_id, path_hint, verb
 from agent.cli.output import Output
+from agent.cli.remote import service_of
+from agent.control.client import RemoteError
+from agent.control.values import LEVELS, Value, from_json
 from agent.errors import UsageError
-from agent.host import PluginHost
-from sandbox import CallError, CallResult, read_set
-from sandbox.admission import Isolation
 
 if TYPE_CHECKING:
-    from sandbox import LogRecord
+    from sandbox import CallResult
+    from sandbox.admission import Isolation
 
-_LEVELS = ("trace", "debug", "info", "warn", "error")
-_SHOWN_FROM = 2
+_SHOWN = LEVELS[2:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """What a call gave, here or in the service."""
+
+    value: Value | None
+    fuel_used: int
+    memory_peak_bytes: int
+    took_ms: float
 
 
 @verb(
@@ -47,7 +58,7 @@ def call_command(
     arguments: tuple[str, ...],
     *,
     stats: bool,
-    isolation: Isolation | None,
+    isolation: "Isolation | None",
     dev: bool,
 ) -> None:
     """Call a function of a plugin; without FUNC, its entry.
@@ -65,45 +76,59 @@ def call_command(
             hint=path_hint("call --dev", plugin) or "agent list",
         )
 
-    def show(record: "LogRecord") -> None:
-        if record.level >= _SHOWN_FROM or app.out.verbose:
-            app.out.message(f"{record.plugin_id} {_LEVELS[record.level]}: {record.message}")
+    def show(plugin_id: str, level: str, message: str) -> None:
+        if level in _SHOWN or app.out.verbose:
+            app.out.message(f"{plugin_id} {level}: {message}")
 
-    try:
-        if dev:
-            result = _call_folder(app, plugin, function, arguments, show, isolation)
-        else:
-            with PluginHost(
-                context=app.context, on_log=show, stands_in=True, isolation=isolation
-            ) as host:
-                host.load_installed(plugin)
-                result = host.call(function, arguments, plugin=plugin)
-    except CallError as error:
+    def spent(fuel: int, memory_bytes: int) -> None:
         if stats:
-            _print_stats(app.out, error.stats.fuel_used, error.stats.memory_peak_bytes)
-        raise
+            _print_stats(app.out, fuel, memory_bytes)
+
+    result: CallResult | _Called | None = None
+    if not dev and isolation is None:
+        result = _through_service(app, plugin, function, arguments, show, spent)
+    if result is None:
+        from agent.cli.calling import call_folder, call_here
+
+        call = call_folder if dev else call_here
+        result = call(app, plugin, function, arguments, isolation=isolation, show=show, spent=spent)
     _print(app.out, result)
     if stats:
         _print_stats(app.out, result.fuel_used, result.memory_peak_bytes, result.took_ms)
 
 
-def _call_folder(
+def _through_service(
     app: App,
-    path: str,
+    plugin: str,
     function: str | None,
     arguments: tuple[str, ...],
-    show: "Callable[[LogRecord], None]",
-    isolation: Isolation | None,
-) -> CallResult:
-    """``--dev``: believed as it is, never installed or recorded."""
-    app.out.message(f"{path}: run unsigned (--dev)")
-    files = read_set(manifest_at(path))
-    box = app.context.open_sandbox(unsigned=True, on_log=show, isolation=isolation)
-    with contextlib.closing(box) as sandbox:
-        return sandbox.load(files).call(function, arguments)
+    show: Callable[[str, str, str], None],
+    spent: Callable[[int, int], None],
+) -> _Called | None:
+    """As in this process: what it logged, then what it cost or gave; None = nothing listens."""
+    # Who names another config wants that one.
+    with contextlib.ExitStack() as stack:
+        service = None if "config" in app.flags else stack.enter_context(service_of(app))
+        if service is None:
+            return None
+        try:
+            said = service.call(plugin, function, list(arguments))
+        except RemoteError as error:
+            _show_all(plugin, error.document, show)
+            if "fuel_used" in error.document:
+                spent(error.document["fuel_used"], error.document["memory_peak_bytes"])
+            raise
+    _show_all(plugin, said, show)
+    value = None if said["result"] is None else from_json(said["result"])
+    return _Called(value, said["fuel_used"], said["memory_peak_bytes"], said["took_ms"])
 
 
-def _print(out: Output, result: CallResult) -> None:
+def _show_all(plugin: str, said: dict[str, Any], show: Callable[[str, str, str], None]) -> None:
+    for record in said.get("logs", ()):
+        show(plugin, record["level"], record["message"])
+
+
+def _print(out: Output, result: "CallResult | _Called") -> None:
     value = result.value
     plain = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if out.as_json:

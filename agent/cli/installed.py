@@ -11,6 +11,7 @@ from agent.pipeline.settling import tell_behind
 from agent.tree.remembering import behind, stop_on
 from agent.verbs.holding import held_until
 from agent.verbs.inventory import Entry, entries, moment
+from agent.verbs.rows import decision_row, details
 
 
 @verb(name="list", examples="agent list\nagent list --format json")
@@ -37,23 +38,7 @@ def list_command(app: App) -> None:
 @format_flag
 def info_command(app: App, plugin_id: str) -> None:
     """Print everything about one installed plugin."""
-    context, ledger = app.context, app.context.ledger
-    entry = _entry(app, plugin_id)
-    row = entry.row()
-    installed, trial = ledger.installed(plugin_id), ledger.trial(plugin_id)
-    live = context.activation.live(plugin_id) or context.activation.good(plugin_id)
-    samples = ledger.samples(plugin_id, entry.release)
-    row |= {
-        "floor": installed.floor if installed else None,
-        "channel": installed.channel if installed else None,
-        "installed_at": moment(live.installed_at) if live else None,
-        "held_until": held_until(context, plugin_id),
-        "trial_ends_at": moment(trial.ends_at) if trial else None,
-        "calls": samples.calls,
-        "failures": samples.failures,
-        "kept": [g.version for g in ledger.generations(plugin_id)],
-        "rejected": [f"{r.version}: {r.reason}" for r in ledger.rejections(plugin_id).values()],
-    }
+    row = details(app.context, _entry(app, plugin_id))
     if app.out.as_json:
         app.out.document(plugins=[row])
         return
@@ -118,16 +103,7 @@ def why_command(app: App, plugin_id: str) -> None:
         {"version": r.version, "release": r.release, "reason": r.reason, "at": moment(r.at)}
         for r in ledger.rejections(plugin_id).values()
     ]
-    last = None
-    if decision is not None:
-        last = {
-            "at": moment(decision.at),
-            "candidate": decision.candidate,
-            "outcome": decision.outcome,
-            "step": decision.step,
-            "reason": decision.reason,
-            "detail": decision.detail,
-        }
+    last = decision_row(decision) if decision is not None else None
     judged = context.activation.judgement(trial).detail if trial is not None else None
     if app.out.as_json:
         app.out.document(

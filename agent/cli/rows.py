@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from agent.cli.app import App
 from agent.model import Kind, Outcome
+from agent.verbs.rows import outcome_row
 
 _NAMED = ("hold", "unhold", "disable", "enable", "remove")
 """Steps that take nothing: no release and digest to tell."""
@@ -18,7 +19,7 @@ def report(app: App, outcomes: Sequence[Outcome], *, named: bool) -> None:
         named: A person named them: what waits ends with 8.
     """
     if app.out.as_json:
-        app.out.document(plugins=[_row(outcome) for outcome in outcomes])
+        app.out.document(plugins=[outcome_row(outcome) for outcome in outcomes])
     codes = []
     for outcome in outcomes:
         if not app.out.as_json:
@@ -38,20 +39,6 @@ def _code(outcome: Outcome) -> int:
     if outcome.kind is Kind.PENDING:
         return 8
     return outcome.error.exit_code if outcome.error is not None else 0
-
-
-def _row(outcome: Outcome) -> dict[str, object]:
-    return {
-        "id": outcome.plugin_id,
-        "from": outcome.before,
-        "to": outcome.after,
-        "release": outcome.release,
-        "digest": outcome.digest,
-        "outcome": outcome.kind.value,
-        "step": outcome.step,
-        "detail": outcome.detail,
-        **outcome.extra,
-    }
 
 
 def _print(app: App, outcome: Outcome) -> None:

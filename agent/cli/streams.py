@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from typing import Any, TextIO
 
@@ -41,6 +42,13 @@ def drop_unwritten() -> None:
         sys.stdout.flush()
     except OSError:
         silence(sys.stdout.fileno())
+
+
+def is_read(descriptor: int) -> bool:
+    """Whether somebody may still read what is written: a pipe whose reader is gone says so."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(said & (select.POLLERR | select.POLLNVAL) for _, said in poll.poll(0))
 
 
 def silence(descriptor: int) -> None:

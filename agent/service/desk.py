@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from agent import __version__
 from agent.context import Context
+from agent.control.logbook import LogBook
 from agent.host import PluginHost
 from agent.metrics import Metrics
 from agent.model import Kind, Outcome, Stop
@@ -26,9 +27,14 @@ class Desk:
     Args:
         reigns: Holds the reign in force.
         tending: Looks after the plugins.
+        logs: What plugins say.
+
+    Attributes:
+        logs: The same.
     """
 
-    def __init__(self, reigns: Slot[Reign], tending: Tending) -> None:
+    def __init__(self, reigns: Slot[Reign], tending: Tending, logs: LogBook) -> None:
+        self.logs = logs
         self._reigns = reigns
         self._tending = tending
         self._started_at = time.time()

@@ -8,13 +8,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.context import Context, Options
+from agent.control.address import socket_path
+from agent.control.logbook import LogBook
+from agent.control.server import ControlServer, Settings
+from agent.errors import in_words
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
+from agent.service.desk import Desk
 from agent.service.lock import service_lock
 from agent.service.notify import Supervisor
 from agent.service.reign import Reign
 from agent.service.tending import Tending
-from agent.telemetry import Telemetry, endpoint_of, log_record
+from agent.telemetry import Telemetry, endpoint_of
 from sandbox import Slot
 
 _LOG = logging.getLogger("stack_composer.service")
@@ -70,16 +75,17 @@ class Service:
         """
         context = self._context()
         with service_lock(context):
+            logs = LogBook()
             deadman = DeadMan(lambda: reigns.current.context)
 
             def begin(wired: Context) -> Reign:
                 telemetry = self._telemetry(wired)
-                return Reign.begin(wired, telemetry, on_load=deadman.arm, on_log=log_record)
+                return Reign.begin(wired, telemetry, on_load=deadman.arm, on_log=logs.take)
 
             reigns = Slot(begin(context))
             try:
                 tending = Tending(self._context, begin, reigns, self._clock, self._draw)
-                self._tend(tending, deadman)
+                self._tend(tending, deadman, Desk(reigns, tending, logs))
             finally:
                 reigns.current.close()
                 for telemetry in self._telemetries.values():
@@ -101,9 +107,10 @@ class Service:
             self._telemetries[endpoint] = Telemetry(endpoint, scraped=True)
         return self._telemetries[endpoint]
 
-    def _tend(self, tending: Tending, deadman: DeadMan) -> None:
+    def _tend(self, tending: Tending, deadman: DeadMan, desk: Desk) -> None:
+        # Nobody may have a plugin called, and so loaded, before what took a service down is left.
         tending.begin(deadman)
-        with self._ticking(tending) as rouse:
+        with self._answering(desk), self._ticking(tending) as rouse:
             self._supervisor.ready(tending.summary)
             _LOG.info("ready: %s", tending.summary)
             self._watch_over(tending, rouse)
@@ -111,6 +118,20 @@ class Service:
         if not tending.close(_DRAIN_S):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
         deadman.disarm()
+
+    @contextlib.contextmanager
+    def _answering(self, desk: Desk) -> Iterator[None]:
+        """Answer on the socket; where there can't be one, serve without."""
+        context = desk.context()
+        path = socket_path(context.places.socket)
+        try:
+            server = ControlServer(desk, Settings.of(context.config.control, path), context.files)
+        except OSError as error:
+            _LOG.warning("cannot answer on %s: %s; going on without", path, in_words(error))
+            yield
+            return
+        with contextlib.closing(server):
+            yield
 
     @contextlib.contextmanager
     def _ticking(self, tending: Tending) -> Iterator[Callable[[], None]]:

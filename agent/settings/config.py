@@ -21,6 +21,7 @@ from agent.settings.schema import (
     LATER_SECTIONS,
     SECTIONS,
     CapabilitiesSection,
+    ControlSection,
     HostSection,
     Kind,
     LimitsSection,
@@ -56,6 +57,7 @@ class Config:
     network: NetworkSection = field(default_factory=NetworkSection)
     sandbox: SandboxSection = field(default_factory=SandboxSection)
     telemetry: TelemetrySection = field(default_factory=TelemetrySection)
+    control: ControlSection = field(default_factory=ControlSection)
     namespaces: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, HostSection] = field(default_factory=dict)
     plugins: Mapping[str, PluginSection] = field(default_factory=dict)

@@ -126,6 +126,7 @@ WORDS = Kind(
 )
 MODE = _choice("auto", "notify", "manual")
 ISOLATION = _choice("process", "inline")
+GROUP_ACCESS = _choice("read", "full")
 REQUIREMENT = Kind('a version requirement like "^0.2"', _requirement, is_text=True)
 CHANNEL = Kind("a tag's name", _channel, is_text=True)
 MOMENT = Kind('a date-time like 2027-01-31T08:00:00Z, or "forever"', _moment)
@@ -221,6 +222,16 @@ class TelemetrySection:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSection:
+    """``[control]``: who may use the service's socket beside its user and root, and how much."""
+
+    group: str = _key(TEXT, "")
+    group_access: str = _key(GROUP_ACCESS, "read")
+    max_body_bytes: int = _key(COUNT, 1024**2)
+    max_calls: int = _key(COUNT, 16)
+
+
+@dataclass(frozen=True, slots=True)
 class PluginLimitsSection:
     """``[plugins."ID".limits]``: the operator's own ceiling for one plugin."""
 
@@ -256,6 +267,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "network": NetworkSection,
         "sandbox": SandboxSection,
         "telemetry": TelemetrySection,
+        "control": ControlSection,
     }
 )
 

@@ -80,6 +80,10 @@ VALUES: dict[str, tuple[str, object]] = {
     "sandbox.isolation": ('"inline"', "inline"),
     "sandbox.max_module_bytes": ("2", 2),
     "telemetry.endpoint": ('"http://127.0.0.1:4318"', "http://127.0.0.1:4318"),
+    "control.group": ('"plugins"', "plugins"),
+    "control.group_access": ('"full"', "full"),
+    "control.max_body_bytes": ("4096", 4_096),
+    "control.max_calls": ("1", 1),
 }
 
 
@@ -135,6 +139,10 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "sandbox.isolation": "process",
         "sandbox.max_module_bytes": 64 * 1024**2,
         "telemetry.endpoint": "",
+        "control.group": "",
+        "control.group_access": "read",
+        "control.max_body_bytes": 1_048_576,
+        "control.max_calls": 16,
     }
     assert config.plugin(PLUGIN) == PluginSection()
     assert config.plugins == {}
