@@ -6,10 +6,12 @@ that a change of the clocks skips never comes, and one that comes twice counts t
 
 import datetime as dt
 import re
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+_MINUTE = dt.timedelta(minutes=1)
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY = f"(?:{'|'.join(_DAYS)})"
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
@@ -42,14 +44,37 @@ class Window:
         began_yesterday = (today - 1) % 7 in self.days and time < self.closes
         return began_yesterday or (today in self.days and time >= self.opens)
 
-    def openings(self, now: dt.datetime) -> Iterator[dt.datetime]:
-        """When it opens within the next eight days, in UTC."""
+    def opens_next(self, now: dt.datetime) -> dt.datetime | None:
+        """When it opens, to the minute and in UTC, where it is closed ``now``.
+
+        Returns:
+            None: Not within eight days, as where a change of the clocks skips its only hour.
+        """
         today = now.astimezone(self.zone).date()
         for day in (today + dt.timedelta(days=ahead) for ahead in range(9)):
-            # Without a zone this is naive, which ``astimezone`` takes for the machine's time.
-            opens = dt.datetime.combine(day, self.opens, self.zone).astimezone(dt.UTC)
-            if day.weekday() in self.days and self.is_open(opens):
-                yield opens
+            ahead = (one for one in self._moments(day) if one > now and self.is_open(one))
+            if first := min(ahead, default=None):
+                return first
+        return None
+
+    def _moments(self, day: dt.date) -> Iterator[dt.datetime]:
+        """When it could open on a day: at its time, each time that comes, or as clocks change."""
+        if day.weekday() in self.days:
+            for fold in (0, 1):
+                yield self._at(day, self.opens.replace(fold=fold))
+        start, end = (self._at(one, dt.time()) for one in (day, day + dt.timedelta(days=1)))
+        before = self._offset(start)
+        if self._offset(end) != before:
+            minutes = range((end - start) // _MINUTE)
+            first = bisect(minutes, 0, key=lambda m: self._offset(start + m * _MINUTE) != before)
+            yield start + first * _MINUTE
+
+    def _at(self, day: dt.date, time: dt.time) -> dt.datetime:
+        # Without a zone this is naive, which ``astimezone`` takes for the machine's time.
+        return dt.datetime.combine(day, time, self.zone).astimezone(dt.UTC)
+
+    def _offset(self, moment: dt.datetime) -> dt.timedelta | None:
+        return moment.astimezone(self.zone).utcoffset()
 
 
 def parse_window(text: str) -> Window:
@@ -82,8 +107,8 @@ def may_act(windows: Sequence[Window], now: dt.datetime) -> bool:
 
 
 def next_opening(windows: Iterable[Window], now: dt.datetime) -> dt.datetime | None:
-    """When a window opens next, in UTC; None without windows."""
-    ahead = (opens for one in windows for opens in one.openings(now) if opens > now)
+    """When a window opens, in UTC, where none is open ``now``; see ``Window.opens_next``."""
+    ahead = (opens for one in windows if (opens := one.opens_next(now)) is not None)
     return min(ahead, default=None)
 
 
