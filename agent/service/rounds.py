@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from agent.errors import PolicyError, translated
+from agent.errors import PolicyError, in_words, translated
 from agent.model import Kind, Outcome
-from agent.pipeline.restraint import restraint
+from agent.pipeline.restraint import Restraint, restraint
 from agent.pipeline.update import Pipeline
 from agent.service.clock import Clock
 from agent.service.reign import Reign
@@ -73,7 +73,7 @@ class Rounds:
         now_s = self._clock.passed_s()
         with self._reigns.lease() as reign:
             if now_s - self._looked_s >= _LOOK_FOR_PLUGINS_S:
-                self._take_stock(reign)
+                self._take_stock(reign, now_s)
                 self._looked_s = now_s
             is_open = may_act(reign.windows, self._now())
             with self._lock:
@@ -86,44 +86,48 @@ class Rounds:
                 work = functools.partial(self._take_turn, plugin_id)
                 self._workers.offer(plugin_id, work, lane=_lane(reign, plugin_id))
 
-    def _take_stock(self, reign: Reign) -> None:
+    def _take_stock(self, reign: Reign, now_s: float) -> None:
         """Plugins that are updated by themselves have a place in the schedule, and no others."""
         ids = own_ids(reign.context)
         reign.telemetry.metrics.keep(ids)
+        rhythm = _rhythm(reign)
+        kept = [one for one in ids if reign.mode(one) != "manual"]
         with self._lock:
-            self._turns = {
-                one: self._turns.get(one, Turn()) for one in ids if reign.mode(one) != "manual"
-            }
+            turns = {one: self._turns.get(one, Turn()) for one in kept}
+            self._turns = {one: turn.within(rhythm, now_s) for one, turn in turns.items()}
 
     def _take_turn(self, plugin_id: str) -> None:
-        with self._reigns.lease() as reign:
-            outcome = self._update(reign, plugin_id)
-            update = reign.context.config.update
-        self._tell(outcome)
-        rhythm = Rhythm(update.interval, update.jitter)
-        waits = isinstance(outcome.error, PolicyError) and outcome.error.reason == "window"
         with self._lock:
             turn = self._turns.get(plugin_id)
-            if turn is not None:
+        with self._reigns.lease() as reign:
+            if turn is None or reign.mode(plugin_id) == "manual":
+                return  # since it was offered
+            bound = restraint(reign.mode(plugin_id), reign.windows, self._now())
+            outcome = self._update(reign, plugin_id, bound)
+            rhythm = _rhythm(reign)
+        self._tell(outcome)
+        waits = isinstance(outcome.error, PolicyError) and outcome.error.reason == "window"
+        now_s, draw = self._clock.passed_s(), self._draw()
+        with self._lock:
+            if self._turns.get(plugin_id) is turn:  # else it was hastened meanwhile
                 self._turns[plugin_id] = turn.after(
-                    outcome, rhythm, self._clock.passed_s(), self._draw(), awaits_window=waits
+                    outcome, rhythm, now_s, draw, may_act=bound is None, awaits_window=waits
                 )
         if outcome.kind in _MOVED:
             self._moved(plugin_id)
 
-    def _update(self, reign: Reign, plugin_id: str) -> Outcome:
+    def _update(self, reign: Reign, plugin_id: str, bound: Restraint | None) -> Outcome:
         pipeline = Pipeline(reign.context, reign.telemetry)
-        bound = restraint(reign.mode(plugin_id), reign.windows, self._now())
         try:
             if bound is not None:
                 return pipeline.look(plugin_id, bound)
             return pipeline.update(plugin_id, named=False)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the turn must end, or it comes each second
             # What the pipeline could not even write down: a full disk, a ledger that is gone.
             cause = translated(error)
             if cause is None:
-                raise
-            return Outcome(plugin_id, Kind.FAILED, "check", cause.message, error=cause)
+                _LOG.exception("cannot update %s", plugin_id)
+            return Outcome(plugin_id, Kind.FAILED, "check", in_words(error), error=cause)
 
     def _tell(self, outcome: Outcome) -> None:
         """Say what a turn came to, where it is another thing than the last one did."""
@@ -138,6 +142,11 @@ class Rounds:
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.wall_s(), dt.UTC)
+
+
+def _rhythm(reign: Reign) -> Rhythm:
+    update = reign.context.config.update
+    return Rhythm(update.interval, update.jitter)
 
 
 def _lane(reign: Reign, plugin_id: str) -> str:

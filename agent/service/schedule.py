@@ -38,8 +38,20 @@ class Turn:
         """Whether it is time; an opening window is, for what waits for it."""
         return now_s >= self.due_s or (self.awaits_window and may_act)
 
+    def within(self, rhythm: Rhythm, now_s: float) -> "Turn":
+        """The same, but put off no longer than a rhythm that was read anew allows."""
+        latest_s = now_s + rhythm.interval_s + rhythm.jitter_s
+        return self if self.due_s <= latest_s else replace(self, due_s=latest_s)
+
     def after(
-        self, outcome: Outcome, rhythm: Rhythm, now_s: float, draw: float, *, awaits_window: bool
+        self,
+        outcome: Outcome,
+        rhythm: Rhythm,
+        now_s: float,
+        draw: float,
+        *,
+        may_act: bool,
+        awaits_window: bool,
     ) -> "Turn":
         """The next turn.
 
@@ -48,10 +60,15 @@ class Turn:
             rhythm: How often.
             now_s: When it ended.
             draw: A random number of at least 0 and less than 1.
+            may_act: Whether it might take what it found: a window that stays open calls once.
             awaits_window: Something was found that waits for a window.
         """
         regular_s = now_s + rhythm.interval_s + draw * rhythm.jitter_s
         if outcome.kind is not Kind.FAILED:
             return Turn(regular_s, awaits_window=awaits_window)
         delay_s = _RETRY_S * 2 ** min(self.failures, 20) * (1 + draw)
-        return replace(self, due_s=min(now_s + delay_s, regular_s), failures=self.failures + 1)
+        return Turn(
+            min(now_s + delay_s, regular_s),
+            self.failures + 1,
+            awaits_window=self.awaits_window and not may_act,
+        )
