@@ -56,6 +56,12 @@ class Rounds:
         """Some may have come or gone: see at the next tick."""
         self._looked_s = float("-inf")
 
+    def start_over(self) -> None:
+        """Another config is in force: every plugin has its turn soon, as at a start."""
+        with self._lock:
+            self._turns = {}
+        self.look_for_plugins()
+
     def hasten(self, plugin_id: str) -> None:
         """A plugin has its turn at the next tick, whatever its schedule says."""
         with self._lock:

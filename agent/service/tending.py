@@ -246,7 +246,7 @@ class Tending:
             new.close()
             raise
         self._left.append(self._reigns.swap(new))
-        self.rounds.look_for_plugins()
+        self.rounds.start_over()
         _LOG.info("the config was read again")
 
     def _let_go(self) -> None:
