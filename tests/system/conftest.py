@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.service import EAGER, Frail
 from support.system import PLUGIN_ID, CountedRegistry, Machine, Publisher, counted_registry
 
 _NUMBERS = itertools.count()
@@ -42,6 +43,21 @@ def publisher(machine: Machine, tmp_path: Path) -> Publisher:
     someone = Publisher(machine, tmp_path / "publisher")
     someone.trusted_by(machine)
     return someone
+
+
+@pytest.fixture
+def frail(machine: Machine, tmp_path: Path) -> Frail:
+    """A host with 0.1.0 installed, whose health the test decides; its service is eager.
+
+    The publisher has a machine of its own: what happens to the host's config is nothing to it.
+    """
+    someone = Publisher(Machine(tmp_path / "author", machine.registry), tmp_path / "publisher")
+    someone.trusted_by(machine)
+    machine.configure(Frail.section(), probation="1s", update=EAGER)
+    frail = Frail(someone, machine)
+    frail.release("0.1.0")
+    machine.run("pull", PLUGIN_ID)
+    return frail
 
 
 @pytest.fixture
