@@ -16,7 +16,7 @@ def laid_out(root: Path) -> Path:
     """A machine with the distribution's units and ours, where docs/service.md puts them."""
     shutil.copytree("/usr/lib/systemd", root / "usr/lib/systemd", symlinks=True)
     (root / "lib").symlink_to("usr/lib")
-    for program in (AGENT, "bin/kill"):
+    for program in (AGENT, "bin/sh"):
         path = root / program
         path.parent.mkdir(parents=True)
         shutil.copy("/bin/true", path)
