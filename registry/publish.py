@@ -267,7 +267,7 @@ def _compact(document: dict[str, object]) -> bytes:
 
 def _check_schema(document: dict[str, object]) -> None:
     import oras.schemas
-    from jsonschema import ValidationError, validate  # type: ignore[import-untyped] # no stubs
+    from jsonschema import ValidationError, validate
 
     try:
         validate(document, schema=oras.schemas.manifest)

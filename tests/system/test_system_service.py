@@ -1,16 +1,9 @@
 """``agent run`` as a process: it begins, tells its supervisor, heeds signals and config, ends."""
 
-import logging
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from agent.context import Options
-from agent.service.service import Service
-from support.sandbox import nothing_left
-from support.service import EAGER, Frail, service, serving, supervising
+from support.service import EAGER, Frail, service, serving
 from support.system import PLUGIN_ID, PROCESS_WAIT_S, Machine, Publisher
 
 SLOW = """(module
@@ -34,11 +27,11 @@ SLOW = """(module
 def test_it_updates_by_itself_and_tells_its_supervisor(machine: Machine, frail: Frail) -> None:
     """What is published beside it is taken and committed; READY, STATUS, WATCHDOG, STOPPING."""
     with service(machine, environ={"WATCHDOG_USEC": "2000000"}) as running:
-        assert running.notes.lines[:2] == ["READY=1", "STATUS=1 plugins, 0 on trial"]
+        assert running.notes.lines[:2] == ["READY=1", "STATUS=1 plugin, 0 on trial"]
         running.log.wait_for(f"loaded: {PLUGIN_ID}")
         frail.release("0.2.0")
-        place = running.notes.wait_for("STATUS=1 plugins, 1 on trial")
-        running.notes.wait_for("STATUS=1 plugins, 0 on trial", since=place)
+        place = running.notes.wait_for("STATUS=1 plugin, 1 on trial")
+        running.notes.wait_for("STATUS=1 plugin, 0 on trial", since=place)
         running.notes.wait_for("WATCHDOG=1")
         live, trial = serving(machine)
         assert (live.version, trial) == ("0.2.0", None)
@@ -90,10 +83,7 @@ def test_a_changed_config_is_in_force_soon(machine: Machine, frail: Frail) -> No
 
 
 def test_calls_in_flight_end_before_the_service_does(
-    machine: Machine,
-    publisher: Publisher,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine, publisher: Publisher
 ) -> None:
     """Whoever called gets the answer, though the service was told to stop meanwhile."""
     limits = f"[limits]\nfuel_units = {2**60}\nwall_timeout_ms = 60000\n"
@@ -102,27 +92,14 @@ def test_calls_in_flight_end_before_the_service_does(
     well.parent.mkdir(parents=True)
     publisher.release("0.1.0", code=SLOW, edit={'["log"]': '["log", "fs_read"]'})
     machine.run("pull", PLUGIN_ID)
-    has_begun = threading.Event()
-    monkeypatch.setattr(caplog.handler, "emit", lambda _record: has_begun.set())
-    with (
-        supervising() as (address, notes),
-        nothing_left(),
-        ThreadPoolExecutor(2) as pool,
-        caplog.at_level(logging.INFO, logger="stack_composer.plugin"),
-    ):
-        running = Service(Options(home=machine.home), {"NOTIFY_SOCKET": address})
-
-        def call() -> object:
-            with running.serving() as host:
-                return host.call_plugin("run", ["Jane"], plugin=PLUGIN_ID)
-
-        ran = pool.submit(running.run)
-        assert running.is_ready.wait(PROCESS_WAIT_S)
-        answer = pool.submit(call)
-        assert has_begun.wait(PROCESS_WAIT_S)
-        running.stop()
-        notes.wait_for("STOPPING=1")
-        assert not answer.done()
-        well.touch()
-        assert answer.result(PROCESS_WAIT_S) == "begun"
-        ran.result(PROCESS_WAIT_S)
+    with service(machine) as running, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(machine.run, "call", PLUGIN_ID, "run", "Jane")
+        try:
+            running.log.wait_for(f"INFO {PLUGIN_ID}: begun")
+            running.process.send_signal(signal.SIGTERM)
+            running.notes.wait_for("STOPPING=1")
+            assert not answer.done()
+        finally:
+            well.touch()
+        assert answer.result(PROCESS_WAIT_S).out == "begun"
+        assert running.process.wait(timeout=PROCESS_WAIT_S) == 0
