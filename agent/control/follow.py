@@ -82,7 +82,7 @@ class Following:
         # A number of another life of the service, or of a ledger that was lost: from now on.
         after = last if after is None or after > last else after
         read = functools.partial(_piece, shelf)
-        await self._streams.serve(scope, receive, send, self._bell, read, after)
+        await self._streams.serve(receive, send, self._bell, read, after)
 
 
 def events(agency: Agency) -> Callable[[Scope], Shelf]:

@@ -6,7 +6,7 @@ may be subclassed (facts.md: it gives no peer by itself).
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -45,7 +45,6 @@ class Caller:
 
     peer: Peer
     access: Access
-    transport: asyncio.Transport = field(repr=False)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -57,6 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **settings)
         self._is_counted = False
         self._timer: asyncio.TimerHandle | None = None
+        self._deaf: asyncio.TimerHandle | None = None
         self._is_head = True
         self._head_bytes = 0
 
@@ -74,7 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if not is_owner:
                 gate.others += 1
                 self._is_counted = True
-            caller = Caller(peer, gate.rights.of(peer), self.transport)
+            caller = Caller(peer, gate.rights.of(peer))
             self.app_state = {"caller": caller}
             self._wait_for_head()
         except Exception:  # noqa: BLE001 - whatever it is
@@ -85,6 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
         self._stop_waiting()
+        self._stop_listening()
         if self._is_counted:
             self.gate.others -= 1
             self._is_counted = False
@@ -103,17 +104,27 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._timer is None:
             self._wait_for_head()
 
+    def on_message_begin(self) -> None:
+        """The first byte of a head."""
+        self._is_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._stop_waiting()
         self._is_head = False
-        self._head_bytes = 0
         super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        """The body is there: what comes next is a head."""
-        self._is_head = True
-        super().on_message_complete()
+    def pause_writing(self) -> None:
+        """Its buffer is full: whoever does not read on is dropped, answer and stream alike."""
+        super().pause_writing()
+        self._deaf = self.loop.call_later(self.gate.bounds.idle_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        super().resume_writing()
+        self._stop_listening()
 
     def on_response_complete(self) -> None:
         """Whoever does not read the answer to a last request does not keep it."""
@@ -132,6 +143,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_listening(self) -> None:
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
 
     def _refuse(self, status: int) -> None:
         """Say why in a line, and hang up."""

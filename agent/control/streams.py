@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from agent.control.answers import encoded
 from agent.control.bounds import Bounds
@@ -131,7 +131,6 @@ class Streams:
 
     async def serve(
         self,
-        scope: Scope,
         receive: Receive,
         send: Send,
         bell: Bell,
@@ -141,7 +140,6 @@ class Streams:
         """Send what comes after a number, for as long as it is read.
 
         Args:
-            scope: The request.
             receive: Says when the reader has gone.
             send: To the reader.
             bell: Rings when ``read`` may find more.
@@ -160,11 +158,8 @@ class Streams:
         event = bell.listen()
         gone = asyncio.ensure_future(_gone(receive, event))
         try:
-            async with asyncio.timeout(self._bounds.idle_s):
-                await _begin(send)
+            await _begin(send)
             await self._follow(send, event, gone, read, after)
-        except TimeoutError:
-            scope["state"]["caller"].transport.abort()
         finally:
             gone.cancel()
             bell.leave(event)
@@ -185,9 +180,9 @@ class Streams:
             if found:
                 after = found[-1].number
                 data = b"".join(map(_spelled, found))
-                async with asyncio.timeout(self._bounds.idle_s):
-                    await _write(send, data)
-                continue
+                await _write(send, data)
+                if not gone.done() and not self._is_closing:
+                    continue
             left_s = end - time.monotonic()
             if self._is_closing or gone.done() or left_s <= 0:
                 break
@@ -195,8 +190,7 @@ class Streams:
                 async with asyncio.timeout(min(self._bounds.beat_s, left_s)):
                     await event.wait()
             except TimeoutError:
-                async with asyncio.timeout(self._bounds.idle_s):
-                    await _write(send, b": nothing new\n\n")
+                await _write(send, b": nothing new\n\n")
         await send({"type": "http.response.body", "body": b""})
 
 

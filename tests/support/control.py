@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,7 +198,9 @@ class Control:
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             typed = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, target, data, {**typed, **(headers or {})})
+            # A body that is too long is not read to its end.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, data, {**typed, **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
         finally:
@@ -255,3 +259,45 @@ def controlled(
     finally:
         server.close()
         agency.close()
+
+
+_SOMEBODY = """
+import os, socket, sys
+path, uid, groups, request = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+os.setgroups([int(group) for group in groups.split()])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.settimeout(30)
+    try:
+        connection.connect(path)
+    except PermissionError:
+        sys.exit("may not connect")
+    connection.sendall(request.encode())
+    while data := connection.recv(65536):
+        sys.stdout.buffer.write(data)
+"""
+
+
+def said_to(
+    path: Path, uid: int, method: str, target: str, body: str = "", *, groups: Sequence[int] = ()
+) -> str:
+    """All that another user gets for a request; empty where the connect was refused.
+
+    Args:
+        path: The socket; the user must be able to reach it.
+        uid: Also the main group's number.
+        method: Of the request.
+        target: Of the request.
+        body: JSON.
+        groups: The user's further groups.
+    """
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    listed = " ".join(map(str, groups))
+    command = [sys.executable, "-c", _SOMEBODY, path, str(uid), listed, f"{head}\r\n{body}"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
+    if done.returncode:
+        assert done.stderr == b"may not connect\n", done.stderr
+    return done.stdout.decode()

@@ -1,0 +1,314 @@
+"""The control API against users without rights, and against peers that take what they get."""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.control.bounds import Bounds
+from agent.errors import ConfigError
+from support.control import WAIT_S, Control, controlled, said_to
+from support.system import PLUGIN_ID, Publisher, taken
+
+CALLS = f"/v1/plugins/{PLUGIN_ID}/calls"
+STRANGER, MEMBER, GROUP = 54_321, 54_322, 54_399
+CALL = json.dumps({"function": "run", "args": ["Jane"]})
+TARGETS = [
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/v1/status"),
+    ("GET", "/v1/plugins"),
+    ("GET", "/v1/events?follow"),
+    ("GET", "/nothing"),
+    ("HEAD", "/v1/status"),
+    ("POST", CALLS),
+    ("POST", "/v1/updates"),
+    ("DELETE", "/v1/plugins"),
+]
+TINY = Bounds(
+    head_s=0.5, body_s=0.5, idle_s=0.5, beat_s=0.2, queue_s=5, drain_s=5, connections=8, streams=2
+)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every user may go through."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Publisher:
+    """A publisher, and a host with 0.1.0."""
+    return taken(tmp_path, "0.1.0")
+
+
+def head_of(answer: str) -> str:
+    """The first line."""
+    return answer.partition("\r\n")[0]
+
+
+def alive(control: Control) -> None:
+    """The owner is answered, and calls go through."""
+    answer = control.ask("POST", CALLS, {"function": "run", "args": ["Jane"]})
+    assert answer.document["result"] == "Hello, Jane"
+
+
+# -- rights
+
+
+@as_root
+def test_a_stranger_gets_403_and_nothing_else(reachable: Path) -> None:
+    """Whatever is asked for, and though somebody opened the socket to all."""
+    own = taken(reachable, "0.1.0")
+    with controlled(own.machine.home) as control:
+        assert said_to(control.path, STRANGER, "GET", "/healthz") == ""
+        control.path.parent.chmod(0o755)
+        control.path.chmod(0o666)
+        for method, target in TARGETS:
+            answer = said_to(control.path, STRANGER, method, target, CALL)
+            assert head_of(answer) == "HTTP/1.1 403 Forbidden", (method, target)
+            body = answer.partition("\r\n\r\n")[2]
+            assert body == "" if method == "HEAD" else json.loads(body)["error"]["code"]
+            assert "version" not in answer.replace("schemaVersion", "")
+        assert control.agency.logs.last() == 0  # nothing was called
+        alive(control)
+
+
+@as_root
+@pytest.mark.parametrize("group_access", ["read", "full"])
+def test_a_group_reads_or_does_all(reachable: Path, group_access: str) -> None:
+    """A member by a further group as by the main one; who is in another group is a stranger."""
+    own = taken(reachable, "0.1.0")
+    own.machine.configure(
+        f'[control]\ngroup = "{GROUP}"\ngroup_access = "{group_access}"', probation="0s"
+    )
+    with controlled(own.machine.home) as control:
+        assert control.path.stat().st_mode & 0o777 == 0o660
+        assert control.path.stat().st_gid == GROUP
+        assert said_to(control.path, STRANGER, "GET", "/healthz", groups=[GROUP + 1]) == ""
+        for uid, groups in ((MEMBER, [GROUP]), (GROUP, [])):
+            answer = said_to(control.path, uid, "GET", "/v1/status", groups=groups)
+            assert head_of(answer) == "HTTP/1.1 200 OK"
+            answer = said_to(control.path, uid, "POST", CALLS, CALL, groups=groups)
+            if group_access == "full":
+                assert '"result": "Hello, Jane"' in answer
+            else:
+                assert head_of(answer) == "HTTP/1.1 403 Forbidden"
+                assert control.agency.logs.last() == 0
+
+
+def test_a_group_that_there_is_not_is_a_mistake_in_the_config(own: Publisher) -> None:
+    """Named with the key; nobody is let in instead."""
+    own.machine.configure('[control]\ngroup = "no-such-group"')
+    with (
+        pytest.raises(ConfigError, match="control.group: there is no group 'no-such-group'"),
+        controlled(own.machine.home),
+    ):
+        pass
+
+
+def test_a_folder_that_others_write_to_holds_no_socket(own: Publisher) -> None:
+    """They could put their own socket there."""
+    run = own.machine.home / "run"
+    run.mkdir()
+    run.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write"), controlled(own.machine.home):
+        pass
+    assert not list(run.iterdir())
+
+
+def test_what_is_no_socket_is_not_replaced(own: Publisher) -> None:
+    """It is somebody's file."""
+    run = own.machine.home / "run"
+    run.mkdir(mode=0o700)
+    (run / "agent.sock").write_text("mine")
+    with pytest.raises(ConfigError, match="something else"), controlled(own.machine.home):
+        pass
+    assert (run / "agent.sock").read_text() == "mine"
+
+
+# -- requests
+
+
+def exchanged(control: Control, data: bytes) -> bytes:
+    """All that comes back for some bytes, until the service hangs up."""
+    with control.connect() as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(data)
+        return drained(connection)
+
+
+def drained(connection: socket.socket) -> bytes:
+    """What comes until the other end hangs up."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65_536):
+            found += data
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"", b"408"),
+        (b"GET /v1/sta", b"408"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y", b"408"),
+        (b"POST " + CALLS.encode() + b" HTTP/1.1\r\nHost: x\r\n"
+         b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{", b"408"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 1_000_000, b"431"),
+        (b"GET /" + b"x" * 1_000_000, b"431"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
+    ],
+    ids=["silence", "line", "head", "body", "headers", "target", "tls", "length"],
+)  # fmt: skip
+def test_who_does_not_finish_is_hung_up_on(own: Publisher, sent: bytes, status: bytes) -> None:
+    """Slow, endless or broken: an answer in a line, within the bound, and others are answered."""
+    with controlled(own.machine.home, TINY) as control:
+        answer = exchanged(control, sent)
+        assert answer.split(b" ", 2)[1] == status
+        alive(control)
+
+
+def test_one_byte_at_a_time_does_not_buy_time(own: Publisher) -> None:
+    """The head has one deadline, however it trickles."""
+    with controlled(own.machine.home, TINY) as control, control.connect() as connection:
+        over = threading.Event()
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+                while not over.wait(0.05):
+                    connection.sendall(b"y")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        answer = drained(connection)
+        over.set()
+        thread.join()
+        assert answer.startswith(b"HTTP/1.1 408")
+        alive(control)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"x" * (1 << 20 | 1), 413),
+        (b"[" * 100_000, 400),
+        (b'{"args": [' + b"9" * 10_000 + b"]}", 400),
+        (b'{"args": ["\xff"]}', 400),
+        (b'{"args": [NaN]}', 400),
+        (b'{"args": [true]}', 400),
+        (b'{"args": [null]}', 400),
+        (b'{"args": [{"base64": "?"}]}', 400),
+        (b'{"args": [{"base64": "", "x": 1}]}', 400),
+        (b'{"args": "Jane"}', 400),
+        (b'{"arguments": ["Jane"]}', 400),
+        (b'{"function": 1}', 400),
+        (b'{"args": ["\\udcff"]}', 400),
+        (b"[]", 400),
+        (b"", 415),
+    ],
+)
+def test_a_body_that_is_no_call(own: Publisher, body: bytes, status: int) -> None:
+    """Refused with a word on what was expected; nothing was called."""
+    with controlled(own.machine.home) as control:
+        answer = control.ask("POST", CALLS, body or None)
+        assert (answer.status, answer.document["error"]["exit_code"]) == (status, 2)
+        assert control.agency.logs.last() == 0
+        alive(control)
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        "..",
+        "org.example.hello%00",
+        "%2e%2e%2forg.example.hello",
+        "org.example.hello%0a",
+        "org.example.HELLO",
+        "org%ff.example",
+        "a." + "b" * 200,
+        "org.example.hello%20",
+        "~",
+    ],
+)
+def test_what_is_no_id_reaches_neither_disk_nor_ledger(own: Publisher, plugin: str) -> None:
+    """400, or 404 where the path is none."""
+    with controlled(own.machine.home) as control:
+        before = sorted(map(str, own.machine.home.rglob("*")))
+        for method, tail in (("GET", ""), ("GET", "/logs"), ("POST", "/calls")):
+            body = {"args": []} if method == "POST" else None
+            answer = control.ask(method, f"/v1/plugins/{plugin}{tail}", body)
+            assert answer.status in (400, 404), (method, tail)
+            assert answer.document["error"]["code"] in ("usage", "not-found")
+        assert sorted(map(str, own.machine.home.rglob("*"))) == before
+
+
+# -- many, and those who do not read
+
+
+def test_connections_are_bounded(own: Publisher) -> None:
+    """Those beyond the bound are closed at once; there is room again when others go."""
+    with controlled(own.machine.home, replace(TINY, head_s=30)) as control:
+        with contextlib.ExitStack() as stack:
+            many = [stack.enter_context(control.connect()) for _ in range(TINY.connections)]
+            many[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert many[-1].recv(100).startswith(b"HTTP/1.1 200")
+            with control.connect() as more:
+                assert drained(more) == b""
+        alive(control)
+
+
+def test_who_does_not_read_an_answer_is_dropped(own: Publisher) -> None:
+    """A document of a megabyte that nobody takes costs a connection for a moment."""
+    with controlled(own.machine.home, TINY) as control, control.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                connection.sendall(request)
+        alive(control)
+        connections = control.server._server.server_state.connections
+        end = time.monotonic() + WAIT_S
+        while connections:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def test_a_stream_that_is_not_read_is_dropped(own: Publisher) -> None:
+    """And its place is free: only so many may be open."""
+    with controlled(own.machine.home, TINY) as control, control.connect() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.sendall(b"GET /v1/events?follow&after=0 HTTP/1.1\r\nHost: x\r\n\r\n")
+        with control.stream("/v1/events?follow&after=0"):
+            for _ in range(400):
+                event = control.agency.feed.after(0, 1)[0].event
+                control.agency.context().ledger.record(replace(event, detail="x" * 20_000))
+            control.agency.feed.poll()
+            drained(deaf)
+            with control.stream("/v1/events?follow"):  # there is room again
+                pass
+
+
+def test_only_so_many_streams(own: Publisher) -> None:
+    """One more is busy (11, 503)."""
+    with controlled(own.machine.home, TINY) as control, contextlib.ExitStack() as stack:
+        for _ in range(TINY.streams):
+            stack.enter_context(control.stream("/v1/events?follow"))
+        answer = control.ask("GET", "/v1/events?follow")
+        assert (answer.status, answer.document["error"]["exit_code"]) == (503, 11)
+        assert control.get("/v1/status")
