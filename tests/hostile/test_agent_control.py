@@ -1,13 +1,15 @@
 """The control API against users without rights, and against peers that take what they get."""
 
 import contextlib
+import functools
 import json
 import os
+import queue
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from agent.control.bounds import Bounds
 from agent.errors import ConfigError
-from support.control import WAIT_S, Control, controlled, said_to
+from support.control import WAIT_S, Answer, Control, controlled, said_to
 from support.system import PLUGIN_ID, Publisher, taken
 
 CALLS = f"/v1/plugins/{PLUGIN_ID}/calls"
@@ -114,7 +116,7 @@ def test_a_group_that_there_is_not_is_a_mistake_in_the_config(own: Publisher) ->
     """Named with the key; nobody is let in instead."""
     own.machine.configure('[control]\ngroup = "no-such-group"')
     with (
-        pytest.raises(ConfigError, match="control.group: there is no group 'no-such-group'"),
+        pytest.raises(ConfigError, match=r"control\.group: there is no group 'no-such-group'"),
         controlled(own.machine.home),
     ):
         pass
@@ -283,10 +285,7 @@ def test_who_does_not_read_an_answer_is_dropped(own: Publisher) -> None:
                 connection.sendall(request)
         alive(control)
         connections = control.server._server.server_state.connections
-        end = time.monotonic() + WAIT_S
-        while connections:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: not connections)
 
 
 def test_a_stream_that_is_not_read_is_dropped(own: Publisher) -> None:
@@ -312,3 +311,85 @@ def test_only_so_many_streams(own: Publisher) -> None:
         answer = control.ask("GET", "/v1/events?follow")
         assert (answer.status, answer.document["error"]["exit_code"]) == (503, 11)
         assert control.get("/v1/status")
+
+
+SPINS = """(module (memory (export "memory") 1)
+  (func (export "health") (result i32) (i32.const 0))
+  (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "run") (param i32 i32) (result i64) (loop $l (br $l)) (i64.const 0)))"""
+SPINS_ID = "org.example.spins"
+
+
+@pytest.fixture
+def spinning(own: Publisher) -> Publisher:
+    """A host with a plugin that runs until its deadline, a second later."""
+    own.release("0.1.0", plugin_id=SPINS_ID, stem="spins", code=SPINS)
+    own.machine.run("pull", SPINS_ID)
+    limits = f"[limits]\nfuel_units = {2**62}\nwall_timeout_ms = 1000\n[control]\nmax_calls = 1\n"
+    own.machine.configure(limits, probation="0s")
+    return own
+
+
+def spin(control: Control, answers: "queue.SimpleQueue[Answer]") -> threading.Thread:
+    """Call it on a thread; back when the call has a lease."""
+    before = control.agency.leases
+
+    def call() -> None:
+        answers.put(control.ask("POST", f"/v1/plugins/{SPINS_ID}/calls", {"args": ["x"]}))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: control.agency.leases > before)
+    return thread
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    end = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_call_in_flight_is_answered_when_the_service_stops(spinning: Publisher) -> None:
+    """It ends as it would have; nothing new is taken meanwhile, and the socket is gone."""
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    with controlled(spinning.machine.home) as control:
+        thread = spin(control, answers)
+        control.server.close()
+        assert not control.path.exists()
+    thread.join()
+    answer = answers.get(timeout=WAIT_S)
+    assert (answer.status, answer.document["error"]["exit_code"]) == (504, 124)
+    assert answer.document["took_ms"] >= 1_000
+
+
+def test_who_goes_in_mid_call_leaves_nothing(spinning: Publisher) -> None:
+    """The call ends by itself, its place is free, and the next caller is answered."""
+    with controlled(spinning.machine.home) as control:
+        body = b'{"args": ["x"]}'
+        head = f"POST /v1/plugins/{SPINS_ID}/calls HTTP/1.1\r\nHost: x\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with control.connect() as connection:
+            connection.sendall(head.encode() + body)
+            wait_until(lambda: control.agency.leases == 1)
+        alive(control)
+        wait_until(lambda: not control.server._server.server_state.tasks)
+
+
+def test_calls_beyond_what_may_wait_are_busy(spinning: Publisher) -> None:
+    """One runs and three wait, with ``max_calls = 1``; the fifth is told (11), looking goes on."""
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    with controlled(spinning.machine.home) as control:
+        threads = [spin(control, answers)]
+        for _ in range(4):
+            target = f"/v1/plugins/{SPINS_ID}/calls"
+            ask = functools.partial(control.ask, "POST", target, {"args": ["x"]})
+            threads.append(threading.Thread(target=lambda ask=ask: answers.put(ask())))
+            threads[-1].start()
+        first = answers.get(timeout=WAIT_S)
+        assert (first.status, first.document["error"]["exit_code"]) == (503, 11)
+        assert control.get("/v1/status")["ready"] is True
+        for thread in threads:
+            thread.join()
+        assert [answers.get(timeout=WAIT_S).status for _ in range(4)] == [504] * 4

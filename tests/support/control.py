@@ -88,11 +88,13 @@ class RealAgency:
 
     Attributes:
         is_ready: What ``/readyz`` says.
+        leases: How often the host was asked for.
     """
 
     home: Path
     isolation: Isolation = "inline"
     is_ready: bool = True
+    leases: int = 0
     logs: LogBook = field(default_factory=LogBook)
     metrics: Counted = field(default_factory=Counted)
     started_at: float = field(default_factory=time.time)
@@ -115,6 +117,7 @@ class RealAgency:
     @contextlib.contextmanager
     def serving(self) -> Iterator[PluginHost]:
         """The one host."""
+        self.leases += 1
         yield self._host
 
     def context(self) -> Context:
