@@ -92,7 +92,8 @@ class PolicyError(AgentError):
     Args:
         message: See ``AgentError``.
         reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
-            stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree, window, notify.
+            stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree, vetoed,
+            window, notify.
         hint: See ``AgentError``.
     """
 

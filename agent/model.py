@@ -124,7 +124,11 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a plugin's history."""
+    """One line of a plugin's history.
+
+    Attributes:
+        beside: The version that it took the place of, or that serves in its place from now on.
+    """
 
     at: float
     plugin_id: str
@@ -132,6 +136,7 @@ class Event:
     version: str | None
     release: str | None
     detail: str
+    beside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,7 @@ class Outcome:
     """What a run did for one plugin; a row of every verb that changes plugins.
 
     Attributes:
-        step: The pipeline's step that decided: check, plan, fetch, verify, stage, probe,
+        step: The pipeline's step that decided: check, plan, fetch, verify, veto, stage, probe,
             activate, trial, commit, rollback; or the verb that is none of it: hold, unhold,
             disable, enable, remove.
         newest: The highest version above what serves, taken or not; None where there is none.

@@ -9,8 +9,17 @@ from agent.cli.app import App, format_flag, global_flags, verb
 from agent.durations import format_duration
 from agent.serving.grants import similar_word
 from agent.settings.config import Config
+from agent.settings.outside import shown_address
 from agent.settings.registry_check import check_registries
-from agent.settings.schema import CAPABILITIES, DURATION, SECTIONS, WORDS, PluginSection, kinds
+from agent.settings.schema import (
+    CAPABILITIES,
+    DURATION,
+    SECTIONS,
+    TIMEOUT,
+    WORDS,
+    PluginSection,
+    kinds,
+)
 from agent.settings.spelling import toml_text
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
@@ -28,7 +37,7 @@ def config_command() -> None:
 def show_command(app: App, *, effective: bool) -> None:
     """Print the values that were set; with --effective all that are in force."""
     rows = [
-        (key, _written(key, _unsecret(value)), origin)
+        (key, _written(key, _unsecret(key, value)), origin)
         for key, value, origin in app.context.config.effective()
         if effective or origin != "default"
     ]
@@ -95,15 +104,17 @@ def _slips(config: Config) -> Iterator[str]:
 def _written(key: str, value: object) -> object:
     """A value as the config file would have it: durations as text, tuples as lists."""
     section, _, name = key.rpartition(".")
-    if section in SECTIONS and kinds(SECTIONS[section]).get(name) is DURATION:
+    if section in SECTIONS and kinds(SECTIONS[section]).get(name) in (DURATION, TIMEOUT):
         return format_duration(float(str(value)))
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _unsecret(value: object) -> object:
-    """A value without the password that a URL may hold."""
+def _unsecret(key: str, value: object) -> object:
+    """A value without the password that a URL may hold; of the webhook all may be one."""
+    if key == "hooks.webhook":
+        return shown_address(str(value))
     return _USERINFO.sub("***@", value) if isinstance(value, str) else value
 
 

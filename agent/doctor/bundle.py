@@ -161,7 +161,7 @@ def _schema(path: Path) -> str:
 
 
 def _secrets(context: Context | None) -> list[str]:
-    """The values of all settings that are long enough to be told from other words."""
+    """The values of all settings that are long enough to be told from other words; the webhook."""
     if context is None:
         return []
     values = {
@@ -169,7 +169,7 @@ def _secrets(context: Context | None) -> list[str]:
         for section in context.config.plugins.values()
         for value in section.settings.values()
         if not isinstance(value, bool)
-    }
+    } | {context.config.hooks.webhook}
     return sorted((v for v in values if len(v) >= _LEAST_SECRET_CHARS), key=len, reverse=True)
 
 

@@ -1,5 +1,7 @@
 """What happened to plugins, in order, and how far each reader of it has come."""
 
+from dataclasses import astuple
+
 from agent.ledger.database import Database
 from agent.model import Event
 
@@ -10,15 +12,15 @@ class Chronicle(Database):
     def record(self, event: Event) -> None:
         """Append to the history; soon durable, like the audit log's line on the same at once."""
         self._run_soon(
-            "INSERT INTO history (at, plugin_id, kind, version, release, detail) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (event.at, event.plugin_id, event.kind, event.version, event.release, event.detail),
+            "INSERT INTO history (at, plugin_id, kind, version, release, detail, beside) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            astuple(event),
         )
 
     def history(self, plugin_id: str, *, limit: int = 1000) -> tuple[Event, ...]:
         """The latest events of a plugin, oldest first."""
         rows = self._run(
-            "SELECT at, plugin_id, kind, version, release, detail FROM history "
+            "SELECT at, plugin_id, kind, version, release, detail, beside FROM history "
             "WHERE plugin_id = ? ORDER BY number DESC LIMIT ?",
             (plugin_id, limit),
         )
@@ -31,7 +33,7 @@ class Chronicle(Database):
     def history_after(self, number: int, limit: int) -> tuple[tuple[int, Event], ...]:
         """The events of all plugins that follow a number, each with its own, oldest first."""
         rows = self._run(
-            "SELECT number, at, plugin_id, kind, version, release, detail FROM history "
+            "SELECT number, at, plugin_id, kind, version, release, detail, beside FROM history "
             "WHERE number > ? ORDER BY number LIMIT ?",
             (number, limit),
         )

@@ -118,6 +118,7 @@ CREATE TRIGGER memory_of_taking_back AFTER DELETE ON grants {_COUNTED.format(row
 """  # noqa: S608 - put together from literals above
 """The triggers count all changes of what a tree remembers of a plugin: ``agent.ledger.memory``."""
 _SCHEMA_4 = """
+ALTER TABLE history ADD COLUMN beside TEXT;
 CREATE TABLE cursors (reader TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
 INSERT INTO sqlite_sequence SELECT 'history', 0 WHERE NOT EXISTS
 (SELECT 1 FROM sqlite_sequence WHERE name = 'history');

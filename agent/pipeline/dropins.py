@@ -136,7 +136,8 @@ class DropIns:
     def _adopt(self, examined: Examined) -> Outcome:
         work = functools.partial(self._take, examined, Asked())
         outcome = run(self._context, self._steps, examined.plugin_id, work, decides=True)
-        if outcome.kind in (Kind.REFUSED, Kind.PENDING):
+        is_vetoed = isinstance(outcome.error, PolicyError) and outcome.error.reason == "vetoed"
+        if outcome.kind in (Kind.REFUSED, Kind.PENDING) and not is_vetoed:
             self._remember(examined.flat, outcome)
         return outcome
 

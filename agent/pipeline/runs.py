@@ -6,9 +6,12 @@ from dataclasses import replace
 
 from agent.context import Context
 from agent.errors import NotFoundError, translated
-from agent.model import Decision, Kind, Outcome
+from agent.model import Decision, Event, Kind, Outcome
 from agent.pipeline.steps import Steps
 from agent.telemetry import Span
+
+APPROVAL_NEEDED = "approval needed"
+"""The history's word for a release that newly waits for consent."""
 
 
 def run(
@@ -58,11 +61,21 @@ def run(
         context.audit.outcome(outcome)
         try:
             context.ledger.note_decision(decision)
+            if decision.reason == "consent":
+                _announce(context, outcome, decision)
         except sqlite3.Error:
             # What failed is told, and that it can't be written down has most likely one cause.
             if outcome.error is None:
                 raise
     return outcome
+
+
+def _announce(context: Context, outcome: Outcome, decision: Decision) -> None:
+    """Record that a release waits for the operator's consent; once for each."""
+    plugin_id, release = outcome.plugin_id, outcome.release
+    if not context.ledger.was_recorded(plugin_id, APPROVAL_NEEDED, release):
+        said = (outcome.after, release, outcome.detail, outcome.before)
+        context.ledger.record(Event(decision.at, plugin_id, APPROVAL_NEEDED, *said))
 
 
 def _tell(steps: Steps, outcome: Outcome, decision: Decision, span: Span, *, decides: bool) -> None:

@@ -1,7 +1,7 @@
 """From a believed candidate to a release that serves, wherever it came from.
 
-Rules, consent, payload, compile, stage, probe, activate. Compilation happens before the tree's
-lock is taken; under it the plan is checked again.
+Rules, consent, payload, compile, veto, stage, probe, activate. Code is compiled, and the operator's
+hook run, before the tree's lock is taken; under it the plan is checked again.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from agent.pipeline.outcomes import outcome_of
 from agent.pipeline.rules import refuse_by_rule, refuse_if_changed, ungranted, waiting_for_consent
 from agent.pipeline.staging import Stage
 from agent.pipeline.steps import Steps
+from agent.pipeline.veto import ask_operator
 from agent.tree.pruning import prune
 
 Fetch = Callable[[Path], PluginSet]
@@ -89,11 +90,14 @@ class Taking:
         serving: Generation | None,
         channel: str | None,
     ) -> Outcome:
-        """Compile, then under the lock: check the plan again, seal, probe, go live."""
+        """Compile and ask, then under the lock: check the plan again, seal, probe, go live."""
         context, plugin_id = self._context, candidate.manifest.id
         try:
             self._steps.now = "compile"
             stage.compile()
+            if asked.activate:
+                self._steps.now = "veto"
+                ask_operator(context, candidate, serving)
             with context.tree.lock(timeout_s=self._lock_timeout_s):
                 self._steps.now = "plan"
                 context.activation.recover_one(plugin_id)

@@ -22,6 +22,7 @@ from agent.settings.schema import (
     SECTIONS,
     CapabilitiesSection,
     ControlSection,
+    HooksSection,
     HostSection,
     Kind,
     LimitsSection,
@@ -58,6 +59,7 @@ class Config:
     sandbox: SandboxSection = field(default_factory=SandboxSection)
     telemetry: TelemetrySection = field(default_factory=TelemetrySection)
     control: ControlSection = field(default_factory=ControlSection)
+    hooks: HooksSection = field(default_factory=HooksSection)
     namespaces: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, HostSection] = field(default_factory=dict)
     plugins: Mapping[str, PluginSection] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.durations import parse_duration
 from agent.pipeline.requirement import parse_requirement
+from agent.settings.outside import address, command
 from sandbox.grammar import CAPABILITY
 
 CAPABILITIES = ("log", "retrieval", "llm", "plan", "network", "fs_read")
@@ -117,8 +118,11 @@ def _scalars(value: object) -> Mapping[str, Any]:
 TEXT = Kind("text", _text, is_text=True)
 FLAG = Kind("true or false", _flag)
 COUNT = Kind("a whole number of at least 1", _positive)
+TIMEOUT = Kind('a duration of at least "1s"', lambda v: _positive(_seconds(v)), is_text=True)
 DURATION = Kind('a duration like "90s" or "1h30m"', _seconds, is_text=True)
 TEXTS = Kind("a list of texts", _texts)
+COMMAND = Kind("a list: a program (NAME or /PATH), its arguments", lambda v: command(_texts(v)))
+ADDRESS = Kind("an https:// address", lambda v: address(_text(v)), is_text=True)
 WINDOWS = Kind('a list of times like "Mon-Fri 22:00-05:00 Europe/Berlin"', _windows)
 WORDS = Kind(
     f"a list of {', '.join(CAPABILITIES)} and words of applications' own (a-z, 0-9, _)",
@@ -232,6 +236,18 @@ class ControlSection:
 
 
 @dataclass(frozen=True, slots=True)
+class HooksSection:
+    """``[hooks]``: what is run and called when something happens; empty = nothing."""
+
+    pre_activate: tuple[str, ...] = _key(COMMAND, ())
+    post_commit: tuple[str, ...] = _key(COMMAND, ())
+    on_rollback: tuple[str, ...] = _key(COMMAND, ())
+    on_approval_needed: tuple[str, ...] = _key(COMMAND, ())
+    timeout: int = _key(TIMEOUT, 30)
+    webhook: str = _key(ADDRESS, "")
+
+
+@dataclass(frozen=True, slots=True)
 class PluginLimitsSection:
     """``[plugins."ID".limits]``: the operator's own ceiling for one plugin."""
 
@@ -268,6 +284,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "sandbox": SandboxSection,
         "telemetry": TelemetrySection,
         "control": ControlSection,
+        "hooks": HooksSection,
     }
 )
 

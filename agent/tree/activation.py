@@ -44,7 +44,8 @@ class Activation(Retirement):
         self.ledger.intend(generation, trial, channel=channel)
         self.tree.flip(generation)
         self._absolve(generation)
-        self._record(generation, "activated", f"on trial for {length_s} s" if length_s else "")
+        detail = f"on trial for {length_s} s" if length_s else ""
+        self._record(generation, "activated", detail, beside=previous)
         if length_s:
             self._tell("trial", generation, f"{over}, for {length_s} s")
         self._project(generation)
@@ -62,7 +63,8 @@ class Activation(Retirement):
             floor = generation.version
         self._tell("committed", generation, f"floor {floor}")
         self.ledger.commit(generation, floor=floor, at=self.clock())
-        self._record(generation, "committed", f"floor {floor}")
+        previous = self.ledger.generation(trial.plugin_id, trial.previous or "")
+        self._record(generation, "committed", f"floor {floor}", beside=previous)
         remember(self.ledger, self.tree, trial.plugin_id)
 
     def turn_back(
@@ -86,7 +88,7 @@ class Activation(Retirement):
         # rejected release back.
         remember(self.ledger, self.tree, leaving.plugin_id)
         self._serve(leaving.plugin_id, target, leaving.stem)
-        self._record(leaving, kind, reason)
+        self._record(leaving, kind, reason, beside=target)
 
     def judge(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         """Judge the open trial by the recorded samples, and act on the verdict.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agent.errors import AgentError, in_words
@@ -160,5 +160,8 @@ class Effects:
         version, release = (generation.version, generation.release) if generation else (None, None)
         return Event(self.clock(), plugin_id, kind, version, release, why)
 
-    def _record(self, generation: Generation, kind: str, detail: str) -> None:
-        self.ledger.record(self._event(generation.plugin_id, generation, kind, detail))
+    def _record(
+        self, generation: Generation, kind: str, detail: str, *, beside: Generation | None = None
+    ) -> None:
+        event = self._event(generation.plugin_id, generation, kind, detail)
+        self.ledger.record(replace(event, beside=beside.version if beside else None))

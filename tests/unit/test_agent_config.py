@@ -84,6 +84,12 @@ VALUES: dict[str, tuple[str, object]] = {
     "control.group_access": ('"full"', "full"),
     "control.max_body_bytes": ("4096", 4_096),
     "control.max_calls": ("1", 1),
+    "hooks.pre_activate": ('["/usr/bin/ask", "-v"]', ("/usr/bin/ask", "-v")),
+    "hooks.post_commit": ('["logger", ""]', ("logger", "")),
+    "hooks.on_rollback": ('["page"]', ("page",)),
+    "hooks.on_approval_needed": ('["mail", "root"]', ("mail", "root")),
+    "hooks.timeout": ('"5s"', 5),
+    "hooks.webhook": ('"https://chat.example.org/in?key=1"', "https://chat.example.org/in?key=1"),
 }
 
 
@@ -143,6 +149,12 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "control.group_access": "read",
         "control.max_body_bytes": 1_048_576,
         "control.max_calls": 16,
+        "hooks.pre_activate": (),
+        "hooks.post_commit": (),
+        "hooks.on_rollback": (),
+        "hooks.on_approval_needed": (),
+        "hooks.timeout": 30,
+        "hooks.webhook": "",
     }
     assert config.plugin(PLUGIN) == PluginSection()
     assert config.plugins == {}
