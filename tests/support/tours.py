@@ -24,11 +24,14 @@ _WAIT_LOOKS = 300
 _TOURS = re.compile(r"<!-- tour.*?<!-- end of tour -->", re.DOTALL)
 _CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"`(tour/[^`\n]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# What differs from run to run: key ids, what a signature is part of, times. A release does not.
+# What differs from run to run: key ids, what a signature is part of, times, processes, how often
+# the service asked for health. A release does not.
 _MASKS = (
     (re.compile(r"\bsha256:[0-9a-f]{64}\b"), "sha256:<digest>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<key id>"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "<time>"),
+    (re.compile(r"\bpid \d+"), "pid <pid>"),
+    (re.compile(r"(?<=3 of )\d+( calls failed, 0 of )\d+(?= before)"), r"<calls>\1<calls>"),
 )
 
 
@@ -69,7 +72,7 @@ def typed(steps: list[Step], clone: Path, *, within_s: float) -> list[Step]:
 
     Args:
         steps: The tour; its ports are replaced by free ones, in the commands and in the clone's
-            configuration files. What is started in the background is waited for.
+            configuration files. What is started in the background and listens is waited for.
         clone: Where it is typed; ``~/agent`` in the page.
         within_s: The deadline for all of it.
 
@@ -86,7 +89,7 @@ def typed(steps: list[Step], clone: Path, *, within_s: float) -> list[Step]:
     script = clone / "typed.sh"
     script.write_text(
         "".join(
-            _lines(_replaced(step.command, ports), next(waits) if _is_background(step) else None)
+            _lines(_replaced(step.command, ports), next(waits) if _is_listening(step) else None)
             for step in steps
         )
         + f"printf '{_MARK}'\n",
@@ -105,8 +108,9 @@ def typed(steps: list[Step], clone: Path, *, within_s: float) -> list[Step]:
     ]
 
 
-def _is_background(step: Step) -> bool:
-    return step.command.endswith("&")
+def _is_listening(step: Step) -> bool:
+    """Whether a port is opened; the agent's service has none."""
+    return step.command.endswith("&") and not step.command.startswith("agent run")
 
 
 def _replaced(text: str, ports: Mapping[str, str]) -> str:
