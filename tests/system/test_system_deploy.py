@@ -168,5 +168,7 @@ def test_the_container_runs_the_service_as_nobody_else() -> None:
 
 def test_the_container_is_asked_how_it_is(machine: Machine) -> None:
     """Its health is what the service itself says; each verb is one, with its flags."""
-    assert last("HEALTHCHECK") == ("CMD", "agent", "--quiet", "status")
+    word, agent, *status = last("HEALTHCHECK")
+    assert (word, agent) == ("CMD", "agent")
+    assert machine.run(*status, expect=3).err.startswith("agent: cannot find the service")
     machine.run(*last("CMD"), "--help")
