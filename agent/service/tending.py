@@ -171,7 +171,8 @@ class Tending:
             self._watching.look({context.plugins_folder, context.system_folder, *folders})
         if self._left:
             self._upkeep.offer("left", self._let_go)
-        if self._clock.passed_s() - self._adopted_s >= _ADOPT_EVERY_S:
+        is_time = self._clock.passed_s() - self._adopted_s >= _ADOPT_EVERY_S
+        if is_time or context.ledger.is_replaced:  # whoever looks for drop-ins opens it anew
             self._offer_adoption()
 
     def _saw_change(self) -> None:
