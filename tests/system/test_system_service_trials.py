@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 from support.registry import docker_registry
 from support.service import EAGER, Frail, Running, happened, ledger_of, service, serving
 from support.system import PLUGIN_ID, STEM, Machine, Publisher

@@ -1,0 +1,102 @@
+"""What the service notices by itself: files put into folders, and what the operator takes back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agent import PluginHost
+from agent.errors import TrustError
+from support.service import Frail, happened, service, serving
+from support.system import PLUGIN_ID, STEM, Machine, Publisher
+
+
+def drop(machine: Machine, folder: Path, *parts: str) -> None:
+    """Copy files of a set into the plugin folder."""
+    for part in parts or ("wasm", "sig", "toml"):
+        shutil.copy(folder / f"{STEM}.{part}", machine.plugins)
+
+
+def test_what_is_put_into_the_folder_is_taken_or_refused(
+    machine: Machine, frail: Frail, tmp_path: Path
+) -> None:
+    """Good, half-copied and then whole, forged: the old one serves until a good one is there."""
+    machine.configure(Frail.section(), probation="0s", update='mode = "manual"')
+    forger = Publisher(Machine(tmp_path / "elsewhere"), tmp_path / "forger", name="forger")
+    forged = Frail(forger, Machine(tmp_path / "nowhere")).plugin("0.9.0")
+    with service(machine) as running:
+        drop(machine, frail.plugin("0.2.0"))
+        running.await_event("committed", "0.2.0")
+        half = frail.plugin("0.3.0")
+        drop(machine, half, "wasm", "sig")
+        running.log.wait_for("cannot trust")
+        assert serving(machine)[0].version == "0.2.0"
+        drop(machine, half, "toml")
+        running.await_event("committed", "0.3.0")
+        drop(machine, forged)
+        running.log.wait_for("cannot trust org.example.hello 0.9.0")
+        running.hang_up()  # all is looked at again
+        running.log.wait_for("the config was read again")
+        drop(machine, frail.plugin("0.4.0"))
+        running.await_event("committed", "0.4.0")
+    assert sum("0.9.0" in line for line in running.log.lines) == 1
+    lines = machine.json("audit", "show").document["lines"]
+    refused = [line["version"] for line in lines if line["outcome"] == "refused"]
+    assert refused.count("0.9.0") == 1
+
+
+def test_what_is_taken_back_serves_no_longer(machine: Machine, frail: Frail) -> None:
+    """Denied: the release before serves at once; a revoked key: calls are refused with 7."""
+    machine.configure(Frail.section(), probation="0s")
+    second = frail.release("0.2.0")["release"]
+    machine.run("pull", PLUGIN_ID)
+    store = machine.home / "config" / "trusted_keys.toml"
+    with service(machine) as running:
+        text = store.read_text(encoding="utf-8")
+        store.write_text(f'{text}\n[[deny]]\nrelease = "{second}"\nreason = "it spies"\n')
+        left = running.await_event("rolled back", "0.2.0")
+        assert "it spies" in left.detail
+        assert serving(machine)[0].version == "0.1.0"
+        (key,) = machine.json("trust", "list").document["keys"]
+        machine.run("trust", "revoke", key["id"], "--reason", "lost")
+        running.await_event("out of service", "0.1.0")
+        machine.run("call", PLUGIN_ID, "run", "Jane", expect=7)
+        with PluginHost(home=machine.home) as host, pytest.raises(TrustError):
+            host.load_installed(PLUGIN_ID)
+        # Said once, though each change of the store is looked at.
+        store.write_text(store.read_text(encoding="utf-8") + "\n# reviewed\n")
+        running.hang_up()
+        running.log.wait_for("the config was read again")
+    with service(machine) as running:
+        pass
+    events = [e["event"] for e in machine.json("history", PLUGIN_ID).document["events"]]
+    assert events.count("out of service") == 1
+    assert happened(machine, "rolled back", "0.1.0") is None
+
+
+def test_a_trust_store_that_cannot_be_used_stops_nothing(machine: Machine, frail: Frail) -> None:
+    """It is said; what serves stays in its place, and updates wait until it can be read."""
+    store = machine.home / "config" / "trusted_keys.toml"
+    good = store.read_text(encoding="utf-8")
+    with service(machine) as running:
+        store.write_text("[[key]\n", encoding="utf-8")
+        running.log.wait_for("cannot use the trust store")
+        frail.release("0.2.0")
+        assert serving(machine)[0].version == "0.1.0"
+        store.write_text(good, encoding="utf-8")
+        running.await_event("committed", "0.2.0")
+
+
+def test_a_ledger_that_was_replaced_is_gone_by_at_once(machine: Machine, frail: Frail) -> None:
+    """Nothing is written into the one that is gone: that made anew knows what is done."""
+    machine.configure(Frail.section(), probation="0s", update='interval = "1s"\njitter = "0s"')
+    with service(machine) as running:
+        running.await_why("nothing newer")
+        for path in (machine.home / "state").glob("state.db*"):
+            path.unlink()
+        machine.run("doctor", "--fix")
+        running.await_why("nothing newer")
+        frail.release("0.2.0")
+        running.await_event("committed", "0.2.0")
+    machine.run("doctor")
+    assert serving(machine)[0].version == "0.2.0"
