@@ -259,7 +259,7 @@ class Frail:
     """Publishes releases whose health the test decides: see ``FRAIL``.
 
     Args:
-        publisher: Who signs.
+        publisher: Who signs and pushes.
         machine: Where they run.
         plugin_id: The plugin.
         stem: Of its files.
@@ -273,7 +273,7 @@ class Frail:
         plugin_id: str = PLUGIN_ID,
         stem: str = STEM,
     ) -> None:
-        self._publisher = publisher
+        self.publisher = publisher
         self._names = {"plugin_id": plugin_id, "stem": stem}
         self._well = machine.home / "data" / plugin_id / "well"
         self._well.parent.mkdir(parents=True)
@@ -294,15 +294,15 @@ class Frail:
 
     def plugin(self, version: str) -> Path:
         """Write a plugin's folder, signed."""
-        folder = self._publisher.plugin(
+        folder = self.publisher.plugin(
             version,
             code=FRAIL.format(version=version, length=len(version)),
             edit={'["log"]': '["log", "fs_read"]'},
             **self._names,
         )
-        self._publisher.machine.run("sign", folder, "--key", self._publisher.key)
+        self.publisher.machine.run("sign", folder, "--key", self.publisher.key)
         return folder
 
     def release(self, version: str) -> dict[str, Any]:
         """Write, sign and push it."""
-        return self._publisher.push(self.plugin(version))
+        return self.publisher.push(self.plugin(version))
