@@ -180,7 +180,7 @@ def capability_type(text: str) -> str:
     Raises:
         BadParameter: It is no word for one.
     """
-    from agent.settings.schema import CAPABILITIES
+    from agent.settings.kinds import CAPABILITIES
     from sandbox.grammar import CAPABILITY
 
     if CAPABILITY.fullmatch(text) is None:

@@ -9,17 +9,10 @@ from agent.cli.app import App, format_flag, global_flags, verb
 from agent.durations import format_duration
 from agent.serving.grants import similar_word
 from agent.settings.config import Config
+from agent.settings.kinds import CAPABILITIES, DURATION, TIMEOUT, WORDS
 from agent.settings.outside import shown_address
 from agent.settings.registry_check import check_registries
-from agent.settings.schema import (
-    CAPABILITIES,
-    DURATION,
-    SECTIONS,
-    TIMEOUT,
-    WORDS,
-    PluginSection,
-    kinds,
-)
+from agent.settings.schema import SECTIONS, PluginSection, kinds
 from agent.settings.spelling import toml_text
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")

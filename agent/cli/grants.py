@@ -19,7 +19,7 @@ from agent.ledger.memory import MAX_COUNT, Decided
 from agent.pipeline.admission import ceiling_of
 from agent.pipeline.settling import refuse_strangers, tell_behind
 from agent.serving.grants import bounds_of, granted, similar_word
-from agent.settings.schema import CAPABILITIES
+from agent.settings.kinds import CAPABILITIES
 from agent.tree.remembering import decided_on, refuse_behind
 from agent.verbs.deciding import calls, decide, decision, extent
 from agent.verbs.inventory import moment, serving

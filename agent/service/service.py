@@ -15,6 +15,7 @@ from agent.errors import in_words
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
 from agent.service.desk import Desk
+from agent.service.hooks import Hooks
 from agent.service.lock import service_lock
 from agent.service.notify import Supervisor
 from agent.service.reign import Reign
@@ -27,6 +28,7 @@ _TICK_S = 1.0
 _LATE_S = 5.0
 _DEAD_S = 60.0
 _DRAIN_S = 20.0
+_HOOKS_DRAIN_S = 5.0
 
 
 class Service:
@@ -110,6 +112,8 @@ class Service:
     def _tend(self, tending: Tending, deadman: DeadMan, desk: Desk) -> None:
         # Nobody may have a plugin called, and so loaded, before what took a service down is left.
         tending.begin(deadman)
+        hooks = Hooks(desk.context, tending.feed)
+        hooks.start()
         with self._answering(desk), self._ticking(tending) as rouse:
             self._supervisor.ready(tending.summary)
             _LOG.info("ready: %s", tending.summary)
@@ -117,6 +121,7 @@ class Service:
             self._supervisor.stopping()
         if not tending.close(_DRAIN_S):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
+        hooks.close(_HOOKS_DRAIN_S)
         deadman.disarm()
 
     @contextlib.contextmanager

@@ -16,6 +16,7 @@ import tomli
 
 from agent.errors import ConfigError
 from agent.reading import read_start
+from agent.settings.kinds import Kind
 from agent.settings.places import Places
 from agent.settings.schema import (
     LATER_SECTIONS,
@@ -24,7 +25,6 @@ from agent.settings.schema import (
     ControlSection,
     HooksSection,
     HostSection,
-    Kind,
     LimitsSection,
     NetworkSection,
     PathsSection,

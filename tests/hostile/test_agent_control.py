@@ -253,7 +253,7 @@ def test_what_is_no_id_reaches_neither_disk_nor_ledger(own: Publisher, plugin: s
     with controlled(own.machine.home) as control:
         before = sorted(map(str, own.machine.home.rglob("*")))
         for method, tail in (("GET", ""), ("GET", "/logs"), ("POST", "/calls")):
-            body = {"args": []} if method == "POST" else None
+            body: dict[str, object] | None = {"args": []} if method == "POST" else None
             answer = control.ask(method, f"/v1/plugins/{plugin}{tail}", body)
             assert answer.status in (400, 404), (method, tail)
             assert answer.document["error"]["code"] in ("usage", "not-found")

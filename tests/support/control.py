@@ -299,7 +299,7 @@ def said_to(
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     listed = " ".join(map(str, groups))
-    command = [sys.executable, "-c", _SOMEBODY, path, str(uid), listed, f"{head}\r\n{body}"]
+    command = [sys.executable, "-c", _SOMEBODY, str(path), str(uid), listed, f"{head}\r\n{body}"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
     if done.returncode:
         assert done.stderr == b"may not connect\n", done.stderr

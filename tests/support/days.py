@@ -24,7 +24,7 @@ from agent.service.rounds import Rounds
 from agent.service.trials import Trials
 from agent.service.workers import Workers
 from agent.settings.windows import next_opening
-from agent.telemetry import log_record
+from agent.telemetry import Telemetry, log_record
 from agent.verbs.holding import hold, unhold
 from registry import parse_reference
 from sandbox import Slot
@@ -158,7 +158,7 @@ class Days:
 
     def _begin(self) -> Reign:
         context = Context(Options(home=self.machine.home), {}, clock=lambda: self.wall_s)
-        return Reign.begin(context, on_load=str, on_log=log_record)
+        return Reign.begin(context, Telemetry(""), on_load=str, on_log=log_record)
 
     def _moved(self, plugin_id: str) -> None:
         self.reign.host.load_installed(plugin_id)

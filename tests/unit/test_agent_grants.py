@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from agent.serving.grants import decided, granted, isolation_for, limits_for
 from agent.settings.config import Config
+from agent.settings.kinds import CAPABILITIES
 from agent.settings.schema import (
-    CAPABILITIES,
     CapabilitiesSection,
     LimitsSection,
     PluginLimitsSection,
