@@ -173,10 +173,10 @@ class Sandbox:
         self._closed = True
         with self._lock:
             plugins = list(self._plugins)
-        for plugin in plugins:
-            plugin.close()
         if self._quarters is not None:
             self._quarters.close()
+        for plugin in plugins:
+            plugin.close()
         self._runtime.watchdog.close()
         self._runtime.off_main.close()
         self._functions.close()

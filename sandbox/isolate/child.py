@@ -10,9 +10,7 @@ from sandbox.code import Code
 from sandbox.isolate.nursery import Nursery
 from sandbox.isolate.orders import Orders
 from sandbox.isolate.serving import OPEN, STOP
-from sandbox.isolate.wire import Channel
-
-_SEND_S = 10.0
+from sandbox.isolate.wire import Channel, ChannelClosedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +34,21 @@ class Child:
         code: The compiled module.
         folder: What it may read, None = nothing; closed with it.
         orders: What it is told first.
+        deadline_s: Until when it must have taken them, on the clock of ``time.monotonic()``.
 
     Raises:
         SandboxError: It can't be started.
+        TimeoutError: It was not there until then, or did not take its orders.
     """
 
-    def __init__(self, nursery: Nursery, code: Code, folder: Folder | None, orders: Orders) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        code: Code,
+        folder: Folder | None,
+        orders: Orders,
+        deadline_s: float,
+    ) -> None:
         self.folder = folder
         self._nursery = nursery
         self._lock = threading.Lock()
@@ -49,12 +56,12 @@ class Child:
         self._is_buried = False
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.first, channel = _pair()
-        self._control.settimeout(_SEND_S)
+        self._control.setblocking(False)  # one that is full is not listened to
         try:
             given: list[socket.socket | int] = [control, channel, code.descriptor]
             if folder is not None and folder.descriptor is not None:
                 given.append(folder.descriptor)
-            self._pid, self._handle = nursery.fork(given)
+            self._pid, self._handle = nursery.fork(given, deadline_s)
         except BaseException:
             self._control.close()
             self.first.close()
@@ -63,9 +70,13 @@ class Child:
         finally:
             control.close()
             channel.close()
-        # to one that died already; who calls it will find out
-        with contextlib.suppress(Exception):
-            self.first.send(*orders.frame(nursery.key))
+        try:
+            with contextlib.suppress(ChannelClosedError):  # it died; who calls it will find out
+                self.first.send(*orders.frame(nursery.key), deadline_s=deadline_s)
+        except BaseException:
+            self.first.close()
+            self.bury()
+            raise
 
     @property
     def pid(self) -> int:

@@ -44,7 +44,7 @@ class Keeper:
 
     Args:
         plugin_id: For messages.
-        make_child: Starts a child that may read the folder, if one is given.
+        make_child: Starts a child that may read the folder, if one is given, until a moment.
         data_dir: What the plugin sees of the disk; None = nothing.
         on_start: Told when a child has started.
         on_loop: Told once, when it crashed too often to be started again.
@@ -53,7 +53,7 @@ class Keeper:
     def __init__(
         self,
         plugin_id: str,
-        make_child: Callable[[Folder | None], Child],
+        make_child: Callable[[Folder | None, float], Child],
         data_dir: Path | None,
         on_start: Callable[["Keeper"], None],
         on_loop: Callable[[str], None],
@@ -83,7 +83,7 @@ class Keeper:
             deadline_s: Until when to wait for one, on the clock of ``time.monotonic()``.
 
         Raises:
-            TimeoutError: All are in use until then.
+            TimeoutError: All are in use until then, or none could be started.
             CrashLoopError: The child crashed, and is not started again now.
             SandboxError: Closed, or no child can be started.
         """
@@ -105,14 +105,16 @@ class Keeper:
                         return kept, self._take(kept)
                     except OSError:
                         deaf = kept
-                elif not self._changed.wait(deadline_s - time.monotonic()):
+                elif not self._changed.wait(
+                    min(threading.TIMEOUT_MAX, deadline_s - time.monotonic())
+                ):
                     self._changed.notify()  # what may just have been said to this one
                     raise TimeoutError
             if unused is not None:
                 unused.child.bury()
             if deaf is not None:
                 self.crashed(deaf)
-        return self._start()
+        return self._start(deadline_s)
 
     def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:
         """A call is over.
@@ -183,10 +185,10 @@ class Keeper:
         if kept is not None and not kept.in_flight:
             kept.child.bury()
 
-    def _start(self) -> tuple[Kept, Channel]:
+    def _start(self, deadline_s: float) -> tuple[Kept, Channel]:
         kept: Kept | None = None
         try:
-            child = self._make_child(self._open_folder())
+            child = self._make_child(self._open_folder(), deadline_s)
             kept = Kept(child, [child.first])
         finally:
             with self._changed:
@@ -253,6 +255,6 @@ class Keeper:
         return status.st_dev, status.st_ino
 
 
-def _no_child(_folder: Folder | None) -> Child:
+def _no_child(_folder: Folder | None, _deadline_s: float) -> Child:
     message = "no child is started once it is closed"
     raise RuntimeError(message)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from sandbox.errors import SandboxError
@@ -19,6 +20,7 @@ from sandbox.token import KEY_BYTES
 _START_S = 30.0
 _ANSWER_S = 10.0
 _END_S = 2.0
+"""What a zygote has at least for an answer, and at most for its end."""
 _POLL_MS = 10_000
 
 
@@ -34,6 +36,7 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_ready = False
+        self._is_deaf = False
         self._children = 0
         self._closed = False
 
@@ -58,39 +61,50 @@ class Nursery:
                 self._refuse_closed()
                 self._greet()
 
-    def fork(self, given: Sequence[socket.socket | int]) -> tuple[int, int]:
+    def fork(self, given: Sequence[socket.socket | int], deadline_s: float) -> tuple[int, int]:
         """Start a child.
 
         Args:
             given: Its control socket, its first channel, the code, and the folder if any.
+            deadline_s: Until when to wait, on the clock of ``time.monotonic()``, but two
+                seconds at least and ten at most; then the zygote is replaced.
 
         Returns:
             Its process id, for ``bury``; and a descriptor of it, the caller's to close.
 
         Raises:
             SandboxError: There is no zygote to be had, or no room for a child.
+            TimeoutError: There was none until then.
         """
         numbers = [item if isinstance(item, int) else item.fileno() for item in given]
-        with self._lock:
-            self._refuse_closed()
+        if not self._lock.acquire(timeout=_until(deadline_s)):
+            raise TimeoutError
+        try:
             for is_last in (False, True):  # a zygote that was killed is replaced once
+                self._refuse_closed()
                 zygote = self._greet()
+                left_s = deadline_s - time.monotonic()
+                zygote.settimeout(min(_ANSWER_S, max(_END_S, left_s)))
                 try:
                     socket.send_fds(zygote, [_spelled("fork", len(numbers))], numbers)
-                    message, handles, _, _ = socket.recv_fds(zygote, MAX_MESSAGE_BYTES, 1)
-                    match json.loads(message or b"[]"), handles:
+                    match _heard(zygote):
                         case ["forked", int(pid)], [handle]:
+                            self._is_deaf = False
                             self._children += 1
                             return pid, handle
                         case ["refused", str(reason)], []:  # the children there are live on
                             raise _no_zygote(reason)
                 except (OSError, ValueError) as error:
-                    self._end()
+                    self._end(0)
+                    if time.monotonic() >= deadline_s:
+                        raise TimeoutError from error
                     if is_last:
                         raise _no_zygote(str(error)) from error
                 else:
-                    self._end()
+                    self._end(0)
             raise _no_zygote("it does not answer")
+        finally:
+            self._lock.release()
 
     def bury(self, pid: int, handle: int) -> int | None:
         """Kill a child and wait for its end.
@@ -114,14 +128,26 @@ class Nursery:
                 return self._reap(pid) if is_over else None
             finally:
                 if self._closed and not self._children:
-                    self._end()
+                    self._end(_END_S)
 
     def close(self) -> None:
-        """End the zygote, or have the last child's burial end it."""
-        with self._lock:
-            self._closed = True
+        """Fork no more, and end the zygote, or have the last child's burial end it.
+
+        Whatever becomes of the zygote, this takes two seconds at most.
+        """
+        self._closed = True
+        until_s = time.monotonic() + _END_S
+        if not self._lock.acquire(timeout=_END_S):
+            zygote = self._socket
+            with contextlib.suppress(OSError):  # it is gone meanwhile
+                if zygote is not None:
+                    zygote.shutdown(socket.SHUT_RDWR)  # whoever waits for it waits no more
+            self._lock.acquire()
+        try:
             if not self._children:
-                self._end()
+                self._end(until_s - time.monotonic())
+        finally:
+            self._lock.release()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -130,14 +156,22 @@ class Nursery:
     def _reap(self, pid: int) -> int | None:
         if self._socket is None:
             return None
+        self._socket.settimeout(0 if self._is_deaf else _END_S)
         try:
             self._socket.send(_spelled("reap", pid))
-            match json.loads(self._socket.recv(MAX_MESSAGE_BYTES) or b"[]"):
-                case ["reaped", None | int() as code]:
-                    return code
+            while True:
+                match json.loads(self._socket.recv(MAX_MESSAGE_BYTES) or b"[]"):
+                    case ["reaped", int(who), None | int() as code]:
+                        if who == pid:  # else one that nobody waited for any more
+                            return code
+                    case _:
+                        break
+        except (TimeoutError, BlockingIOError):
+            self._is_deaf = True  # once it is not any more it reaps this one too
+            return None
         except (OSError, ValueError):
             pass
-        self._end()  # one that died takes its children along, this one too
+        self._end(0)  # one that died takes its children along, this one too
         return None
 
     def _open(self) -> socket.socket:
@@ -164,7 +198,7 @@ class Nursery:
             raise _no_zygote(str(error)) from error
         finally:
             theirs.close()
-        self._socket, self._is_ready = ours, False
+        self._socket, self._is_ready, self._is_deaf = ours, False, False
         return ours
 
     def _greet(self) -> socket.socket:
@@ -176,13 +210,12 @@ class Nursery:
             except OSError:
                 said = b""
             if said != READY:
-                self._end()
+                self._end(0)
                 raise _no_zygote(f"{sys.executable} does not find this package, or failed")
-            zygote.settimeout(_ANSWER_S)
             self._is_ready = True
         return zygote
 
-    def _end(self) -> None:
+    def _end(self, patience_s: float) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):  # it is gone
                 self._socket.shutdown(socket.SHUT_RDWR)  # a process forked from this one has it too
@@ -192,11 +225,24 @@ class Nursery:
             # it buries the child that stands by: where this process is the first of a container
             # nobody else would
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
+                self._process.wait(0 if self._is_deaf else max(0.0, patience_s))
             self._process.kill()
             self._process.wait()
             self._process = None
         self._is_ready = self._closed  # a call of what is closed has nothing to wait for
+
+
+def _until(deadline_s: float) -> float:
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline_s - time.monotonic()))
+
+
+def _heard(zygote: socket.socket) -> tuple[list[object], list[int]]:
+    """What a zygote answers to the last order, and the descriptors with it."""
+    while True:
+        message, handles, _, _ = socket.recv_fds(zygote, MAX_MESSAGE_BYTES, 1)
+        answer = json.loads(message or b"[]")
+        if answer[:1] != ["reaped"]:  # for which nobody waited any more
+            return answer, handles
 
 
 def _spelled(*words: object) -> bytes:

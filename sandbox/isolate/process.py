@@ -80,7 +80,7 @@ class ProcessRunner:
         self._numbers = itertools.count(1)
         self.keeper = Keeper(
             token.plugin_id,
-            lambda folder: Child(nursery, code, folder, orders),
+            lambda folder, until_s: Child(nursery, code, folder, orders, until_s),
             data_dir,
             idle.watch,
             on_loop,

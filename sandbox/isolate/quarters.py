@@ -71,6 +71,6 @@ class Quarters:
         return runner
 
     def close(self) -> None:
-        """Let go of everything, once the runners are closed."""
-        self._idle.close()
+        """Start nothing more, and let go of what no call uses."""
         self._nursery.close()
+        self._idle.close()

@@ -128,7 +128,7 @@ class Zygote:
                 code = None
                 with contextlib.suppress(ChildProcessError):  # another zygote's, before this one
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                self._host.send(json.dumps(["reaped", code]).encode("ascii"))
+                self._host.send(json.dumps(["reaped", pid, code]).encode("ascii"))
 
     def _hand_over(self, given: list[int], count: int) -> None:
         try:

@@ -29,7 +29,7 @@ from sandbox import (
     Sandbox,
     SandboxError,
 )
-from sandbox.isolate import crashes
+from sandbox.isolate import crashes, nursery
 from sandbox.isolate.process import ProcessRunner
 from support.sandbox import (
     BUMP,
@@ -328,6 +328,63 @@ def test_a_child_there_is_no_room_for_costs_the_others_nothing() -> None:
         assert (zygote_of(plugin), pid_of(plugin), running[0].done()) == (zygote, here, False)
         end(here)
         assert isinstance(running[0].exception(WAIT_S), PluginPanic)
+
+
+def test_a_stopped_child_that_its_orders_do_not_fit_ends_the_call_at_its_deadline() -> None:
+    """Orders that are longer than a socket holds, and nobody reads them: a new child then."""
+    settings = {"word": "x" * (1 << 20)}
+    admission = admit(isolation="process", wall_timeout_ms=1_500, settings=settings)
+    with sandbox(admission) as box:
+        one = box.load(plugin_files(ECHO))
+        other = box.load(plugin_files(ECHO, '[settings]\nword = ""\n'))
+        assert one.call("run", ["x"]).value == "x"
+        stopped = standing_by(one)
+        stop(stopped)
+        with pytest.raises(DeadlineExceeded):
+            other.call("run", ["y"])
+        assert not Path(f"/proc/{stopped}").exists()
+        assert other.call("run", ["y"]).value == "y"
+
+
+def test_a_stopped_zygote_ends_the_call_that_needs_it_and_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The call ends by its deadline, its zygote soon after; the next one has another."""
+    monkeypatch.setattr(nursery, "_ANSWER_S", 3_600.0)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        sandbox(admit(isolation="process", wall_timeout_ms=1_500)) as box,
+    ):
+        one, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
+        assert one.call("run", ["x"]).value == "x"
+        stopped = zygote_of(one)
+        stop(stopped)
+        with pytest.raises(DeadlineExceeded):
+            pool.submit(other.call, "run", ["y"]).result(WAIT_S)
+        assert not Path(f"/proc/{stopped}").exists()
+        assert other.call("run", ["y"]).value == "y"
+        assert one.call("run", ["x"]).value == "x"
+
+
+def test_a_stopped_zygote_keeps_nobody_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for its answers then, not the call either that does; it is killed."""
+    monkeypatch.setattr(nursery, "_ANSWER_S", 3_600.0)
+    with (
+        ThreadPoolExecutor(2) as pool,
+        sandbox(admit(isolation="process", wall_timeout_ms=3_600_000)) as box,
+    ):
+        one, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
+        assert one.call("run", ["x"]).value == "x"
+        runner = one._runner
+        assert isinstance(runner, ProcessRunner)
+        stop(zygote_of(one))
+        call = pool.submit(other.call, "run", ["y"])
+        until_s = time.monotonic() + WAIT_S
+        while not runner._nursery._lock.locked():
+            assert time.monotonic() < until_s
+        pool.submit(box.close).result(WAIT_S)
+        assert isinstance(call.exception(WAIT_S), SandboxError)
+        assert not descendants()
 
 
 def test_a_zygote_that_dies_is_replaced() -> None:
