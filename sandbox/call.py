@@ -40,7 +40,7 @@ def run_call(
     """
     context.store = store
     context.engine = worker.engine
-    context.folder = worker.folder
+    context.environment, context.folder = worker.environment, worker.folder
     worker.seat.context = context
     store.set_fuel(context.limits.fuel_units)
     value: Value = None

@@ -7,7 +7,7 @@ wasmtime's public API and takes its place where ``raw`` does not fit the install
 from collections.abc import Callable
 from typing import Protocol
 
-from wasmtime import Config, Engine, InstancePre, Linker, WasiConfig
+from wasmtime import Config, Engine, InstancePre, Linker
 
 from sandbox.limits import Limits
 from sandbox.shape import Shape
@@ -72,12 +72,11 @@ class Cell(Protocol):
 class Link(Protocol):
     """A module with its imports, in one engine: opens cells, one at a time."""
 
-    def open(self, limits: Limits, wasi: WasiConfig | None) -> Cell:
+    def open(self, limits: Limits) -> Cell:
         """A cell without fuel, whose epoch deadline is the next tick.
 
         Args:
             limits: All but the fuel and the time are set.
-            wasi: Required where the module imports WASI: without it a call of it aborts.
         """
 
 

@@ -6,7 +6,7 @@ exception of a host function in one variable for all threads, and another thread
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wasmtime import Engine
@@ -45,6 +45,7 @@ class CallContext:
         started_s: ``time.monotonic()`` at the request.
         store: The call's store and its instance, once there is one.
         engine: Where the guest runs, once it is armed.
+        environment: What the guest sees of settings, each ended by a NUL as in its memory.
         folder: What the guest sees of the disk; None = nothing.
         error: What a host function ended the call with.
         exit_code: What the guest gave to ``proc_exit``.
@@ -73,6 +74,7 @@ class CallContext:
     started_s: float = field(default_factory=time.monotonic)
     store: Cell | None = None
     engine: Engine | None = None
+    environment: Sequence[bytes] = ()
     folder: Folder | None = None
     error: BaseException | None = None
     exit_code: int | None = None
@@ -88,6 +90,11 @@ class CallContext:
     replying: bool = False
     cancelled: bool = False
     waiting: threading.Event | None = None
+
+    @property
+    def arguments(self) -> Sequence[bytes]:
+        """The arguments, each ended by a NUL as in the guest's memory."""
+        return [text.encode() + b"\0" for text in self.argv]
 
     @property
     def deadline_s(self) -> float:

@@ -11,7 +11,6 @@ from wasmtime import (
     Memory,
     Store,
     ValType,
-    WasiConfig,
 )
 
 from sandbox.cell import Crossing, Number
@@ -110,7 +109,7 @@ class PlainLink:
         self._instances = instances
         self._shape = shape
 
-    def open(self, limits: Limits, wasi: WasiConfig | None) -> PlainCell:
+    def open(self, limits: Limits) -> PlainCell:
         """A new cell."""
         store = Store(self._engine)
         store.set_limits(
@@ -121,8 +120,6 @@ class PlainLink:
             memories=limits.memories,
         )
         store.set_epoch_deadline(1)
-        if wasi is not None:
-            store.set_wasi(wasi)
         return PlainCell(store, self._instances, self._shape)
 
 

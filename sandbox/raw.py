@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ctypes import byref, c_char, c_size_t, c_uint64
 from typing import Any
 
-from wasmtime import Config, Engine, InstancePre, Linker, WasiConfig
+from wasmtime import Config, Engine, InstancePre, Linker
 
 from sandbox import library, pool
 from sandbox.cell import Crossing, Number
@@ -46,7 +46,7 @@ class RawCell:
         "_store",
     )
 
-    def __init__(self, link: "RawLink", limits: Limits, wasi: WasiConfig | None) -> None:
+    def __init__(self, link: "RawLink", limits: Limits) -> None:
         self._link = link
         self._functions = link.functions
         self._found: dict[str, Any] = {}
@@ -64,8 +64,6 @@ class RawCell:
             limits.memories,
         )
         library.set_epoch(self._context, 1)
-        if wasi is not None:
-            library.check(library.set_wasi(self._context, wasi._consume()))  # noqa: SLF001
 
     def start(self) -> None:
         """Make the instance."""
@@ -190,9 +188,9 @@ class RawLink:
             if len(kind.results) <= 1 and {*kind.params, *kind.results} <= set(NUMBERS)
         }
 
-    def open(self, limits: Limits, wasi: WasiConfig | None) -> RawCell:
+    def open(self, limits: Limits) -> RawCell:
         """A new cell."""
-        return RawCell(self, limits, wasi)
+        return RawCell(self, limits)
 
 
 class RawWay:

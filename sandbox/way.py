@@ -74,7 +74,7 @@ def trial(way: Way) -> list[object]:
 
     way.define(linker, ("a", "b"), _ALL, host)
     link = way.link(engine, linker.instantiate_pre(Module(engine, _TRIAL)), _SHAPE)
-    cell = link.open(Limits(mem_bytes=65536), None)
+    cell = link.open(Limits(mem_bytes=65536))
     cells.append(cell)
     cell.set_fuel(_FUEL)
     cell.start()

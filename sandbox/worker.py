@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasmtime import Engine, Linker, Module, WasiConfig, WasmtimeError
+from wasmtime import Engine, Linker, Module, WasmtimeError
 
 from sandbox.capabilities import HOST_MODULES, WASI_MODULE
 from sandbox.cell import Cell, Way
@@ -16,7 +16,7 @@ from sandbox.ending import is_starved, starved
 from sandbox.engine import new_engine
 from sandbox.errors import IncompatibleError, SandboxError
 from sandbox.folder import Folder
-from sandbox.hostfuncs import border, files, unprovided, wasi
+from sandbox.hostfuncs import border, files, program, unprovided, wasi
 from sandbox.hostfuncs.log import host_log
 from sandbox.log import escape_text
 from sandbox.shape import Import, Shape
@@ -30,6 +30,9 @@ _BODIES: dict[str, border.Body] = {
     "host_plan": unprovided.plan,
     "host_fetch": unprovided.fetch,
 }
+
+_WASI = wasi.CALLS | files.CALLS | program.CALLS
+"""All of preview 1: wasmtime's own would cost no fuel."""
 
 _MOST_IDLE = 8
 
@@ -70,6 +73,8 @@ class Worker:
         self.folder: Folder | None = None
         self._surroundings = surroundings
         self._uses_wasi = shape.uses_wasi
+        variables = surroundings.environment.items()
+        self.environment = [f"{key}={value}\0".encode() for key, value in variables]
         try:
             self.engine, module = _settled(way, code)
             linker = Linker(self.engine)
@@ -83,13 +88,7 @@ class Worker:
 
     def new_store(self, context: CallContext) -> Cell:
         """A store with every limit set, whose epoch deadline is the next tick."""
-        # without it a WASI call aborts the process
-        wasi = None
-        if self._uses_wasi:
-            wasi = WasiConfig()
-            wasi.argv = list(context.argv)
-            wasi.env = list(self._surroundings.environment.items())
-        store = self._link.open(context.limits, wasi)
+        store = self._link.open(context.limits)
         if self._uses_wasi:
             self.folder = self._open_folder(context)
         return store
@@ -165,15 +164,9 @@ def _define(
     shape: Shape,
     surroundings: Surroundings,
 ) -> None:
-    # where there are no files to read wasmtime's own calls say so, and sooner
-    shows_files = surroundings.data_dir is not None
-    shadowed = wasi.SHADOWED | files.SHADOWED if shows_files else wasi.SHADOWED
-    if shape.uses_wasi:
-        linker.allow_shadowing = True
-        linker.define_wasi()
     for item in dict.fromkeys(shape.imports):  # a module may import a function twice
-        if item.module == WASI_MODULE and item.name in shadowed:
-            border.define(way, linker, seat, (WASI_MODULE, item.name), *shadowed[item.name])
+        if item.module == WASI_MODULE:
+            border.define(way, linker, seat, (WASI_MODULE, item.name), *_WASI[item.name])
         elif item.module in HOST_MODULES and item.kind is not None:
             body = surroundings.functions.get(item) or _BODIES[item.name]
             border.define(way, linker, seat, (item.module, item.name), item.kind, body)

@@ -8,7 +8,7 @@ from sandbox import memory
 from sandbox.context import CallContext
 from sandbox.folder import Folder, Opened
 from sandbox.hostfuncs import border
-from sandbox.hostfuncs.wasi import BADF, INVAL, SUCCESS
+from sandbox.hostfuncs.wasi import BADF, INVAL, STREAMS, SUCCESS
 from sandbox.signature import WasmType
 
 ACCES, IO, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT = 2, 29, 31, 32, 33, 37, 44
@@ -46,6 +46,18 @@ def answering(*params: str) -> Callable[[border.Body], Answering]:
         return WasmType(params, I32), told
 
     return make
+
+
+def always(answer: int, of_streams: int, *params: str) -> Answering:
+    """A call that does nothing: one answer for whatever the guest has open, one for streams."""
+
+    def body(context: CallContext, fd: int, *_rest: int) -> int:
+        if fd in STREAMS:
+            return of_streams
+        opened(context, fd)
+        return answer
+
+    return answering(*params)(body)
 
 
 def folder_of(context: CallContext) -> Folder:

@@ -20,18 +20,27 @@ from sandbox.hostfuncs.answers import (
     NOTDIR,
     PERM,
     Answering,
+    always,
     answering,
     folder_of,
     give,
     opened,
     path_at,
 )
-from sandbox.hostfuncs.wasi import BADF, INVAL, MOST_VECTORS, SPIPE, SUCCESS, VECTOR_FUEL
+from sandbox.hostfuncs.wasi import (
+    BADF,
+    INVAL,
+    MOST_VECTORS,
+    SPIPE,
+    STREAMS,
+    SUCCESS,
+    VECTOR_FUEL,
+)
 
 GUEST_DATA = "/plugin/data"
 """Where a plugin with ``fs_read`` sees its data."""
 
-_STREAMS, _STDIN = range(3), 0
+_STDIN = 0
 _UNKNOWN, _FOLDER, _REGULAR, _LINK = 0, 3, 4, 7  # a stream is unknown: 2 would be a terminal
 _TYPES = {stat.S_IFDIR: _FOLDER, stat.S_IFREG: _REGULAR, stat.S_IFLNK: _LINK}
 _FOLLOWS, _CREATES, _MUST_BE_FOLDER, _TRUNCATES = 1, 1, 2, 8
@@ -58,6 +67,8 @@ def fd_prestat_get(context: CallContext, fd: int, place: int) -> int:
 @answering(*I32 * 3)
 def fd_prestat_dir_name(context: CallContext, fd: int, place: int, length: int) -> int:
     """Its name."""
+    if fd in STREAMS:
+        return NOTDIR
     opened(context, fd)
     if fd != ROOT:
         return BADF
@@ -94,7 +105,7 @@ def path_open(
 @answering(*I32)
 def fd_close(context: CallContext, fd: int) -> int:
     """Close a file; the streams stay as they are."""
-    if fd not in _STREAMS:
+    if fd not in STREAMS:
         folder_of(context).close(fd)
     return SUCCESS
 
@@ -111,7 +122,7 @@ def fd_read(context: CallContext, fd: int, vectors: int, count: int, done: int) 
 @answering(*I32 * 3, *I64, *I32)
 def fd_pread(context: CallContext, fd: int, vectors: int, count: int, at: int, done: int) -> int:
     """Read at a place."""
-    if fd in _STREAMS:
+    if fd == _STDIN:
         return SPIPE
     descriptor = opened(context, fd).descriptor
     return _read(context, vectors, count, done, lambda size: os.pread(descriptor, size, at))
@@ -150,7 +161,7 @@ def fd_tell(context: CallContext, fd: int, place: int) -> int:
 
 
 def _seek(context: CallContext, fd: int, by: int, whence: int, place: int) -> int:
-    if fd in _STREAMS:
+    if fd in STREAMS:
         return SPIPE
     file = opened(context, fd)
     if file.is_folder:
@@ -164,7 +175,7 @@ def _seek(context: CallContext, fd: int, by: int, whence: int, place: int) -> in
 def fd_fdstat_get(context: CallContext, fd: int, place: int) -> int:
     """What a descriptor is and is good for."""
     kind, rights = _UNKNOWN, _RIGHT_TO_READ if fd == _STDIN else _RIGHT_TO_WRITE
-    if fd not in _STREAMS:
+    if fd not in STREAMS:
         is_folder = opened(context, fd).is_folder
         kind = _FOLDER if is_folder else _REGULAR
         rights = _OF_FILES | _OF_FOLDERS if is_folder else _OF_FILES
@@ -174,7 +185,7 @@ def fd_fdstat_get(context: CallContext, fd: int, place: int) -> int:
 @answering(*I32 * 2)
 def fd_filestat_get(context: CallContext, fd: int, place: int) -> int:
     """What is known of an open file."""
-    if fd in _STREAMS:
+    if fd in STREAMS:
         return give(context, place, bytes(_STATUS_BYTES))
     return give(context, place, _facts(os.fstat(opened(context, fd).descriptor)))
 
@@ -184,8 +195,8 @@ def path_filestat_get(
     context: CallContext, fd: int, look: int, path: int, length: int, place: int
 ) -> int:
     """What is known of a file."""
-    name = path_at(context, path, length)
-    found = folder_of(context).look_up(fd, name, follows=bool(look & _FOLLOWS))
+    folder, name = folder_of(context), path_at(context, path, length)
+    found = folder.look_up(fd, name, follows=bool(look & _FOLLOWS))
     try:
         return give(context, place, _facts(os.fstat(found)))
     finally:
@@ -244,17 +255,6 @@ def fd_readdir(context: CallContext, fd: int, place: int, room: int, at: int, us
     return give(context, used, struct.pack("<I", min(len(told), room)))
 
 
-def _needs_nothing(*params: str) -> Answering:
-    """A call that changes nothing here: any descriptor that is open will do."""
-
-    def body(context: CallContext, fd: int, *_rest: int) -> int:
-        if fd not in _STREAMS:
-            opened(context, fd)
-        return SUCCESS
-
-    return answering(*params)(body)
-
-
 def _is_refused(*params: str) -> Answering:
     """A call that would change something."""
 
@@ -264,14 +264,14 @@ def _is_refused(*params: str) -> Answering:
     return answering(*params)(body)
 
 
-SHADOWED: dict[str, Answering] = {
-    "fd_advise": _needs_nothing(*I32, *I64 * 2, *I32),
+CALLS: dict[str, Answering] = {
+    "fd_advise": always(SUCCESS, BADF, *I32, *I64 * 2, *I32),
     "fd_allocate": _is_refused(*I32, *I64 * 2),
     "fd_close": fd_close,
-    "fd_datasync": _needs_nothing(*I32),
+    "fd_datasync": always(SUCCESS, BADF, *I32),
     "fd_fdstat_get": fd_fdstat_get,
-    "fd_fdstat_set_flags": _needs_nothing(*I32 * 2),
-    "fd_fdstat_set_rights": _needs_nothing(*I32, *I64 * 2),
+    "fd_fdstat_set_flags": always(SUCCESS, BADF, *I32 * 2),
+    "fd_fdstat_set_rights": always(SUCCESS, BADF, *I32, *I64 * 2),
     "fd_filestat_get": fd_filestat_get,
     "fd_filestat_set_size": _is_refused(*I32, *I64),
     "fd_filestat_set_times": _is_refused(*I32, *I64 * 2, *I32),
@@ -281,7 +281,7 @@ SHADOWED: dict[str, Answering] = {
     "fd_read": fd_read,
     "fd_readdir": fd_readdir,
     "fd_seek": fd_seek,
-    "fd_sync": _needs_nothing(*I32),
+    "fd_sync": always(SUCCESS, BADF, *I32),
     "fd_tell": fd_tell,
     "path_create_directory": _is_refused(*I32 * 3),
     "path_filestat_get": path_filestat_get,
@@ -294,4 +294,4 @@ SHADOWED: dict[str, Answering] = {
     "path_symlink": _is_refused(*I32 * 5),
     "path_unlink_file": _is_refused(*I32 * 3),
 }
-"""All of them that preview 1 has; each that is imported takes the place of wasmtime's."""
+"""All of them that preview 1 has, but for those that write."""

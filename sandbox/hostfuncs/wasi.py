@@ -1,8 +1,8 @@
-"""The parts of WASI preview 1 that the sandbox does itself, over wasmtime's own.
+"""The calls of WASI preview 1 that write, wait, exit, tell the time or make random bytes.
 
-Ours are all that write, wait, exit, tell the time or take time by the byte: wasmtime's
-would escape the deadline (``poll_oneoff``), the fuel (``random_get``) or the log
-(``fd_write``). Those on files are in ``files``.
+All of preview 1 is the sandbox's own: wasmtime's would escape the deadline (``poll_oneoff``),
+the log (``fd_write``) and the fuel (all of them). Those on files are in ``files``, those on what
+a program is given in ``program``.
 """
 
 import os
@@ -18,7 +18,7 @@ from sandbox.signature import WasmType
 
 SUCCESS, BADF, INVAL, NOTSUP, SPIPE = 0, 8, 28, 58, 70
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+STREAMS = _STDIN, _STDOUT, _STDERR = 0, 1, 2
 MOST_VECTORS = 1024
 VECTOR_FUEL = 100  # also of an empty one
 _MOST_SUBSCRIPTIONS = 1024
@@ -85,7 +85,7 @@ def _say(context: CallContext, fd: int, data: bytes) -> None:
 
 def fd_pwrite(_context: CallContext, _caller: object, fd: int, *_rest: int) -> int:
     """Write at a place: streams have none, files are read only."""
-    return SPIPE if fd in {_STDIN, _STDOUT, _STDERR} else BADF
+    return SPIPE if fd in STREAMS else BADF
 
 
 def fd_renumber(_context: CallContext, _caller: object, _old: int, _new: int) -> int:
@@ -186,7 +186,7 @@ def proc_raise(_context: CallContext, _caller: object, signal: int) -> int:
     raise GuestTrap(f"cannot send the guest signal {signal}", code="PROC_RAISE")
 
 
-SHADOWED: dict[str, tuple[WasmType, border.Body]] = {
+CALLS: dict[str, tuple[WasmType, border.Body]] = {
     "fd_write": (WasmType(_I32 * 4, _I32), fd_write),
     "fd_pwrite": (WasmType(("i32", "i32", "i32", "i64", "i32"), _I32), fd_pwrite),
     "fd_renumber": (WasmType(_I32 * 2, _I32), fd_renumber),

@@ -56,7 +56,7 @@ class Child:
         self._is_buried = False
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.first, channel = _pair()
-        self._control.setblocking(False)  # one that is full is not listened to
+        self._control.settimeout(0)  # one that is full is not listened to
         try:
             given: list[socket.socket | int] = [control, channel, code.descriptor]
             if folder is not None and folder.descriptor is not None:

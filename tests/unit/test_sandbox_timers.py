@@ -28,7 +28,7 @@ def opened(engine: TimedEngine) -> Cell:
     module = Module(engine, bytes(wat2wasm(GUEST)))
     instances = Linker(engine).instantiate_pre(module)
     with_limits = admit().limits
-    cell = RawWay().link(engine, instances, shape_of(module, name="x")).open(with_limits, None)
+    cell = RawWay().link(engine, instances, shape_of(module, name="x")).open(with_limits)
     cell.set_fuel(EVER)
     cell.start()
     return cell

@@ -37,7 +37,7 @@ def opened(route: Way, wat: str = ECHOES, **limits: int) -> Cell:
     engine = new_engine(route.new_engine)
     module = Module(engine, bytes(wat2wasm(wat)))
     instances = Linker(engine).instantiate_pre(module)
-    cell = route.link(engine, instances, shape_of(module, name="x")).open(Limits(**limits), None)
+    cell = route.link(engine, instances, shape_of(module, name="x")).open(Limits(**limits))
     cell.set_fuel(10_000_000)
     cell.start()
     return cell
@@ -113,7 +113,7 @@ def test_the_next_instance_finds_clean_memory(route: Way) -> None:
     module = Module(engine, bytes(wat2wasm(ECHOES)))
     link = route.link(engine, Linker(engine).instantiate_pre(module), shape_of(module, name="x"))
     for _ in range(3):
-        cell = link.open(Limits(), None)
+        cell = link.open(Limits())
         cell.set_fuel(10_000_000)
         cell.start()
         assert cell.size_bytes() == 65536
@@ -208,7 +208,7 @@ def test_nothing_leaves_a_host_function(capfd: pytest.CaptureFixture[str]) -> No
     linker = Linker(engine)
     RawWay.define(linker, ("a", "b"), WasmType((), ()), lambda _: 1 // 0)
     shape = shape_of(module, name="x")
-    cell = RawWay().link(engine, linker.instantiate_pre(module), shape).open(Limits(), None)
+    cell = RawWay().link(engine, linker.instantiate_pre(module), shape).open(Limits())
     cell.set_fuel(1000)
     with pytest.raises((Trap, WasmtimeError), match="host function"):
         cell.start()
