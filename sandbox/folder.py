@@ -14,10 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.count import Count
+
 ROOT = 3
 """The guest's descriptor of the folder itself."""
 
 _MOST_OPEN = 64
+_MOST_TOGETHER = 512
+"""Files that all guests of this process have open: half of what a process mostly may have."""
+
 _MOST_PATH_BYTES = 4096
 _MOST_ENTRIES = 1 << 18
 """In all listings of an instance together: they lie in our memory, not in the guest's."""
@@ -29,6 +34,8 @@ _TRIES = 8  # where somebody renames folders meanwhile
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _IS_LINUX = hasattr(os, "O_PATH")
 _LOOK = (os.O_PATH if _IS_LINUX else os.O_NONBLOCK) | os.O_CLOEXEC
+
+_together = Count()
 
 Entry = tuple[bytes, int, int]
 """What lies in a folder: its name, its inode, the type of its mode (0 = another)."""
@@ -63,11 +70,8 @@ class Folder:
         self._open: dict[int, Opened] = {}
         self._open[ROOT] = Opened(os.open(path, _LOOK | os.O_DIRECTORY), is_folder=True)
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # a plugin may be dropped without being closed; at the end of the process there are no
-        # globals any more
-        for opened in self._open.values():
-            close(opened.descriptor)
+    def __del__(self) -> None:
+        self.close_all()  # a plugin may be dropped without being closed
 
     def get(self, number: int) -> Opened:
         """What the guest has open under a number.
@@ -92,11 +96,23 @@ class Folder:
             The guest's number for it.
 
         Raises:
-            OSError: It can't be opened; EXDEV for what leads out.
+            OSError: It can't be opened; EXDEV for what leads out, ENFILE where all guests
+                together have too many open.
         """
         number = next(n for n in range(ROOT + 1, ROOT + 2 + len(self._open)) if n not in self._open)
         if len(self._open) >= _MOST_OPEN:
             raise _error(errno.EMFILE)
+        if _together.add(1) > _MOST_TOGETHER:
+            _together.add(-1)
+            raise _error(errno.ENFILE)
+        try:
+            self._open[number] = self._opened(base, path, follows=follows)
+        except BaseException:
+            _together.add(-1)
+            raise
+        return number
+
+    def _opened(self, base: int, path: bytes, *, follows: bool) -> Opened:
         found = self.look_up(base, path, follows=follows)
         try:
             mode = os.fstat(found).st_mode
@@ -105,11 +121,9 @@ class Folder:
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise _error(errno.EACCES)
             # the very file that was looked at, whatever has its name by now
-            descriptor = reopened(found)
+            return Opened(reopened(found), stat.S_ISDIR(mode))
         finally:
             os.close(found)
-        self._open[number] = Opened(descriptor, stat.S_ISDIR(mode))
-        return number
 
     def look_up(self, base: int, path: bytes, *, follows: bool) -> int:
         """A descriptor of whatever lies at a path, good for nothing but a look; the caller's.
@@ -172,11 +186,22 @@ class Folder:
         """
         os.close(self.get(number).descriptor)
         del self._open[number]
+        if number != ROOT:
+            _together.add(-1)
 
-    def close_all(self) -> None:
+    def close_all(
+        self,
+        close: Callable[[int], None] = os.close,
+        together: Count = _together,
+        root: int = ROOT,
+    ) -> None:
         """Close whatever is open; again is fine."""
+        # what it needs is given: at the end of the process there are no globals any more
         while self._open:
-            os.close(self._open.popitem()[1].descriptor)
+            number, opened = self._open.popitem()
+            close(opened.descriptor)
+            if number != root:
+                together.add(-1)
 
 
 def reopened(descriptor: int) -> int:

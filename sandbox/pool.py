@@ -6,11 +6,11 @@ operating system and gives it back.
 
 import mmap
 import resource
-import threading
 import weakref
 
 from wasmtime import Config, Engine, _ffi
 
+from sandbox.count import Count
 from sandbox.limits import Limits
 from sandbox.timers import IS_AVAILABLE, TimedEngine
 
@@ -47,30 +47,17 @@ _SIZES = {
 _KIND = TimedEngine if IS_AVAILABLE else Engine
 
 
-class _Count:
-    """How many pools there are."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may come while it is held
-        self.pools = 0
-
-    def add(self, number: int) -> int:
-        with self._lock:
-            self.pools += number
-            return self.pools
-
-
-_count = _Count()
+_pools = Count()
 
 
 def new_engine(config: Config) -> Engine:
     """An engine with a pool for one instance, or without one where there is no room for it."""
-    if _count.add(1) > _MOST_POOLS or not _has_room():
-        _count.add(-1)
+    if _pools.add(1) > _MOST_POOLS or not _has_room():
+        _pools.add(-1)
         return new_wide_engine(config)
     _add_pool(config)
     engine = _KIND(config)
-    weakref.finalize(engine, _count.add, -1)
+    weakref.finalize(engine, _pools.add, -1)
     return engine
 
 

@@ -11,7 +11,7 @@ from sandbox.hostfuncs import border
 from sandbox.hostfuncs.wasi import BADF, INVAL, STREAMS, SUCCESS
 from sandbox.signature import WasmType
 
-ACCES, IO, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT = 2, 29, 31, 32, 33, 37, 44
+ACCES, IO, ISDIR, LOOP, MFILE, NAMETOOLONG, NFILE, NOENT = 2, 29, 31, 32, 33, 37, 41, 44
 NOMEM, NOTDIR, PERM = 48, 54, 63
 _ERRORS = {
     errno.EACCES: ACCES,
@@ -21,6 +21,7 @@ _ERRORS = {
     errno.ELOOP: LOOP,
     errno.EMFILE: MFILE,
     errno.ENAMETOOLONG: NAMETOOLONG,
+    errno.ENFILE: NFILE,
     errno.ENOENT: NOENT,
     errno.ENOMEM: NOMEM,
     errno.ENOTDIR: NOTDIR,

@@ -305,6 +305,35 @@ def test_open_files_are_bounded_and_closed(
         assert plugin.call("run", ["a.txt"]).value == "0123456789"
 
 
+def test_the_files_of_all_guests_of_a_process_are_bounded_together(
+    program: bytes, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others have open is not there for one more; what ends gives all of it back."""
+    monkeypatch.setattr(folder, "_MOST_TOGETHER", 70)
+    together = threading.Barrier(2)
+
+    def meet(_: LogRecord) -> None:
+        together.wait(MEET_S)
+
+    words = {"capabilities": '["fs_read"]'}
+    admission = admit("fs_read", data_dir=data, wall_timeout_ms=60_000)
+    with sandbox(admission, on_log=meet) as box, ThreadPoolExecutor(2) as pool:
+        plugin = box.load(plugin_files(OPEN_ALL, **words))
+        calls = [pool.submit(plugin.call) for _ in range(2)]
+        assert sum(int(call.result(2 * MEET_S).value or 0) for call in calls) == 70
+    with sandbox(admission) as box:
+        kept = box.load(plugin_files(READ_FILE, READ_EXPORTS, instance='"reused"', **words))
+        for _ in range(9):
+            assert kept.call("run", ["a.txt"]).value == "0123456789"
+        assert came_of(program, admission, f"f{P}a.txt", f"r{P}none") == [
+            "61 errno 41",
+            " errno 41",
+        ]
+        del kept
+        assert came_of(program, admission, f"f{P}a.txt") == ["63 errno 33"]
+    assert folder._together.add(0) == 0
+
+
 def test_a_plugin_that_is_dropped_leaves_nothing_open(
     data: Path,
     isolation: Isolation,  # noqa: ARG001
