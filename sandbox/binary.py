@@ -9,12 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _HEADER_BYTES = 8
-_CUSTOM, _TYPES, _IMPORTS, _FUNCTIONS, _EXPORTS, _CODE, _DATA = 0, 1, 2, 3, 7, 10, 11
+_CUSTOM, _TYPES, _IMPORTS, _FUNCTIONS, _MEMORIES, _EXPORTS, _CODE, _DATA = 0, 1, 2, 3, 5, 7, 10, 11
 _TINY_BYTES, _TINY_VARIABLES = 4096, 1000
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL = range(4)
 _FUNCTION_TYPE = 0x60
 _V128 = 0x7B
 _MOST_BITS = 64
+_PAGE_BYTES = 65_536
 
 
 def has_vectors_at_its_border(payload: bytes) -> bool:
@@ -65,6 +66,24 @@ def imports(payload: bytes) -> list[tuple[str, str]]:
     except IndexError as error:
         raise ValueError("the module ends too early") from error
     return []
+
+
+def least_memory_bytes(payload: bytes) -> int:
+    """What the memory of a module begins with, exported or not; 0 where it has none.
+
+    Args:
+        payload: A core module that wasmtime has found valid.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        for section, reader in _sections(payload):
+            if section == _MEMORIES:
+                return _PAGE_BYTES * sum(reader.many(reader.limits))
+    except IndexError as error:
+        raise ValueError("the module ends too early") from error
+    return 0
 
 
 def is_tiny(payload: bytes) -> bool:
@@ -159,13 +178,18 @@ class _Reader:
         elif kind in {_TABLE, _MEMORY}:
             if kind == _TABLE:
                 self.byte()
-            has_most = self.byte() & 1
-            self.number()
-            if has_most:
-                self.number()
+            self.limits()
         else:
             raise ValueError(f"got an import of kind {kind}, expected at most {_GLOBAL}")
         return None
+
+    def limits(self) -> int:
+        """The least of a table or a memory."""
+        has_most = self.byte() & 1
+        least = self.number()
+        if has_most:
+            self.number()
+        return least
 
     def exported(self) -> int | None:
         """One export: the number of a function, None for all else."""

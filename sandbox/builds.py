@@ -10,6 +10,7 @@ from wasmtime import WasmtimeError
 
 from sandbox.admission import Admission
 from sandbox.aot import AotCache, Files, ForeignCodeError
+from sandbox.binary import least_memory_bytes
 from sandbox.code import Code
 from sandbox.compiling import compile_apart
 from sandbox.engine import binding, new_engine
@@ -137,4 +138,5 @@ class Builds:
 
 def _shape(code: Code, payload: bytes, name: str) -> Shape:
     refuse_vectors(payload, name=name)
-    return shape_of(code.module(new_engine()), name=name)
+    least_bytes = least_memory_bytes(payload)
+    return shape_of(code.module(new_engine()), name=name, least_memory_bytes=least_bytes)

@@ -60,7 +60,7 @@ def run_call(
     cause = ending(context, raised)
     left = store.get_fuel() if context.fuel_left is None else context.fuel_left
     used = context.limits.fuel_units - left
-    peak_bytes = store.size_bytes()
+    peak_bytes = store.peak_bytes()
     took_ms = (time.monotonic() - context.started_s) * 1000
     context.log.flush()
     context.store = context.engine = None

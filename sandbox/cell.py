@@ -53,6 +53,13 @@ class Cell(Protocol):
     def size_bytes(self) -> int:
         """The size of the exported memory now; 0 without one."""
 
+    def peak_bytes(self) -> int:
+        """The memory at its largest: it never shrinks, so its size now; 0 without an instance.
+
+        Of a memory that is not exported only what it began with is known: it may have grown,
+        to its limit at most.
+        """
+
     def read(self, pointer: int, length: int) -> bytes:
         """Copy out of the memory; the bounds were checked."""
 

@@ -8,7 +8,6 @@ import errno
 
 from wasmtime import Trap, TrapCode, WasmtimeError
 
-from sandbox import memory
 from sandbox.context import CallContext, StopCallError
 from sandbox.errors import GuestExit, GuestTrap, MemoryExceeded, SandboxError
 from sandbox.log import escape_text
@@ -90,4 +89,4 @@ def _is_full(context: CallContext) -> bool:
     page, so that the last growth that fitted can end a little below the limit.
     """
     limit = context.limits.mem_bytes
-    return memory.size_bytes(context) > limit - limit // _FULL_PARTS
+    return context.require_store().peak_bytes() > limit - limit // _FULL_PARTS

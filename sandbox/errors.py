@@ -72,7 +72,8 @@ class CallStats:
 
     Attributes:
         fuel_used: Units of fuel, host work included.
-        memory_peak_bytes: The linear memory at its largest.
+        memory_peak_bytes: The linear memory at its largest; where the module does not export
+            it, what it began with: it may have grown since.
         took_ms: Wall time from request to result.
     """
 

@@ -25,7 +25,7 @@ def find(context: CallContext, caller: object) -> None:
 
 
 def size_bytes(context: CallContext) -> int:
-    """The size of the memory now; it never shrinks, so at the end this is the peak."""
+    """The size of the memory now."""
     return 0 if context.store is None else context.store.size_bytes()
 
 

@@ -17,7 +17,7 @@ from sandbox.capabilities import (
 from sandbox.engine import new_engine
 from sandbox.errors import BadModule, IncompatibleError
 from sandbox.log import escape_text
-from sandbox.shape import Import, Shape
+from sandbox.shape import MEMORY, Import, Shape
 from sandbox.signature import WasmType
 
 _MAGIC = b"\0asm"
@@ -87,8 +87,13 @@ def refuse_vectors(payload: bytes, *, name: str) -> None:
         )
 
 
-def shape_of(module: Module, *, name: str) -> Shape:
+def shape_of(module: Module, *, name: str, least_memory_bytes: int = 0) -> Shape:
     """What a module needs and offers; ask ``refuse_vectors`` before.
+
+    Args:
+        module: It.
+        name: For messages.
+        least_memory_bytes: What its memory begins with, by its bytes.
 
     Raises:
         BadModule: It has more imports or exports than any sane module.
@@ -99,13 +104,14 @@ def shape_of(module: Module, *, name: str) -> Shape:
             f"cannot load {name}: got {len(imports)} imports and {len(exports)} exports, "
             f"expected at most {_MOST_ITEMS} of each"
         )
-    memory = next((item.type for item in exports if item.name == "memory"), None)
+    memories = [item.name for item in exports if isinstance(item.type, MemoryType)]
     return Shape(
         imports=tuple(Import(i.module, i.name or "", _wasm_type(i.type)) for i in imports),
         functions={
             item.name: kind for item in exports if (kind := _wasm_type(item.type)) is not None
         },
-        has_memory=isinstance(memory, MemoryType),
+        memory=MEMORY if MEMORY in memories else next(iter(memories), None),
+        least_memory_bytes=least_memory_bytes,
     )
 
 

@@ -15,7 +15,7 @@ from wasmtime import (
 
 from sandbox.cell import Crossing, Number
 from sandbox.limits import Limits
-from sandbox.shape import Shape
+from sandbox.shape import MEMORY, Shape
 from sandbox.signature import WasmType
 
 _VALUE_TYPES = {"i32": ValType.i32, "i64": ValType.i64, "f32": ValType.f32, "f64": ValType.f64}
@@ -38,6 +38,8 @@ class PlainCell:
         self._shape = shape
         self._functions: dict[str, Func] = {}
         self._memory: Memory | None = None
+        self._measured: Memory | None = None
+        self._peak_bytes = 0
 
     def start(self) -> None:
         """Make the instance."""
@@ -46,8 +48,10 @@ class PlainCell:
             item = exports[name]
             if isinstance(item, Func):
                 self._functions[name] = item
-            elif isinstance(item, Memory) and name == "memory":
-                self._memory = item
+            elif isinstance(item, Memory):
+                self._measured = item
+                self._memory = item if name == MEMORY else self._memory
+        self._peak_bytes = self._shape.least_memory_bytes
 
     def exports(self, name: str) -> bool:
         """Whether there is such a function."""
@@ -69,13 +73,18 @@ class PlainCell:
     def find_memory(self, caller: object) -> bool:
         """Learn of the memory."""
         if self._memory is None:
-            found = _require_caller(caller).get("memory")
+            found = _require_caller(caller).get(MEMORY)
             self._memory = found if isinstance(found, Memory) else None
         return self._memory is not None
 
     def size_bytes(self) -> int:
         """The size of the memory."""
         return 0 if self._memory is None else self._memory.data_len(self._store)
+
+    def peak_bytes(self) -> int:
+        """The memory at its largest."""
+        measured = self._measured or self._memory
+        return self._peak_bytes if measured is None else measured.data_len(self._store)
 
     def read(self, pointer: int, length: int) -> bytes:
         """Copy out."""

@@ -19,13 +19,14 @@ from sandbox.cell import Crossing, Number
 from sandbox.library import POINTER, SIZES
 from sandbox.limits import Limits
 from sandbox.plain import function_type
-from sandbox.shape import Shape
+from sandbox.shape import MEMORY, Shape
 from sandbox.signature import NUMBERS, WasmType
 from sandbox.slots import WORDS, Form, landing
 from sandbox.timers import Engines
 
 _ITEM_AT = 8  # in an extern, behind its kind
 _MEMORY = b"\x03"  # an extern's kind
+_ABI_MEMORY = MEMORY.encode()
 _SMALL_BYTES = 1 << 20
 
 _Extern = c_char * SIZES["extern"]
@@ -41,6 +42,7 @@ class RawCell:
         "_functions",
         "_instance",
         "_link",
+        "_measured",
         "_memory",
         "_size",
         "_store",
@@ -52,6 +54,7 @@ class RawCell:
         self._found: dict[str, Any] = {}
         self._instance = _Instance()
         self._memory: Any = None
+        self._measured: Any = None  # mostly the same, and no other is in the ABI
         self._size = 0  # as it was last seen
         self._store = library.store_new(link.engine, None, None)
         self._context = library.store_context(self._store)
@@ -71,9 +74,15 @@ class RawCell:
         error = library.instantiate(self._link.pre, self._context, self._instance, byref(trap))
         if error or trap.value:
             library.fail(error, trap)
+        name = self._link.memory
+        if name is None:
+            self._size = self._link.least_memory_bytes
+            return
         extern = _Extern()
-        if library.export(self._context, self._instance, b"memory", 6, extern):
-            self._remember(extern)
+        if library.export(self._context, self._instance, name, len(name), extern):
+            self._measured = byref(extern, _ITEM_AT)
+            if name == _ABI_MEMORY:
+                self._remember(extern)
 
     def exports(self, name: str) -> bool:
         """Whether there is such a function."""
@@ -104,7 +113,7 @@ class RawCell:
         """Learn of the memory."""
         if self._memory is None:
             extern = _Extern()
-            if library.caller_export(caller, b"memory", 6, extern):
+            if library.caller_export(caller, _ABI_MEMORY, len(_ABI_MEMORY), extern):
                 self._remember(extern)
         return self._memory is not None
 
@@ -113,6 +122,13 @@ class RawCell:
         if self._memory is None:
             return 0
         self._size = int(library.memory_size(self._context, self._memory))
+        return self._size
+
+    def peak_bytes(self) -> int:
+        """The memory at its largest."""
+        measured = self._measured or self._memory
+        if measured is not None:
+            self._size = int(library.memory_size(self._context, measured))
         return self._size
 
     def read(self, pointer: int, length: int) -> bytes:
@@ -182,6 +198,8 @@ class RawLink:
         self._kept = (engine, instances)
         self.engine = library.address(engine)
         self.pre = library.address(instances)
+        self.memory = None if shape.memory is None else shape.memory.encode()
+        self.least_memory_bytes = shape.least_memory_bytes
         self.functions = {
             name: Form(name, kind)
             for name, kind in shape.functions.items()

@@ -13,7 +13,8 @@ class CallResult:
     Attributes:
         value: The result; a command's is what it wrote to stdout.
         fuel_used: Units of fuel, host work included.
-        memory_peak_bytes: The linear memory at its largest.
+        memory_peak_bytes: The linear memory at its largest; where the module does not export
+            it, what it began with: it may have grown since.
         took_ms: Wall time from request to result.
         stderr: What a command wrote to stderr, control characters not yet escaped.
     """

@@ -7,6 +7,8 @@ from sandbox.capabilities import WASI_MODULE
 from sandbox.log import escape_text
 from sandbox.signature import WasmType
 
+MEMORY = "memory"
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -27,12 +29,20 @@ class Shape:
     Attributes:
         imports: In the module's order.
         functions: The exported functions.
-        has_memory: It exports a 32-bit memory as ``memory``.
+        memory: What its memory, of which it has one at most, is exported as; ``memory`` if it
+            is so too, None if it is not exported.
+        least_memory_bytes: What its memory begins with.
     """
 
     imports: tuple[Import, ...]
     functions: Mapping[str, WasmType]
-    has_memory: bool
+    memory: str | None = None
+    least_memory_bytes: int = 0
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it exports its memory as ``memory``, which the ABI goes by."""
+        return self.memory == MEMORY
 
     @property
     def uses_wasi(self) -> bool:

@@ -29,7 +29,7 @@ _TRIAL = bytes.fromhex(
     "1703066d656d6f727902000372756e0001047472617000020a12020c00200020012002200310000b0300"
     "000b000b046e616d65010401000162"
 )
-_SHAPE = Shape((), {"run": _ALL, "trap": WasmType((), ())}, has_memory=True)
+_SHAPE = Shape((), {"run": _ALL, "trap": WasmType((), ())}, memory="memory")
 _NUMBERS = (-7, 2**40, 0.5, -1e300)
 _FUEL = 1000
 

@@ -52,7 +52,8 @@ class Orders:
             "environment": dict(self.environment),
             "imports": [[i.module, i.name, _types(i.kind)] for i in self.shape.imports],
             "functions": {name: _types(kind) for name, kind in self.shape.functions.items()},
-            "has_memory": self.shape.has_memory,
+            "memory": self.shape.memory,
+            "least_memory_bytes": self.shape.least_memory_bytes,
             "signatures": {
                 name: [s.params, s.result, s.variadic] for name, s in self.signatures.items()
             },
@@ -84,7 +85,8 @@ def read_orders(frame: Frame, key: bytes) -> Orders:
         shape=Shape(
             imports=tuple(_import(*item) for item in fields["imports"]),
             functions={name: WasmType(*map(tuple, k)) for name, k in fields["functions"].items()},
-            has_memory=fields["has_memory"],
+            memory=fields["memory"],
+            least_memory_bytes=fields["least_memory_bytes"],
         ),
         signatures={
             name: Signature(tuple(params), result, variadic)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wasmtime import wat2wasm
 
-from sandbox.binary import has_vectors_at_its_border
+from sandbox.binary import has_vectors_at_its_border, least_memory_bytes
 from support.sandbox import BUMP, ECHO
 
 HEADER = b"\0asm\x01\0\0\0"
@@ -49,6 +49,20 @@ def test_what_no_valid_module_has_is_refused(sections: bytes, reason: str) -> No
     """Forms that the engine's configuration excludes, and an end too early."""
     with pytest.raises(ValueError, match=reason):
         has_vectors_at_its_border(HEADER + sections)
+
+
+@pytest.mark.parametrize(
+    ("wat", "pages"),
+    [
+        ("(module)", 0),
+        ("(module (memory 0))", 0),
+        (f"(module {BUMP})", 2),
+        ("(module (table 9 funcref) (memory 300 400))", 300),
+    ],
+)
+def test_what_a_memory_begins_with_is_read(wat: str, pages: int) -> None:
+    """Exported or not."""
+    assert least_memory_bytes(bytes(wat2wasm(wat))) == pages * 65_536
 
 
 @given(st.binary(max_size=300))

@@ -17,6 +17,7 @@ from sandbox import (
     GuestExit,
     GuestTrap,
     LogRecord,
+    MemoryExceeded,
     MissingExport,
     SandboxError,
     UnhealthyError,
@@ -478,3 +479,27 @@ def test_an_error_of_a_limit_says_what_was_used_and_what_raises_it() -> None:
     late = pytest.raises(DeadlineExceeded, match=r"raise limits\.wall_timeout_ms, or")
     with loaded(wat, admission, extra="[limits]\nwall_timeout_ms = 20\n") as plugin, late:
         plugin.call("sleep")
+
+
+@pytest.mark.parametrize(
+    ("memory", "pages"),
+    [
+        ('(memory (export "memory") 2)', 3),
+        ('(memory (export "mine") 2)', 3),
+        ("(memory 2)", 2),
+        ('(memory (export "a") (export "memory") 2)', 3),
+    ],
+)
+def test_the_peak_is_that_of_the_memory_whatever_it_is_called(memory: str, pages: int) -> None:
+    """One that is not exported is told as what it began with, which is less; none is nothing."""
+    wat = f"""(module {memory}
+      (func (export "run") (drop (memory.grow (i32.const 1))))
+      (func (export "fill") (loop
+        (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable))"""
+    with loaded(wat, admit(mem_bytes=1 << 20)) as plugin:
+        assert plugin.call().memory_peak_bytes == pages * 65_536
+        with pytest.raises(MemoryExceeded if pages > 2 else GuestTrap) as caught:
+            plugin.call("fill")
+        assert caught.value.stats.memory_peak_bytes == (16 if pages > 2 else 2) * 65_536
+    with loaded('(module (func (export "run")))') as plugin:
+        assert plugin.call().memory_peak_bytes == 0
