@@ -9,7 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _HEADER_BYTES = 8
-_CUSTOM, _TYPES, _IMPORTS, _FUNCTIONS, _MEMORIES, _EXPORTS, _CODE, _DATA = 0, 1, 2, 3, 5, 7, 10, 11
+_CUSTOM, _TYPES, _IMPORTS, _FUNCTIONS = range(4)
+_MEMORIES, _EXPORTS, _START, _CODE, _DATA = 5, 7, 8, 10, 11
 _TINY_BYTES, _TINY_VARIABLES = 4096, 1000
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL = range(4)
 _FUNCTION_TYPE = 0x60
@@ -68,8 +69,8 @@ def imports(payload: bytes) -> list[tuple[str, str]]:
     return []
 
 
-def least_memory_bytes(payload: bytes) -> int:
-    """What the memory of a module begins with, exported or not; 0 where it has none.
+def beginning(payload: bytes) -> tuple[int, bool]:
+    """What a module's memory begins with, exported or not, and whether there is a start function.
 
     Args:
         payload: A core module that wasmtime has found valid.
@@ -77,13 +78,15 @@ def least_memory_bytes(payload: bytes) -> int:
     Raises:
         ValueError: It is not.
     """
+    least_pages, starts = 0, False
     try:
         for section, reader in _sections(payload):
             if section == _MEMORIES:
-                return _PAGE_BYTES * sum(reader.many(reader.limits))
+                least_pages = sum(reader.many(reader.limits))
+            starts = starts or section == _START
     except IndexError as error:
         raise ValueError("the module ends too early") from error
-    return 0
+    return least_pages * _PAGE_BYTES, starts
 
 
 def is_tiny(payload: bytes) -> bool:

@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wasmtime import WasmtimeError
 
 from sandbox.admission import Admission
 from sandbox.aot import AotCache, Files, ForeignCodeError
-from sandbox.binary import least_memory_bytes
+from sandbox.binary import beginning
 from sandbox.code import Code
 from sandbox.compiling import compile_apart
 from sandbox.engine import binding, new_engine
@@ -138,5 +138,6 @@ class Builds:
 
 def _shape(code: Code, payload: bytes, name: str) -> Shape:
     refuse_vectors(payload, name=name)
-    least_bytes = least_memory_bytes(payload)
-    return shape_of(code.module(new_engine()), name=name, least_memory_bytes=least_bytes)
+    shape = shape_of(code.module(new_engine()), name=name)
+    least_bytes, starts = beginning(payload)
+    return replace(shape, least_memory_bytes=least_bytes, starts=starts)

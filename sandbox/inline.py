@@ -69,7 +69,17 @@ class InlineRunner:
         Raises:
             IncompatibleError: An import has another type than the host's function.
         """
-        self._fresh.warm()
+        self._instances.warm()
+
+    def rehearse(self) -> None:
+        """Have the first call find all there, as far as that goes without the guest's own code.
+
+        Raises:
+            SandboxError: It can't be linked or instantiated; the first call says so too.
+        """
+        context = self.begin(Request("the rehearsal", None))
+        context.bounded = frozenset()  # nothing is used: no grant is counted
+        self._instances.rehearse(context)
 
     def run(self, request: Request) -> CallResult:
         """Run one call; raises as ``Runner.run`` does."""

@@ -21,6 +21,12 @@ class Instances(Protocol):
     def run(self, context: CallContext, enter: Enter) -> CallResult:
         """Run one call; raises as ``run_call`` does."""
 
+    def warm(self) -> None:
+        """Have a worker ready; raises as ``Worker`` does."""
+
+    def rehearse(self, context: CallContext) -> None:
+        """The same, and make an instance in it that no call gets; raises as ``run_call`` does."""
+
     def close(self) -> None:
         """Let go of what no call uses; what runs is let go of at its end."""
 
@@ -54,6 +60,12 @@ class FreshInstances:
         """Have a worker ready; raises as ``Worker`` does."""
         self._pool.give_back(self._pool.take())
 
+    def rehearse(self, context: CallContext) -> None:
+        """The same, and make an instance in it that no call gets; raises as ``run_call`` does."""
+        worker = self._pool.take()
+        _rehearse(context, worker, self._watchdog)
+        self._pool.give_back(worker)
+
     def close(self) -> None:
         """Drop the idle workers."""
         self._pool.close()
@@ -66,6 +78,7 @@ class KeptInstance:
         self._make_worker = make_worker
         self._watchdog = watchdog
         self._lock = threading.Lock()
+        self._ready: Worker | None = None
         self._kept: tuple[Worker, Guest] | None = None
         self._closed = False
 
@@ -86,6 +99,16 @@ class KeptInstance:
             if self._closed:
                 self.close()
 
+    def warm(self) -> None:
+        """Have the worker of the first call ready; raises as ``Worker`` does."""
+        self._ready = self._make_worker()
+
+    def rehearse(self, context: CallContext) -> None:
+        """The same, and make an instance in it that no call gets; raises as ``run_call`` does."""
+        worker = self._make_worker()
+        _rehearse(context, worker, self._watchdog)
+        self._ready = worker
+
     def close(self) -> None:
         """Drop the instance, unless a call is in it: then that call does when it ends."""
         self._closed = True
@@ -98,7 +121,8 @@ class KeptInstance:
     def _run(self, context: CallContext, enter: Enter) -> CallResult:
         if self._kept is not None and not self._kept[0].suits(context):
             self._discard()
-        worker, guest = self._kept or (self._make_worker(), None)
+        worker, guest = self._kept or (self._ready or self._make_worker(), None)
+        self._ready = None
         store = guest.store if guest else worker.new_store(context)
 
         def body() -> Value:
@@ -119,7 +143,18 @@ class KeptInstance:
         return result
 
     def _discard(self) -> None:
+        self._ready = None
         if self._kept is not None:
             worker, guest = self._kept
             worker.end(guest.store)
             self._kept = None
+
+
+def _rehearse(context: CallContext, worker: Worker, watchdog: Watchdog) -> None:
+    if worker.starts:
+        return  # an instance would run the guest's code, for which nobody asked
+    store = worker.new_store(context)
+    try:
+        run_call(context, worker, store, watchdog, store.start)
+    finally:
+        worker.end(store)

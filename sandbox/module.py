@@ -87,13 +87,8 @@ def refuse_vectors(payload: bytes, *, name: str) -> None:
         )
 
 
-def shape_of(module: Module, *, name: str, least_memory_bytes: int = 0) -> Shape:
-    """What a module needs and offers; ask ``refuse_vectors`` before.
-
-    Args:
-        module: It.
-        name: For messages.
-        least_memory_bytes: What its memory begins with, by its bytes.
+def shape_of(module: Module, *, name: str) -> Shape:
+    """What a module needs and offers, as far as wasmtime tells; ask ``refuse_vectors`` before.
 
     Raises:
         BadModule: It has more imports or exports than any sane module.
@@ -111,7 +106,6 @@ def shape_of(module: Module, *, name: str, least_memory_bytes: int = 0) -> Shape
             item.name: kind for item in exports if (kind := _wasm_type(item.type)) is not None
         },
         memory=MEMORY if MEMORY in memories else next(iter(memories), None),
-        least_memory_bytes=least_memory_bytes,
     )
 
 

@@ -32,12 +32,14 @@ class Shape:
         memory: What its memory, of which it has one at most, is exported as; ``memory`` if it
             is so too, None if it is not exported.
         least_memory_bytes: What its memory begins with.
+        starts: It has a start function, or may have one: an instance runs it.
     """
 
     imports: tuple[Import, ...]
     functions: Mapping[str, WasmType]
     memory: str | None = None
     least_memory_bytes: int = 0
+    starts: bool = True
 
     @property
     def has_memory(self) -> bool:

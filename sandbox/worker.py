@@ -73,6 +73,7 @@ class Worker:
         self.folder: Folder | None = None
         self._surroundings = surroundings
         self._uses_wasi = shape.uses_wasi
+        self.starts = shape.starts
         variables = surroundings.environment.items()
         self.environment = [f"{key}={value}\0".encode() for key, value in variables]
         try:

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import select
 import socket
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from sandbox.code import Code
 from sandbox.isolate.nursery import Nursery
@@ -35,6 +38,7 @@ class Child:
         folder: What it may read, None = nothing; closed with it.
         orders: What it is told first.
         deadline_s: Until when it must have taken them, on the clock of ``time.monotonic()``.
+        ahead: It will stand by for its first call.
 
     Raises:
         SandboxError: It can't be started.
@@ -48,6 +52,8 @@ class Child:
         folder: Folder | None,
         orders: Orders,
         deadline_s: float,
+        *,
+        ahead: bool,
     ) -> None:
         self.folder = folder
         self._nursery = nursery
@@ -61,7 +67,7 @@ class Child:
             given: list[socket.socket | int] = [control, channel, code.descriptor]
             if folder is not None and folder.descriptor is not None:
                 given.append(folder.descriptor)
-            self._pid, self._handle = nursery.fork(given, deadline_s)
+            self._pid, self._handle = nursery.fork(given, deadline_s, ahead=ahead)
         except BaseException:
             self._control.close()
             self.first.close()
@@ -74,8 +80,7 @@ class Child:
             with contextlib.suppress(ChannelClosedError):  # it died; who calls it will find out
                 self.first.send(*orders.frame(nursery.key), deadline_s=deadline_s)
         except BaseException:
-            self.first.close()
-            self.bury()
+            self.let_go()
             raise
 
     @property
@@ -118,9 +123,50 @@ class Child:
                 self._close_folder()
             return self._exit_code
 
+    def is_over(self) -> bool:
+        """Whether its process has ended."""
+        waiting = select.poll()
+        waiting.register(self._handle, select.POLLIN)
+        return bool(waiting.poll(0))
+
+    def let_go(self) -> None:
+        """Bury one that nobody has called."""
+        self.first.close()
+        self.bury()
+
     def _close_folder(self) -> None:
         if self.folder is not None and self.folder.descriptor is not None:
             os.close(self.folder.descriptor)
+
+
+@dataclass(slots=True)
+class Kept:
+    """A child with what is lent of it.
+
+    Attributes:
+        child: It.
+        idle: Channels that nobody uses, the last used last.
+        opened: How many channels there are.
+        in_flight: How many are lent.
+        is_retired: It gets no more calls, and goes with the last one.
+        has_crashed: Its end has been counted.
+        since_s: When it began to serve.
+    """
+
+    child: Child
+    idle: list[Channel] = field(default_factory=list)
+    opened: int = 1
+    in_flight: int = 0
+    is_retired: bool = False
+    has_crashed: bool = False
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class MakeChild(Protocol):
+    """Starts a child."""
+
+    def __call__(self, folder: Folder | None, deadline_s: float, *, ahead: bool) -> Child:
+        """Start one that may read the folder, if one is given; raises as ``Child`` does."""
 
 
 def _pair() -> tuple[Channel, socket.socket]:

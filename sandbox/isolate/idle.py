@@ -1,11 +1,17 @@
-"""One thread per sandbox that has children: it stops those which nobody called for a while."""
+"""One thread per sandbox that has children: it stops those which nobody called for a while.
+
+What need not be done before a call goes on it does as well.
+"""
 
 import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
+
+from sandbox.isolate.standby import Standby
 
 IDLE_S = 60.0
 
@@ -25,24 +31,35 @@ class IdleWatch:
 
     Args:
         idle_s: How long without a call.
+
+    Attributes:
+        standby: Of all these keepers.
     """
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
         # unlike a lock, it may be used in a destructor
-        self._inbox: SimpleQueue[tuple[Resting, bool] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Resting, bool] | Callable[[], object] | None] = SimpleQueue()
+        self.standby = Standby()
+        self._closed = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def watch(self, keeper: Resting) -> None:
         """A child of this keeper has started."""
         self._inbox.put((keeper, True))
+        self._begin()
+
+    def later(self, errand: Callable[[], object]) -> None:
+        """Do something soon, and not on this thread; now once this is closed."""
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name="sandbox-idle", daemon=True
-                )
-                self._thread.start()
+            is_over = self._closed
+            if not is_over:
+                self._inbox.put(errand)
+        if is_over:
+            errand()
+        else:
+            self._begin()
 
     def leave(self, keeper: Resting) -> None:
         """Nobody has this keeper's plugin any more."""
@@ -51,11 +68,20 @@ class IdleWatch:
     def close(self) -> None:
         """Close the keepers whose children run, end the thread, and wait for it."""
         with self._lock:
+            self._closed = True
             self._inbox.put(None)
             if self._thread is not None:
                 self._thread.join()
             else:  # nothing was called; who left is in the inbox all the same
                 self._watch()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._watch, name="sandbox-idle", daemon=True
+                )
+                self._thread.start()
 
     def _watch(self) -> None:
         keepers: set[Resting] = set()
@@ -65,6 +91,9 @@ class IdleWatch:
                 news = self._inbox.get(timeout=_until(due_s))
                 if news is None:
                     break
+                if not isinstance(news, tuple):
+                    news()
+                    continue
                 keeper, is_called = news
                 if is_called:
                     keepers.add(keeper)

@@ -6,37 +6,20 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.isolate.child import Child, Folder
+from sandbox.isolate.child import Child, Folder, Kept, MakeChild
 from sandbox.isolate.crashes import Crashes, how_it_ended
+from sandbox.isolate.idle import IdleWatch
 from sandbox.isolate.serving import MOST_CHANNELS
 from sandbox.isolate.wire import Channel
 
 _LOG = logging.getLogger("stack_composer.sandbox")
 
-
-@dataclass(slots=True)
-class Kept:
-    """A child with what is lent of it.
-
-    Attributes:
-        child: It.
-        idle: Channels that nobody uses, the last used last.
-        opened: How many channels there are.
-        in_flight: How many are lent.
-        is_retired: It gets no more calls, and goes with the last one.
-        has_crashed: Its end has been counted.
-    """
-
-    child: Child
-    idle: list[Channel] = field(default_factory=list)
-    opened: int = 1
-    in_flight: int = 0
-    is_retired: bool = False
-    has_crashed: bool = False
+_LULL_S = 0.05
+"""After its start a child has this long for its first call, before another shares the processor."""
+_AHEAD_S = 10.0
 
 
 class Keeper:
@@ -44,28 +27,30 @@ class Keeper:
 
     Args:
         plugin_id: For messages.
-        make_child: Starts a child that may read the folder, if one is given, until a moment.
+        make_child: Starts a child.
         data_dir: What the plugin sees of the disk; None = nothing.
-        on_start: Told when a child has started.
+        idle: Stops the child when nobody calls, and keeps one ahead.
         on_loop: Told once, when it crashed too often to be started again.
     """
 
     def __init__(
         self,
         plugin_id: str,
-        make_child: Callable[[Folder | None, float], Child],
+        make_child: MakeChild,
         data_dir: Path | None,
-        on_start: Callable[["Keeper"], None],
+        idle: IdleWatch,
         on_loop: Callable[[str], None],
     ) -> None:
         self._plugin_id = plugin_id
         self._make_child = make_child
         self._data_dir = data_dir
-        self._on_start = on_start
+        self._idle = idle
+        self._standby = idle.standby
         self._on_loop = on_loop
         self._changed = threading.Condition(threading.Lock())
         self._kept: Kept | None = None
         self._is_starting = False
+        self._wants_another = False
         self._closed = False
         self._crashes = Crashes()
         self._used_s = 0.0
@@ -113,7 +98,7 @@ class Keeper:
             if unused is not None:
                 unused.child.bury()
             if deaf is not None:
-                self.crashed(deaf)
+                self.lost(deaf)
         return self._start(deadline_s)
 
     def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:
@@ -133,7 +118,8 @@ class Keeper:
                 kept.opened -= 1
                 channel.close()
             self._changed.notify()
-            is_over = kept.is_retired and not kept.in_flight
+            # who counts a crash buries it
+            is_over = kept.is_retired and not kept.in_flight and not kept.has_crashed
         if is_over:
             kept.child.bury()
 
@@ -143,13 +129,23 @@ class Keeper:
         Returns:
             See ``Nursery.bury``.
         """
+        return self._mourn(kept, *self._count(kept))
+
+    def lost(self, kept: Kept) -> None:
+        """The same where nobody asks how: another can be started before this one is buried."""
+        is_news, is_loop = self._count(kept)
+        self._idle.later(lambda: self._mourn(kept, is_news, is_loop))
+
+    def _count(self, kept: Kept) -> tuple[bool, bool]:
+        """Count a crash: whether it is news, and one too many."""
         with self._changed:
             self._retire(kept)
-        code = kept.child.bury()
-        with self._changed:
             is_news = not kept.has_crashed
             kept.has_crashed = True
-            is_loop = is_news and self._crashes.record(time.monotonic())
+            return is_news, is_news and self._crashes.record(time.monotonic())
+
+    def _mourn(self, kept: Kept, is_news: bool, is_loop: bool) -> int | None:  # noqa: FBT001  # as counted
+        code = kept.child.bury()
         if is_news:
             _LOG.warning("the process of %s ended: %s", self._plugin_id, how_it_ended(code))
         if is_loop:
@@ -159,16 +155,22 @@ class Keeper:
         return code
 
     def rest(self, now_s: float, idle_s: float) -> float:
-        """Stop the child if it has been idle for so long; see ``Resting``."""
+        """Stop the child if it has been idle for so long, else have one ahead; see ``Resting``."""
         with self._changed:
             kept = self._kept
             if kept is None:
                 return math.inf
-            if kept.in_flight:
-                return now_s + idle_s
-            if now_s - self._used_s < idle_s:
-                return self._used_s + idle_s
-            self._retire(kept)
+            again_s = (now_s if kept.in_flight else self._used_s) + idle_s
+            if now_s >= again_s:
+                self._retire(kept)
+            elif self._wants_another and now_s < kept.since_s + _LULL_S:
+                return min(again_s, kept.since_s + _LULL_S)
+            wants, self._wants_another = self._wants_another, False
+        if not kept.is_retired:
+            if wants:
+                self._have_one_stand_by()
+            return again_s
+        self._standby.drop(self)
         kept.child.bury()
         return math.inf
 
@@ -182,13 +184,14 @@ class Keeper:
             if kept is not None:
                 self._retire(kept)
             self._changed.notify_all()
+        self._standby.drop(self)
         if kept is not None and not kept.in_flight:
             kept.child.bury()
 
     def _start(self, deadline_s: float) -> tuple[Kept, Channel]:
         kept: Kept | None = None
         try:
-            child = self._make_child(self._open_folder(), deadline_s)
+            child = self._ahead() or self._make_child(self._open_folder(), deadline_s, ahead=False)
             kept = Kept(child, [child.first])
         finally:
             with self._changed:
@@ -198,13 +201,36 @@ class Keeper:
                     self._make_child = _no_child
                 elif kept is not None:
                     self._kept = kept
+                    self._wants_another = True
                     channel = self._take(kept)
         if self._kept is not kept:  # closed meanwhile
             child.first.close()
             child.bury()
         self._refuse_closed()
-        self._on_start(self)
+        self._idle.watch(self)
         return kept, channel
+
+    def _ahead(self) -> Child | None:
+        """The child that stands by, if it has the folder that there is now."""
+        child = self._standby.take(self)
+        if child is not None and self._has_other_folder(child):
+            child.let_go()
+            return None
+        return child
+
+    def _have_one_stand_by(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            make_child = self._make_child
+        deadline_s = time.monotonic() + _AHEAD_S
+        try:
+            child = make_child(self._open_folder(), deadline_s, ahead=True)
+        except (SandboxError, TimeoutError):  # no room: the next start will say so
+            return
+        self._standby.keep(self, child)
+        if self._kept is None:  # retired or closed meanwhile
+            self._standby.drop(self)
 
     def _take(self, kept: Kept) -> Channel:
         if kept.idle:
@@ -255,6 +281,6 @@ class Keeper:
         return status.st_dev, status.st_ino
 
 
-def _no_child(_folder: Folder | None, _deadline_s: float) -> Child:
+def _no_child(folder: Folder | None, deadline_s: float, *, ahead: bool) -> Child:  # noqa: ARG001
     message = "no child is started once it is closed"
     raise RuntimeError(message)

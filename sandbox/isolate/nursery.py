@@ -61,13 +61,16 @@ class Nursery:
                 self._refuse_closed()
                 self._greet()
 
-    def fork(self, given: Sequence[socket.socket | int], deadline_s: float) -> tuple[int, int]:
+    def fork(
+        self, given: Sequence[socket.socket | int], deadline_s: float, *, ahead: bool
+    ) -> tuple[int, int]:
         """Start a child.
 
         Args:
             given: Its control socket, its first channel, the code, and the folder if any.
             deadline_s: Until when to wait, on the clock of ``time.monotonic()``, but two
                 seconds at least and ten at most; then the zygote is replaced.
+            ahead: It is for a plugin that has a child, and no other need stand by.
 
         Returns:
             Its process id, for ``bury``; and a descriptor of it, the caller's to close.
@@ -86,7 +89,7 @@ class Nursery:
                 left_s = deadline_s - time.monotonic()
                 zygote.settimeout(min(_ANSWER_S, max(_END_S, left_s)))
                 try:
-                    socket.send_fds(zygote, [_spelled("fork", len(numbers))], numbers)
+                    socket.send_fds(zygote, [_spelled("fork", len(numbers), ahead)], numbers)
                     match _heard(zygote):
                         case ["forked", int(pid)], [handle]:
                             self._is_deaf = False

@@ -54,6 +54,7 @@ class Orders:
             "functions": {name: _types(kind) for name, kind in self.shape.functions.items()},
             "memory": self.shape.memory,
             "least_memory_bytes": self.shape.least_memory_bytes,
+            "starts": self.shape.starts,
             "signatures": {
                 name: [s.params, s.result, s.variadic] for name, s in self.signatures.items()
             },
@@ -87,6 +88,7 @@ def read_orders(frame: Frame, key: bytes) -> Orders:
             functions={name: WasmType(*map(tuple, k)) for name, k in fields["functions"].items()},
             memory=fields["memory"],
             least_memory_bytes=fields["least_memory_bytes"],
+            starts=fields["starts"],
         ),
         signatures={
             name: Signature(tuple(params), result, variadic)

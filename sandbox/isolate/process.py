@@ -12,10 +12,10 @@ from sandbox.errors import CallError, CallStats, MemoryExceeded, PluginPanic
 from sandbox.hostfuncs.links import Answer, Bound
 from sandbox.isolate import messages
 from sandbox.isolate.agreed import arguments_of, require_result
-from sandbox.isolate.child import Child
+from sandbox.isolate.child import Child, Folder, Kept
 from sandbox.isolate.crashes import how_it_ended
 from sandbox.isolate.idle import IdleWatch
-from sandbox.isolate.keeper import Keeper, Kept
+from sandbox.isolate.keeper import Keeper
 from sandbox.isolate.messages import Asked, Call, Ended, Said, Uses
 from sandbox.isolate.nursery import Nursery
 from sandbox.isolate.orders import Orders
@@ -45,7 +45,7 @@ class ProcessRunner:
         ask: Whether a call may use a capability whose grant has an end.
         nursery: Forks the child.
         off_main: Keeps the waiting off the main thread, where Ctrl-C lands.
-        idle: Stops the child when nobody calls.
+        idle: Stops the child when nobody calls, and keeps one ahead.
         answer: Runs a function of the application.
         on_log: Takes the plugin's log records, on the thread of the call.
         on_loop: Told once, when the child crashed too often to be started again.
@@ -78,11 +78,15 @@ class ProcessRunner:
             longest += token.limits.mem_bytes
         self._longest = min(longest + _OVERHEAD_BYTES, _LARGEST_FRAME_BYTES)
         self._numbers = itertools.count(1)
+
+        def make_child(folder: Folder | None, deadline_s: float, *, ahead: bool) -> Child:
+            return Child(nursery, code, folder, orders, deadline_s, ahead=ahead)
+
         self.keeper = Keeper(
             token.plugin_id,
-            lambda folder, until_s: Child(nursery, code, folder, orders, until_s),
+            make_child,
             data_dir,
-            idle.watch,
+            idle,
             on_loop,
         )
 
@@ -147,7 +151,7 @@ class ProcessRunner:
                 is_usable = channel.is_quiet
                 return ended
             except _NotDeliveredError:  # it died before it had the call
-                self.keeper.crashed(kept)
+                self.keeper.lost(kept)
                 if attempt == _ATTEMPTS:
                     raise self._panic(context, kept) from None
             except TimeoutError:

@@ -1,5 +1,6 @@
 """A plugin's child process: the inline runner, served over channels."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -32,7 +33,9 @@ _STACK_BYTES = 8 * 1024 * 1024
 OPEN, STOP = b"open", b"stop "
 
 
-def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -> None:
+def serve(
+    control: int, first: int, code: int, folder: int | None, key: bytes, *, ahead: bool
+) -> None:
     """Serve the host until it closes the control socket.
 
     Args:
@@ -41,6 +44,7 @@ def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -
         code: The file with the compiled module, which nobody writes to.
         folder: The folder behind ``/plugin/data``, open.
         key: What the token is sealed with.
+        ahead: The first call is some time away: make it quick.
     """
     channel = Channel(socket.socket(fileno=first))
     orders = read_orders(channel.receive(MAX_ORDERS_BYTES), key)
@@ -49,7 +53,7 @@ def serve(control: int, first: int, code: int, folder: int | None, key: bytes) -
     lock_down(data_bytes=_OWN_BYTES + MOST_CHANNELS * per_call, folder=folder, code=code)
     threading.stack_size(_STACK_BYTES)
     child = Served(orders, code, size, folder)
-    child.open(channel)
+    child.open(channel, rehearses=ahead)
     with socket.socket(fileno=control) as orders_to_come:
         while True:
             message, given, _, _ = socket.recv_fds(orders_to_come, _CONTROL_BYTES, 1)
@@ -91,9 +95,16 @@ class Served:
             reused=orders.reused,
         )
 
-    def open(self, channel: Channel) -> None:
-        """Serve a further channel, on a thread of its own."""
-        threading.Thread(target=self._attend, args=(channel,), daemon=True).start()
+    def open(self, channel: Channel, *, rehearses: bool = False) -> None:
+        """Serve a further channel, on a thread of its own; its call tells what fails before."""
+
+        def attend() -> None:
+            if rehearses:
+                with contextlib.suppress(SandboxError):
+                    self._runner.rehearse()
+            self._attend(channel)
+
+        threading.Thread(target=attend, daemon=True).start()
 
     def stop(self, number: int) -> None:
         """End the call of that number, if it still runs."""

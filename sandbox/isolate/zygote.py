@@ -29,7 +29,7 @@ MAX_MESSAGE_BYTES = 4096
 MOST_DESCRIPTORS = 4
 _LULL_MS = 50
 """After an order a child has this long for its first call, before it shares the processor."""
-READY, GO = b"ready", b"go"
+READY, GO, AHEAD = b"ready", b"go", b"ahead"
 
 
 def main(descriptor: int) -> None:
@@ -101,11 +101,15 @@ class Zygote:
         self._key = key
         self._rehearsal = Rehearsal()
         self._standby: _Standby | None = None
+        self._is_relieved = False
 
     @property
     def patience_ms(self) -> int | None:
-        """How long to wait for an order before the next child is forked; None = for ever."""
-        return _LULL_MS if self._standby is None else None
+        """How long to wait for an order before the next child is forked; None = for ever.
+
+        Once the host has a child of its own stand by none is forked ahead.
+        """
+        return None if self._standby is not None or self._is_relieved else _LULL_MS
 
     def have_one_stand_by(self) -> None:
         """Fork a child for the next order; where the system has no room for it, try again."""
@@ -122,17 +126,18 @@ class Zygote:
     def obey(self, order: list[object], given: list[int]) -> None:
         """Do as the host says."""
         match order:
-            case ["fork", int(count)]:
-                self._hand_over(given, count)
+            case ["fork", int(count), bool(ahead)]:
+                self._is_relieved = self._is_relieved or ahead
+                self._hand_over(given, count, AHEAD if ahead else GO)
             case ["reap", int(pid)]:
                 code = None
                 with contextlib.suppress(ChildProcessError):  # another zygote's, before this one
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 self._host.send(json.dumps(["reaped", pid, code]).encode("ascii"))
 
-    def _hand_over(self, given: list[int], count: int) -> None:
+    def _hand_over(self, given: list[int], count: int, word: bytes) -> None:
         try:
-            pid, handle = self._start_one(given, count)
+            pid, handle = self._start_one(given, count, word)
         except OSError as error:
             told = json.dumps(["refused", error.strerror]).encode("ascii")
             self._host.send(told)
@@ -146,14 +151,14 @@ class Zygote:
         finally:
             os.close(handle)
 
-    def _start_one(self, given: list[int], count: int) -> tuple[int, int]:
+    def _start_one(self, given: list[int], count: int, word: bytes) -> tuple[int, int]:
         if len(given) != count:  # there was no room for all that the host gave
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         child, self._standby = self._standby, None
         if child is not None:
             with contextlib.suppress(OSError):  # it was killed while it waited
-                return _started(child, given)
-        return _started(self._fork(rehearses=False), given)
+                return _started(child, given, word)
+        return _started(self._fork(rehearses=word == AHEAD), given, word)
 
     def _fork(self, *, rehearses: bool) -> _Standby:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -174,18 +179,19 @@ class Zygote:
         if rehearses:
             self._rehearsal.play(self._key)
         _close_all_but(link.fileno())
-        _, given, _, _ = socket.recv_fds(link, len(GO), MOST_DESCRIPTORS)
+        word, given, _, _ = socket.recv_fds(link, len(AHEAD), MOST_DESCRIPTORS)
         if given:  # else the zygote is gone, and this process goes with it
             link.close()
             control, first, code, *folder = given
-            serving.serve(control, first, code, folder[0] if folder else None, self._key)
+            seen = folder[0] if folder else None
+            serving.serve(control, first, code, seen, self._key, ahead=word == AHEAD)
 
 
-def _started(child: _Standby, given: list[int]) -> tuple[int, int]:
+def _started(child: _Standby, given: list[int], word: bytes) -> tuple[int, int]:
     """Have a child serve; its process id and a descriptor of it."""
     with child.link:
         try:
-            socket.send_fds(child.link, [GO], given)
+            socket.send_fds(child.link, [word], given)
             return child.pid, os.pidfd_open(child.pid)
         except OSError:
             os.kill(child.pid, signal.SIGKILL)

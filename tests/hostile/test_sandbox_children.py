@@ -80,11 +80,11 @@ def zygote_of(plugin: Plugin) -> int:
     return process.pid
 
 
-def standing_by(plugin: Plugin) -> int:
-    """The child that waits for the next plugin, once it is there."""
+def standing_by(plugin: Plugin, *beside: int) -> int:
+    """The child that waits for its first call, once it is there; other children are ``beside``."""
     until_s = time.monotonic() + WAIT_S
     while time.monotonic() < until_s:
-        if others := descendants(zygote_of(plugin)) - {pid_of(plugin)}:
+        if others := descendants(zygote_of(plugin)) - {*beside}:
             (pid,) = others
             return pid
         time.sleep(0.01)
@@ -280,19 +280,63 @@ def test_after_a_second_crash_the_next_start_waits() -> None:
         assert 0 < caught.value.retry_after_s <= 0.1
 
 
-def test_a_child_stands_by_for_the_next_start() -> None:
-    """For whichever plugin; one that was killed meanwhile is made good for."""
-    with sandbox(admit(isolation="process")) as box:
-        plugin = box.load(plugin_files(ECHO))
-        assert plugin.call("run", ["x"]).value == "x"
-        waiting = standing_by(plugin)
+def test_a_child_stands_by_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first call for any plugin, then for the one that started last, and its folder."""
+    monkeypatch.setattr(crashes, "DELAYS_S", (0.0,) * 4)
+    words = {"capabilities": '["fs_read"]'}
+    admission = admit("fs_read", isolation="process", data_dir=tmp_path / "data")
+    with sandbox(admission) as box:
+        one, other = (box.load(plugin_files(ECHO, **words)) for _ in range(2))
+        waiting = standing_by(one)
+        assert one.call("run", ["x"]).value == "x"
+        assert pid_of(one) == waiting
+        waiting = ready_for(one, pid_of(one))
+        end(pid_of(one))
+        assert one.call("run", ["y"]).value == "y"
+        assert pid_of(one) == waiting
+        # one that was killed meanwhile is made good for
+        end(ready_for(one, pid_of(one)))
+        end(pid_of(one))
+        assert one.call("run", ["z"]).value == "z"
+        before = ready_for(one, pid_of(one))
+        assert other.call("run", ["x"]).value == "x"
+        waiting = ready_for(other, pid_of(one), pid_of(other), before)
+        end(pid_of(other))
+        (tmp_path / "data").mkdir()
+        assert other.call("run", ["y"]).value == "y"
+        assert pid_of(other) != waiting
+        assert not {before, waiting} & descendants()
+
+
+def ready_for(plugin: Plugin, *beside: int) -> int:
+    """The child that stands by, once it is kept for that plugin."""
+    pid = standing_by(plugin, *beside)
+    runner = plugin._runner
+    assert isinstance(runner, ProcessRunner)
+    until_s = time.monotonic() + WAIT_S
+    while runner.keeper._standby._whose is not runner.keeper:
+        assert time.monotonic() < until_s
+    return pid
+
+
+@pytest.mark.parametrize("begin", ["(start $hello)", '(export "_initialize" (func $hello))'])
+def test_no_guest_runs_in_a_child_that_stands_by(begin: str) -> None:
+    """What runs before the first function runs with the call, and not ahead of it."""
+    hello = f"""(module (import "stack_composer_v1" "host_log" (func $log (param i32 i32 i32)))
+      {BUMP} (func $hello (call $log (i32.const 2) (i32.const 0) (i32.const 0))) {begin}
+      (func (export "run") (result i32) (i32.const 7)))"""
+    said: list[LogRecord] = []
+    with sandbox(admit(isolation="process"), on_log=said.append) as box:
+        plugin = box.load(plugin_files(hello))
+        assert plugin.call().value == 7
+        waiting = ready_for(plugin, pid_of(plugin))
         end(pid_of(plugin))
-        assert plugin.call("run", ["y"]).value == "y"
+        assert plugin.call().value == 7
         assert pid_of(plugin) == waiting
-        end(standing_by(plugin))
-        other = box.load(plugin_files(ECHO))
-        assert other.call("run", ["z"]).value == "z"
-        assert zygote_of(other) == zygote_of(plugin)
+        plugin.close()
+    assert len(said) == 2
 
 
 def test_a_closed_sandbox_leaves_no_dead_process_to_bury() -> None:
@@ -303,7 +347,7 @@ def test_a_closed_sandbox_leaves_no_dead_process_to_bury() -> None:
         with sandbox(admit(isolation="process")) as box:
             plugin = box.load(plugin_files(ECHO))
             assert plugin.call("run", ["x"]).value == "x"
-            waiting = standing_by(plugin)
+            waiting = ready_for(plugin, pid_of(plugin))
         assert not Path(f"/proc/{waiting}").exists()
     finally:
         adopt(0, 0, 0, 0)
@@ -315,7 +359,7 @@ def test_a_child_there_is_no_room_for_costs_the_others_nothing() -> None:
         other = _sandbox_of(plugin).load(plugin_files(ECHO))
         zygote, here = zygote_of(plugin), pid_of(plugin)
         limits = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
-        end(standing_by(plugin))
+        end(ready_for(plugin, here))
         taken = {int(entry.name) for entry in Path(f"/proc/{zygote}/fd").iterdir()}
         free = [number for number in range(limits[0]) if number not in taken]
         # for nothing that the host gives; for that alone
@@ -335,15 +379,13 @@ def test_a_stopped_child_that_its_orders_do_not_fit_ends_the_call_at_its_deadlin
     settings = {"word": "x" * (1 << 20)}
     admission = admit(isolation="process", wall_timeout_ms=1_500, settings=settings)
     with sandbox(admission) as box:
-        one = box.load(plugin_files(ECHO))
-        other = box.load(plugin_files(ECHO, '[settings]\nword = ""\n'))
-        assert one.call("run", ["x"]).value == "x"
-        stopped = standing_by(one)
+        plugin = box.load(plugin_files(ECHO, '[settings]\nword = ""\n'))
+        stopped = standing_by(plugin)
         stop(stopped)
         with pytest.raises(DeadlineExceeded):
-            other.call("run", ["y"])
+            plugin.call("run", ["x"])
         assert not Path(f"/proc/{stopped}").exists()
-        assert other.call("run", ["y"]).value == "y"
+        assert plugin.call("run", ["x"]).value == "x"
 
 
 def test_a_stopped_zygote_ends_the_call_that_needs_it_and_is_replaced(

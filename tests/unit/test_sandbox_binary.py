@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wasmtime import wat2wasm
 
-from sandbox.binary import has_vectors_at_its_border, least_memory_bytes
+from sandbox.binary import beginning, has_vectors_at_its_border
 from support.sandbox import BUMP, ECHO
 
 HEADER = b"\0asm\x01\0\0\0"
@@ -52,17 +52,18 @@ def test_what_no_valid_module_has_is_refused(sections: bytes, reason: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("wat", "pages"),
+    ("wat", "pages", "starts"),
     [
-        ("(module)", 0),
-        ("(module (memory 0))", 0),
-        (f"(module {BUMP})", 2),
-        ("(module (table 9 funcref) (memory 300 400))", 300),
+        ("(module)", 0, False),
+        ("(module (memory 0))", 0, False),
+        (f"(module {BUMP})", 2, False),
+        ("(module (table 9 funcref) (memory 300 400))", 300, False),
+        ("(module (memory 1) (func $s) (start $s))", 1, True),
     ],
 )
-def test_what_a_memory_begins_with_is_read(wat: str, pages: int) -> None:
-    """Exported or not."""
-    assert least_memory_bytes(bytes(wat2wasm(wat))) == pages * 65_536
+def test_what_a_module_begins_with_is_read(wat: str, pages: int, starts: bool) -> None:  # noqa: FBT001  # the answer
+    """Its memory, exported or not, and whether it has a start function."""
+    assert beginning(bytes(wat2wasm(wat))) == (pages * 65_536, starts)
 
 
 @given(st.binary(max_size=300))
