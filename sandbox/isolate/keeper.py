@@ -98,7 +98,7 @@ class Keeper:
             if unused is not None:
                 unused.child.bury()
             if deaf is not None:
-                self.lost(deaf)
+                self.lost(deaf)()
         return self._start(deadline_s)
 
     def give_back(self, kept: Kept, channel: Channel, *, is_usable: bool) -> None:
@@ -131,10 +131,10 @@ class Keeper:
         """
         return self._mourn(kept, *self._count(kept))
 
-    def lost(self, kept: Kept) -> None:
-        """The same where nobody asks how: another can be started before this one is buried."""
+    def lost(self, kept: Kept) -> Callable[[], object]:
+        """The same where nobody asks how: what is returned buries it, once another serves."""
         is_news, is_loop = self._count(kept)
-        self._idle.later(lambda: self._mourn(kept, is_news, is_loop))
+        return lambda: self._idle.later(lambda: self._mourn(kept, is_news, is_loop))
 
     def _count(self, kept: Kept) -> tuple[bool, bool]:
         """Count a crash: whether it is news, and one too many."""

@@ -134,9 +134,21 @@ class ProcessRunner:
                 f"cannot call {context.func}: its arguments are longer than its "
                 f"{context.limits.mem_bytes} bytes; raise limits.mem_bytes"
             )
-        attempt = 0
+        lost: list[Callable[[], object]] = []
+        try:
+            return self._try(context, request, running, lost)
+        finally:
+            for bury in lost:
+                bury()
+
+    def _try(
+        self,
+        context: CallContext,
+        request: Request,
+        running: list[tuple[Child, int]],
+        lost: list[Callable[[], object]],
+    ) -> Ended:
         while True:
-            attempt += 1
             try:
                 kept, channel = self.keeper.lend(context.deadline_s)
             except TimeoutError:
@@ -151,8 +163,8 @@ class ProcessRunner:
                 is_usable = channel.is_quiet
                 return ended
             except _NotDeliveredError:  # it died before it had the call
-                self.keeper.lost(kept)
-                if attempt == _ATTEMPTS:
+                lost.append(self.keeper.lost(kept))
+                if len(lost) == _ATTEMPTS:
                     raise self._panic(context, kept) from None
             except TimeoutError:
                 self.keeper.crashed(kept)

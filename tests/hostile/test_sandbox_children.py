@@ -400,6 +400,7 @@ def test_a_stopped_zygote_ends_the_call_that_needs_it_and_is_replaced(
         one, other = box.load(plugin_files(ECHO)), box.load(plugin_files(ECHO))
         assert one.call("run", ["x"]).value == "x"
         stopped = zygote_of(one)
+        ready_for(one, pid_of(one))  # else that is what the zygote is asked for first
         stop(stopped)
         with pytest.raises(DeadlineExceeded):
             pool.submit(other.call, "run", ["y"]).result(WAIT_S)
@@ -419,6 +420,7 @@ def test_a_stopped_zygote_keeps_nobody_from_closing(monkeypatch: pytest.MonkeyPa
         assert one.call("run", ["x"]).value == "x"
         runner = one._runner
         assert isinstance(runner, ProcessRunner)
+        ready_for(one, pid_of(one))
         stop(zygote_of(one))
         call = pool.submit(other.call, "run", ["y"])
         until_s = time.monotonic() + WAIT_S
