@@ -15,6 +15,8 @@ from sandbox.isolate.orders import Orders
 from sandbox.isolate.serving import OPEN, STOP
 from sandbox.isolate.wire import Channel, ChannelClosedError
 
+_ORDERS_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -37,7 +39,8 @@ class Child:
         code: The compiled module.
         folder: What it may read, None = nothing; closed with it.
         orders: What it is told first.
-        deadline_s: Until when it must have taken them, on the clock of ``time.monotonic()``.
+        deadline_s: Until when it must have taken them, on the clock of ``time.monotonic()``; a
+            second at least, for where its start took all of a call's time it serves the next.
         ahead: It will stand by for its first call.
 
     Raises:
@@ -78,7 +81,8 @@ class Child:
             channel.close()
         try:
             with contextlib.suppress(ChannelClosedError):  # it died; who calls it will find out
-                self.first.send(*orders.frame(nursery.key), deadline_s=deadline_s)
+                until_s = max(deadline_s, time.monotonic() + _ORDERS_S)
+                self.first.send(*orders.frame(nursery.key), deadline_s=until_s)
         except BaseException:
             self.let_go()
             raise

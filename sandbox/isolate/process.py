@@ -118,6 +118,8 @@ class ProcessRunner:
             return _result(context, ended)
         except CallError as error:
             error.plugin_id = token.plugin_id
+            if not error.stats.took_ms:  # the child told of no end
+                error.stats = CallStats(took_ms=_took_ms(context))
             raise
 
     def close(self) -> None:

@@ -388,6 +388,17 @@ def test_a_stopped_child_that_its_orders_do_not_fit_ends_the_call_at_its_deadlin
         assert plugin.call("run", ["x"]).value == "x"
 
 
+def test_a_start_that_took_a_calls_time_serves_the_next() -> None:
+    """A plugin whose calls may take less than the start of its child is not started for ever."""
+    with sandbox(admit(isolation="process", wall_timeout_ms=1)) as box:
+        plugin = box.load(plugin_files(ECHO))
+        end(standing_by(plugin))
+        with pytest.raises(DeadlineExceeded) as caught:
+            plugin.call("run", ["x"])
+        assert caught.value.stats.took_ms >= 1
+        assert pid_of(plugin)
+
+
 def test_a_stopped_zygote_ends_the_call_that_needs_it_and_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
