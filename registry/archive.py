@@ -134,7 +134,7 @@ class _Part:
 class ArchiveWriter:
     """Writes a layout into an open file, blob by blob; the same blobs in turn make the same bytes.
 
-    Several threads may bring blobs; one is written after the other.
+    Several threads may bring blobs; one is written after the other, in the order of their coming.
 
     Args:
         file: Empty; the caller publishes it once ``finish`` is done.
@@ -240,6 +240,11 @@ class ArchivedPlugin:
         """Where it is."""
         return self._location
 
+    @property
+    def takes_in_turn(self) -> bool:
+        """Say yes: the same releases make the same bytes."""
+        return True
+
     def tagged(self, tag: str) -> Descriptor | None:
         """Say what a tag is set to."""
         return self._archive.tagged(self._name(tag))
@@ -247,6 +252,10 @@ class ArchivedPlugin:
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Say whether the blob was written."""
         return self._archive.has(descriptor)
+
+    def mount_blob(self, descriptor: Descriptor) -> bool:  # noqa: ARG002 - the Protocol's
+        """Say no: an archive has no siblings."""
+        return False
 
     def push_blob(
         self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None

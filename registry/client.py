@@ -10,7 +10,7 @@ from registry.auth import CredentialSource
 from registry.cache import BlobCache
 from registry.digest import Source, check_bytes, parse_digest, sha256_digest
 from registry.download import download
-from registry.errors import ContentError, NotFoundError, ReferenceFormatError
+from registry.errors import ContentError, NotFoundError, ReferenceFormatError, RegistryError
 from registry.exchange import Body
 from registry.kept import KeptConnections
 from registry.model import (
@@ -28,7 +28,7 @@ from registry.sending import SettingsOf
 from registry.settings import HttpSettings
 from registry.strict_json import parse_object
 from registry.transport import Transport
-from registry.upload import Upload
+from registry.upload import Place, Upload, mount
 from registry.version_tags import is_release_tag, is_tag
 
 _MAX_TAGS = 50_000
@@ -80,11 +80,18 @@ class HttpRepository:
             self._sibling,
         )
         self._referrers = Referrers(self._transport, self._path, location.text)
+        # Where the registry offered a place in answer to a mount that it could not do.
+        self._begun: dict[str, Place] = {}
 
     @property
     def location(self) -> HttpLocation:
         """Where it is."""
         return self._location
+
+    @property
+    def takes_in_turn(self) -> bool:
+        """Say no: a registry takes several."""
+        return False
 
     def resolve(self, tag: str) -> Descriptor:
         """Ask with one HEAD what a tag names; where the registry does not say, fetch it."""
@@ -190,6 +197,18 @@ class HttpRepository:
         except NotFoundError:
             return False
 
+    def mount_blob(self, descriptor: Descriptor) -> bool:
+        """Have the registry take a blob over from the sibling; ``push_blob`` goes on if not."""
+        if self._sibling is None:
+            return False
+        try:
+            place = mount(self._transport, self._path, descriptor, self._sibling)
+        except RegistryError:
+            return False  # whatever is wrong, an upload can tell, or do without
+        if place is not None:
+            self._begun[descriptor.digest] = place
+        return place is None
+
     def push_blob(
         self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None
     ) -> None:
@@ -272,5 +291,6 @@ class HttpRepository:
         download(self._transport, path, descriptor, file, what=what, progress=progress, begun=begun)
 
     def _upload(self, descriptor: Descriptor, file: BinaryIO, progress: Progress | None) -> None:
-        upload = Upload(self._transport, self._path, descriptor, file, progress, self._sibling)
+        begun = self._begun.pop(descriptor.digest, None)
+        upload = Upload(self._transport, self._path, descriptor, file, progress, begun)
         upload.run(lambda: self.has_blob(descriptor))

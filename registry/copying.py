@@ -1,7 +1,7 @@
 """Releases and what hangs on them, carried from one repository to another.
 
 Every blob is verified here before the target sees a byte of it. Large ones pass through a file
-and never through memory.
+and never through memory. What the target can take over from the source by itself does neither.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from pathlib import Path
 from registry.attached import Attached
 from registry.errors import ContentError
 from registry.model import Descriptor, Manifest
-from registry.releasing import release
+from registry.parallel import one_at_a_time
+from registry.releasing import release, send_each
 from registry.repository import Progress, Readable, Writable
 
-_IN_MEMORY_BYTES = 4 << 20
+_IN_MEMORY_BYTES = 1 << 20
 
 
 def _ignore(_count: int) -> None:
@@ -28,7 +29,7 @@ class Courier:
     Attributes:
         source: From where.
         target: To where.
-        folder: For the blob that is under way.
+        folder: For the blobs that are under way.
         sent: Gets the bytes of each piece that the target is sent.
         progress: Gets how far it is, in bytes: of a large blob half of each piece that is fetched,
             and half of each that is sent. What the target has counts as if it went over.
@@ -65,31 +66,39 @@ class Courier:
         self.carry(attached.manifest, tags=(), force=False)
 
     def _send(self, blobs: Sequence[Descriptor]) -> None:
-        for blob in blobs:
-            if self.target.has_blob(blob):
-                self.progress(blob.size_bytes)
-            else:
-                self._send_one(blob)
+        tally = _Tally(one_at_a_time(self.sent), one_at_a_time(self.progress))
+        send_each(self.target, blobs, lambda blob: self._send_one(blob, tally))
 
-    def _send_one(self, blob: Descriptor) -> None:
+    def _send_one(self, blob: Descriptor, tally: "_Tally") -> None:
+        if self.target.has_blob(blob) or self.target.mount_blob(blob):
+            tally.progress(blob.size_bytes)
+            return
         if blob.size_bytes <= _IN_MEMORY_BYTES:
             data = self.source.read_blob(blob, max_bytes=_IN_MEMORY_BYTES)
-            self.target.push_blob(blob, data, progress=self._sent_small)
+            self.target.push_blob(blob, data, progress=tally.sent_small)
             return
         path = self.folder / blob.digest.partition(":")[2]
         try:
-            self.source.fetch_blob(blob, path, progress=self._fetched)
-            self.target.push_blob(blob, path, progress=self._sent_large)
+            self.source.fetch_blob(blob, path, progress=tally.fetched)
+            self.target.push_blob(blob, path, progress=tally.sent_large)
         finally:
             path.unlink(missing_ok=True)
 
-    def _sent_small(self, count: int) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What goes over on several threads; see ``Courier``."""
+
+    sent: Progress
+    progress: Progress
+
+    def sent_small(self, count: int) -> None:
         self.sent(count)
         self.progress(count)
 
-    def _fetched(self, count: int) -> None:
+    def fetched(self, count: int) -> None:
         self.progress(count // 2)
 
-    def _sent_large(self, count: int) -> None:
+    def sent_large(self, count: int) -> None:
         self.sent(count)
         self.progress(count - count // 2)

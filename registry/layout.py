@@ -39,9 +39,18 @@ class LayoutRepository(LayoutReader):
         prefix = f"{location.name}:" if shared else ""
         super().__init__(location, FolderStore(self._root), files, prefix)
 
+    @property
+    def takes_in_turn(self) -> bool:
+        """Say no: each blob is a file of its own."""
+        return False
+
     def tagged(self, tag: str) -> Descriptor | None:
         """Say what a tag is set to; a manifest without a ref name is set to none."""
         return self._index_or_empty().named(self._prefix + tag, self._location.text)
+
+    def mount_blob(self, descriptor: Descriptor) -> bool:  # noqa: ARG002 - the Protocol's
+        """Say no: a layout has no siblings."""
+        return False
 
     def push_blob(
         self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None

@@ -69,6 +69,11 @@ class MirroredRepository:
             raise TypeError("only registries have mirrors")
         return location
 
+    @property
+    def takes_in_turn(self) -> bool:
+        """Say no: a registry takes several."""
+        return False
+
     def resolve(self, tag: str) -> Descriptor:
         """Ask the registry what a tag names; mirrors where it can't be reached."""
         return self._said(lambda repository: repository.resolve(tag))
@@ -107,6 +112,10 @@ class MirroredRepository:
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Ask the registry whether the blob is there."""
         return self._origin.has_blob(descriptor)
+
+    def mount_blob(self, descriptor: Descriptor) -> bool:
+        """Have the registry take a blob over from a sibling."""
+        return self._origin.mount_blob(descriptor)
 
     def push_blob(
         self, descriptor: Descriptor, source: Path | bytes, *, progress: Progress | None = None

@@ -1,6 +1,5 @@
 """How a plugin becomes an artifact, and how that gets into a repository. Contract §4."""
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -23,8 +22,8 @@ from registry.artifact import (
 from registry.digest import sha256_digest
 from registry.errors import ContentError
 from registry.model import MANIFEST_MEDIA_TYPE, Descriptor, Manifest
-from registry.parallel import one_at_a_time, run_all
-from registry.releasing import release
+from registry.parallel import one_at_a_time
+from registry.releasing import release, send_each
 from registry.repository import Progress, Writable
 
 _OCI = "org.opencontainers.image"
@@ -206,17 +205,14 @@ def _push_blobs(
     sources: Mapping[str, Path | bytes],
     progress: Progress | None,
 ) -> None:
-    """Put blobs there, small ones first, several at once; those that are there stay."""
+    """Put blobs there; those that are there stay."""
     counted = None if progress is None else one_at_a_time(progress)
 
     def push(blob: Descriptor) -> None:
-        if not repository.has_blob(blob):
+        if not repository.has_blob(blob) and not repository.mount_blob(blob):
             repository.push_blob(blob, sources[blob.digest], progress=counted)
 
-    # Of two with the same bytes one is enough.
-    distinct = {blob.digest: blob for blob in blobs}.values()
-    small_first = sorted(distinct, key=lambda blob: blob.size_bytes)
-    run_all([functools.partial(push, blob) for blob in small_first])
+    send_each(repository, blobs, push)
 
 
 def _config(given: ArtifactInput, layers: Sequence[Descriptor]) -> dict[str, object]:

@@ -1,8 +1,10 @@
 """The order in which a release comes into a repository: blobs, versions, channels."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 from registry.model import Descriptor, Manifest
+from registry.parallel import run_all
 from registry.repository import Writable, check_unmoved
 from registry.version_tags import parse_tag, tag_to_version
 
@@ -45,6 +47,27 @@ def release(
             repository.push_manifest(manifest.raw, tag=name)
     if not names:
         repository.push_manifest(manifest.raw, tag=None)
+
+
+def send_each(
+    repository: Writable, blobs: Sequence[Descriptor], send: Callable[[Descriptor], None]
+) -> None:
+    """Send blobs: up to four at once, small ones first; or in turn, where their order counts.
+
+    Args:
+        repository: Where to.
+        blobs: Each once.
+        send: Puts one of them there.
+
+    Raises:
+        BaseException: As of ``send``: the first that failed; the others are given up.
+    """
+    if repository.takes_in_turn:
+        for blob in blobs:
+            send(blob)
+        return
+    small_first = sorted(blobs, key=lambda blob: blob.size_bytes)
+    run_all([functools.partial(send, blob) for blob in small_first])
 
 
 def require_unmoved(repository: Writable, digest: str, versions: Sequence[str]) -> None:

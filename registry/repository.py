@@ -110,12 +110,24 @@ class Writable(Protocol):
         """Where it is."""
         ...
 
+    @property
+    def takes_in_turn(self) -> bool:
+        """Whether it wants blobs one by one, as their order is part of what comes of them."""
+        ...
+
     def tagged(self, tag: str) -> Descriptor | None:
         """Say what a tag is set to, for one who is about to set it; ``None``: nothing."""
         ...
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Say whether the blob is there."""
+        ...
+
+    def mount_blob(self, descriptor: Descriptor) -> bool:
+        """Take a blob over from a sibling on the same registry, without a byte of it moving.
+
+        Says whether that could be done; where it could not, the blob has to be pushed.
+        """
         ...
 
     def push_blob(

@@ -6,6 +6,8 @@ in between, because only what came by PATCH outlives a broken connection.
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import urlencode, urlsplit
@@ -30,6 +32,52 @@ _RECOVERED = (
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a registry wants a blob.
+
+    Attributes:
+        url: The upload's.
+        least_chunk_bytes: A part that is not the last must have as many.
+    """
+
+    url: str
+    least_chunk_bytes: int
+
+
+def mount(transport: Transport, path: str, descriptor: Descriptor, sibling: str) -> Place | None:
+    """Have a registry take a blob over from another of its repositories.
+
+    Returns:
+        ``None``: it did; else where the blob may be uploaded to, as the registry has it not.
+
+    Raises:
+        RegistryError: It knows no mounts, or not this repository.
+    """
+    query = urlencode({"mount": descriptor.digest, "from": sibling})
+    with _asked_for(transport, f"{path}/blobs/uploads/?{query}") as reply:
+        return None if reply.status == HTTPStatus.CREATED else _offered(reply, path)
+
+
+def _asked_for(transport: Transport, url: str) -> AbstractContextManager[Reply]:
+    answers = (HTTPStatus.ACCEPTED, HTTPStatus.CREATED)
+    return transport.request("POST", url, expected=answers, writes=True)
+
+
+def _offered(reply: Reply, path: str) -> Place:
+    least = reply.header("OCI-Chunk-Min-Length") or ""
+    least_bytes = int(least[:20]) if least.isascii() and least.isdigit() else 1
+    return Place(_place_in(reply, path), min(least_bytes, _MAX_CHUNK_BYTES))
+
+
+def _place_in(reply: Reply, path: str, before: str | None = None) -> str:
+    place = reply.header("Location") or before
+    if place is None:
+        message = f"cannot push to {path}: the registry names no upload location"
+        raise ContentError(message)
+    return follow(reply.url, place)
+
+
 class Upload:
     """One blob on its way into a repository.
 
@@ -39,7 +87,7 @@ class Upload:
         descriptor: What is sent.
         file: Its bytes.
         progress: Called with the number of bytes of each piece; what is sent twice counts twice.
-        sibling: A repository of the same registry that may have it: nothing is sent then.
+        begun: Where the registry wants it, if it said so already.
     """
 
     def __init__(
@@ -49,20 +97,19 @@ class Upload:
         descriptor: Descriptor,
         file: BinaryIO,
         progress: Progress | None,
-        sibling: str | None = None,
+        begun: Place | None = None,
     ) -> None:
-        self._sibling = sibling
         self._transport = transport
         self._path = path
         self._descriptor = descriptor
         self._file = file
         self._progress = progress
-        self._url: str | None = None
+        self._url = None if begun is None else begun.url
         self._has = 0
         self._is_closing = False
         # None = all that is missing at once.
         self._chunk_bytes: int | None = None
-        self._least_chunk_bytes = 1
+        self._least_chunk_bytes = 1 if begun is None else begun.least_chunk_bytes
 
     def run(self, is_there: Callable[[], bool]) -> None:
         """Upload it.
@@ -101,34 +148,20 @@ class Upload:
     def _go_on(self) -> None:
         size_bytes = self._descriptor.size_bytes
         if self._url is None:
-            if self._start():
-                return
-            if size_bytes <= _SMALL_BYTES:
-                self._finish(size_bytes)
-                return
+            self._start()
+        if size_bytes <= _SMALL_BYTES:
+            self._finish(size_bytes)
+            return
         while self._has < size_bytes:
             self._send_chunk(min(self._chunk_bytes or size_bytes, size_bytes - self._has))
         self._finish(0)
 
-    def _start(self) -> bool:
-        """Ask for a place to upload to; says whether the blob could be mounted instead."""
+    def _start(self) -> None:
+        """Ask for a place to upload to."""
         self._has, self._is_closing = 0, False
-        mount = ""
-        if self._sibling is not None:
-            mount = "?" + urlencode({"mount": self._descriptor.digest, "from": self._sibling})
-        with self._transport.request(
-            "POST",
-            f"{self._path}/blobs/uploads/{mount}",
-            expected=(HTTPStatus.ACCEPTED, HTTPStatus.CREATED),
-            writes=True,
-        ) as reply:
-            if mount and reply.status == HTTPStatus.CREATED:
-                return True
-            self._take_place(reply)
-            least = reply.header("OCI-Chunk-Min-Length") or ""
-        if least.isascii() and least.isdigit():
-            self._least_chunk_bytes = min(int(least[:20]), _MAX_CHUNK_BYTES)
-        return False
+        with _asked_for(self._transport, f"{self._path}/blobs/uploads/") as reply:
+            place = _offered(reply, self._path)
+        self._url, self._least_chunk_bytes = place.url, place.least_chunk_bytes
 
     def _send_chunk(self, count: int) -> None:
         # The whole at once goes without a range, as docker's own: every registry knows that.
@@ -146,7 +179,7 @@ class Upload:
             _require_room(reply)
             if reply.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise NetworkError("cannot push: the registry has another part of it than it said")
-            self._take_place(reply)
+            self._url = _place_in(reply, self._path)
         self._has += count
 
     def _finish(self, count: int) -> None:
@@ -180,7 +213,7 @@ class Upload:
                 # "0-0" is one byte or none: who knows.
                 if max(had, 2) <= has <= self._descriptor.size_bytes:
                     self._has = has
-                    self._take_place(reply, place)
+                    self._url = _place_in(reply, self._path, place)
         except RegistryError:
             self._url, self._has = None, 0
 
@@ -190,13 +223,6 @@ class Upload:
         if self._url is None:
             raise AssertionError("an upload is started before it is sent")
         return self._url
-
-    def _take_place(self, reply: Reply, before: str | None = None) -> None:
-        place = reply.header("Location") or before
-        if place is None:
-            message = f"cannot push to {self._path}: the registry names no upload location"
-            raise ContentError(message)
-        self._url = follow(reply.url, place)
 
 
 class _TooLargeError(RegistryError):

@@ -157,7 +157,7 @@ def test_wrong_bytes_are_not_sent(
 
 
 def test_within_a_registry_blobs_are_mounted(tmp_path: Path, built: BuiltArtifact) -> None:
-    """From one repository of a registry to another nothing is uploaded."""
+    """From one repository of a registry to another no blob moves at all."""
     with docker_registry(tmp_path) as host, breaking_link(host) as link:
 
         def opened(path: str, sibling: str | None = None) -> Repository:
@@ -167,10 +167,11 @@ def test_within_a_registry_blobs_are_mounted(tmp_path: Path, built: BuiltArtifac
 
         with opened("a") as source, opened("b", "a") as target:
             push_artifact(source, built, built.sources, tags=["0.1.0"], force=False)
-            before = link.up
+            up, down = link.up, link.down
             courier = Courier(source, target, tmp_path)
             courier.carry(source.manifest("0.1.0"), tags=["0.1.0"], force=False)
-            assert link.up - before < 64 << 10
+            assert link.up - up < 64 << 10
+            assert link.down - down < 64 << 10
             assert (
                 target.read_blob(target.manifest("0.1.0").layers[0], max_bytes=len(LARGE)) == LARGE
             )

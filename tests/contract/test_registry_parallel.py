@@ -1,5 +1,6 @@
 """Several blobs at once: small ones first, four connections, all of them or none."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,12 +15,16 @@ from registry import (
     HttpLocation,
     HttpSettings,
     LayoutLocation,
+    LayoutRepository,
+    Manifest,
     NotFoundError,
     Repository,
     Wanted,
     fetch_all,
     open_repository,
 )
+from registry.copying import Courier
+from registry.model import MANIFEST_MEDIA_TYPE
 from registry.parallel import run_all
 from support.registry import PLUGIN_ID, Misbehaving, misbehaving, reply
 
@@ -83,6 +88,32 @@ def test_four_at_once_and_small_ones_first(server: Misbehaving, tmp_path: Path) 
     assert sum(told) == sum(map(len, BLOBS))
     for one, blob in zip(DESCRIPTORS, BLOBS, strict=True):
         assert (tmp_path / one.digest[7:]).read_bytes() == blob
+
+
+def test_a_copy_moves_four_at_once(server: Misbehaving, tmp_path: Path) -> None:
+    """The fifth blob of a release is asked for when one of the first four has come."""
+    four = threading.Barrier(4)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        number = number_of(handler)
+        four.wait(WAIT_S)  # each waits for three more: fewer at once would not get on
+        reply(handler, 200, BLOBS[number])
+
+    server.route = answer
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "config": DESCRIPTORS[0].document(),
+        "layers": [one.document() for one in DESCRIPTORS[1:]],
+    }
+    manifest = Manifest.parse(json.dumps(document).encode())
+    sent: list[int] = []
+    target = LayoutRepository(LayoutLocation(tmp_path, PLUGIN_ID), Files())
+    with opened(server) as source:
+        courier = Courier(source, target, tmp_path, sent.append)
+        courier.carry(manifest, tags=["0.1.0"], force=False)
+    assert sorted(sent) == [len(blob) for blob in BLOBS]
+    assert target.manifest("0.1.0").digest == manifest.digest
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["no answer", "half an answer"])
