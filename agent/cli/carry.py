@@ -21,6 +21,7 @@ from agent.verbs.carrying import (
     carry,
     find_load,
     loads_in,
+    refuse_twice,
     require_believed,
     require_room,
 )
@@ -30,6 +31,9 @@ from registry.referrers import kind_of
 _INCOMPLETE = 12
 _NOTHING = Carried(0, {})
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_without_referrers = click.option(
+    "--without-referrers", is_flag=True, help="Leave out what is attached."
+)
 
 
 @verb(
@@ -94,9 +98,12 @@ def copy_command(
 )
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
 @click.option("--output", type=_FILE, metavar="FILE", required=True, help="The archive.")
+@_without_referrers
 @dry_run_flag
 @format_flag
-def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_run: bool) -> None:
+def export_command(
+    app: App, references: tuple[str, ...], *, output: Path, without_referrers: bool, dry_run: bool
+) -> None:
     """Write releases, with all that is attached to them, into one archive.
 
     The archive is an OCI image layout in a tar file, which skopeo and oras read as well. It
@@ -108,7 +115,9 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
     loads = []
     for source in sources:
         with context.open_repository(source.location) as repository:
-            loads.append(find_load(context, repository, source, with_referrers=True))
+            load = find_load(context, repository, source, with_referrers=not without_referrers)
+            loads.append(load)
+    refuse_twice(loads)
     rows = [_Row(load, None, "planned") for load in loads]
     if not dry_run:
         with context.files.temporary(final.parent, mode=0o644) as (file, temporary):
@@ -136,10 +145,13 @@ def export_command(app: App, references: tuple[str, ...], *, output: Path, dry_r
     "agent import plugins.tar --registry registry.local:5000/plugins --dry-run",
 )
 @click.argument("archive_file", metavar="FILE", type=_FILE)
+@_without_referrers
 @click.option("--force", is_flag=True, help="Move versions to other bytes.")
 @dry_run_flag
 @format_flag
-def import_command(app: App, archive_file: Path, *, force: bool, dry_run: bool) -> None:
+def import_command(
+    app: App, archive_file: Path, *, without_referrers: bool, force: bool, dry_run: bool
+) -> None:
     """Take the releases of an archive into the registry, with all that is attached to them.
 
     Each goes where its id belongs (--registry BASE: there), if the trust store believes it and
@@ -150,7 +162,7 @@ def import_command(app: App, archive_file: Path, *, force: bool, dry_run: bool) 
     rows: list[_Row] = []
     failures: list[AgentError] = []
     with open_archive(archive_file, context.files) as archive:
-        for load in loads_in(context, archive):
+        for load in loads_in(context, archive, with_referrers=not without_referrers):
             if isinstance(load, AgentError):
                 failures.append(load)
                 continue

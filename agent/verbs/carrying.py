@@ -102,7 +102,9 @@ def find_load(
     )
 
 
-def loads_in(context: Context, archive: Archive) -> Iterator[Load | AgentError]:
+def loads_in(
+    context: Context, archive: Archive, *, with_referrers: bool
+) -> Iterator[Load | AgentError]:
     """The releases of an archive; an error stands for one that can't be used.
 
     Raises:
@@ -115,7 +117,7 @@ def loads_in(context: Context, archive: Archive) -> Iterator[Load | AgentError]:
             names.setdefault(entry.digest, []).extend(index.names_of(entry))
     for digest, named in names.items():
         try:
-            load = _load_in(context, archive, digest, named)
+            load = _load_in(context, archive, digest, named, with_referrers=with_referrers)
         except Exception as error:
             cause = translated(error)
             if cause is None:
@@ -153,7 +155,8 @@ def carry(
         raise FormatError(
             f"cannot copy {load.oci.digest}: it and what is attached to it have {load.size_bytes} "
             f"bytes, expected ≤ {longest}",
-            hint="raise registry.max_artifact_bytes, or copy it without what is attached",
+            hint="raise registry.max_artifact_bytes, or leave out what is attached: export and "
+            "import have --without-referrers for that, copy takes it along --with-referrers only",
         )
     with incoming(context) as folder:
         courier = Courier(source, target, folder, count, progress)
@@ -167,6 +170,24 @@ def carry(
                     raise
                 left[attached.descriptor.digest] = cause
     return Carried(sent, left)
+
+
+def refuse_twice(loads: Sequence[Load]) -> None:
+    """Refuse a set that has other bytes under one name, before anything is written.
+
+    Raises:
+        registry.TagMovedError: It does.
+    """
+    named: dict[tuple[str, str], str] = {}
+    for load in loads:
+        for tag in load.tags:
+            first = named.setdefault((load.plugin_id, tag), load.oci.digest)
+            if first != load.oci.digest:
+                message = (
+                    f"cannot export {load.plugin_id}:{tag} twice: got {first} and "
+                    f"{load.oci.digest}; export one of them, or each into an archive of its own"
+                )
+                raise registry.TagMovedError(message)
 
 
 def require_room(load: Load, target: registry.Writable) -> None:
@@ -202,7 +223,9 @@ def require_believed(
         raise refusal(f"{head.manifest.id} {head.manifest.version}", verdict)
 
 
-def _load_in(context: Context, archive: Archive, digest: str, names: Sequence[str]) -> Load | None:
+def _load_in(
+    context: Context, archive: Archive, digest: str, names: Sequence[str], *, with_referrers: bool
+) -> Load | None:
     """A release of an archive; ``None`` for what hangs on one."""
     oci = archive.whole.manifest(digest)
     if oci.subject is not None and oci.artifact_type != ARTIFACT_TYPE:
@@ -215,7 +238,8 @@ def _load_in(context: Context, archive: Archive, digest: str, names: Sequence[st
     tags = [_tag_of(name, head) for name in names]
     for version in (None, *map(registry.tag_to_version, tags)):
         check_head(source.location, Offer(None, version), head)
-    return Load(head, _tags(head, *tags), attached_to(source, digest))
+    attached = attached_to(source, digest) if with_referrers else ()
+    return Load(head, _tags(head, *tags), attached)
 
 
 def _tag_of(name: str, head: Head) -> str:

@@ -448,3 +448,46 @@ def test_a_release_for_another_id_is_not_imported(
             archive.add(folder, ".")
         machine.run("import", tmp_path / "set.tar")
     assert machine.json("tags", PLUGIN_ID).document["other"] == ["stable"]
+
+
+def test_a_large_attachment_keeps_no_release_out(
+    machine: Machine,
+    publisher: Publisher,
+    released: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond the limit it is refused (6) with a hint that holds: --without-referrers goes."""
+    with opened(f"{machine.registry}/{PLUGIN_ID}", tmp_path) as repository:
+        attach(repository, repository.resolve("0.1.0"), content=b"large" * 20_000)
+    bundle = tmp_path / "set.tar"
+    machine.run("export", PLUGIN_ID, "--output", bundle)
+    island = Machine(tmp_path / "island")
+    publisher.trusted_by(island)
+    monkeypatch.setenv("STACK_COMPOSER_REGISTRY__MAX_ARTIFACT_BYTES", "50000")
+    fewer = tmp_path / "fewer.tar"
+    refused = machine.json("export", PLUGIN_ID, "--output", fewer, expect=6).document["error"]
+    assert "--without-referrers" in refused["hint"]
+    assert not fewer.exists()
+    (row,) = island.json("import", bundle, expect=6).document["plugins"]
+    assert row["outcome"] == "refused"
+    more = ("--output", fewer, "--without-referrers")
+    (row,) = machine.json("export", PLUGIN_ID, *more).document["plugins"]
+    assert (row["digest"], row["referrers"]) == (released["digest"], [])
+    (row,) = island.json("import", bundle, "--without-referrers").document["plugins"]
+    assert (row["outcome"], row["referrers"]) == ("copied", [])
+    assert island.json("discover", PLUGIN_ID).document["referrers"] == []
+
+
+def test_one_version_is_not_exported_twice(
+    machine: Machine, publisher: Publisher, released: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of two places with other bytes (8): before anything is written, and without a false hint."""
+    where = f"oci:{tmp_path}/layouts/{PLUGIN_ID}"
+    publisher.push(publisher.plugin("0.1.0", edit={"Hello": "Another hello"}), "--to", where)
+    for more in ((), ("--dry-run",)):
+        both = (PLUGIN_ID, where, "--output", tmp_path / "set.tar", *more)
+        error = machine.json("export", *both, expect=8).document["error"]
+        assert released["digest"] in error["message"]
+        assert "--force" not in f"{error['message']} {error['hint']}"
+    machine.run("export", PLUGIN_ID, PLUGIN_ID, "--output", tmp_path / "set.tar")
