@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from registry.errors import ContentError, NotFoundError
 from registry.model import Descriptor, Manifest
-from registry.referrers import MAX_REFERRERS
-from registry.repository import Readable
+from registry.referrers import MAX_REFERRERS, fallback_tag, kind_of
+from registry.repository import Readable, Repository
 
 _MAX_DEPTH = 8
 # All of them are in memory at once; a signature's manifest has 1 KiB.
 _MAX_BYTES = 16 << 20
+_COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,23 @@ class Attached:
         manifest: As it was fetched; ``None`` where there is a problem.
         problem: Why it can't be used.
         referrers: What hangs on it in turn.
+        tag: Where it was found by its name alone: it says nothing of what it refers to.
     """
 
     descriptor: Descriptor
     manifest: Manifest | None = None
     problem: str | None = None
     referrers: tuple["Attached", ...] = ()
+    tag: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is: its type, or that of what it holds; as it was listed where it is not here."""
+        if self.manifest is None:
+            return self.descriptor.artifact_type or self.descriptor.media_type
+        if self.tag is not None and self.manifest.layers:
+            return self.manifest.layers[0].media_type
+        return kind_of(self.manifest)
 
     def flat(self) -> Iterator["Attached"]:
         """This one and all that hang on it; each comes after the one that it refers to."""
@@ -55,6 +67,32 @@ def attached_to(
         RegistryError: As of the repository.
     """
     return _Search(repository, artifact_type).below(digest, depth=1)
+
+
+def at_cosign_tags(repository: Repository, digest: str) -> tuple[Attached, ...]:
+    """Find what cosign put beside a manifest before it knew referrers (until 3.0, by default).
+
+    Args:
+        repository: Where.
+        digest: The manifest's.
+
+    Raises:
+        RegistryError: As of the repository.
+    """
+    found = []
+    for suffix in _COSIGN_SUFFIXES:
+        tag = fallback_tag(digest) + suffix
+        try:
+            descriptor = repository.resolve(tag)
+        except NotFoundError:
+            continue
+        if descriptor.digest == digest:
+            continue  # the sole manifest of a layout stands for any tag
+        try:
+            found.append(Attached(descriptor, repository.manifest(descriptor.digest), tag=tag))
+        except (ContentError, NotFoundError) as error:
+            found.append(Attached(descriptor, problem=str(error), tag=tag))
+    return tuple(found)
 
 
 class _Search:

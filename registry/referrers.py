@@ -4,7 +4,7 @@ OCI distribution specification 1.1, "Listing Referrers" and "Referrers Tag Schem
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from registry.digest import parse_digest
 from registry.errors import ContentError
@@ -21,6 +21,7 @@ MAX_REFERRERS = 1000
 """More of one manifest is a flood."""
 _MANIFEST_TYPES = (MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE)
 _SCHEMA_VERSION = 2
+_MAX_LOOKS = 32
 
 
 def fallback_tag(digest: str) -> str:
@@ -95,13 +96,42 @@ def parse_list(raw: bytes, what: str) -> tuple[Descriptor, ...]:
     return _index(raw, what).entries
 
 
-def with_referrer(raw: bytes | None, manifest: Manifest, what: str) -> bytes | None:
-    """Write a fallback index with one more entry; what is in it stays as it is.
+def doubtful(
+    raw: bytes, manifest: Manifest, what: str, *, is_refused: bool
+) -> tuple[Descriptor, ...]:
+    """Choose entries of a fallback index that are worth a look before it is written.
+
+    Few of them: the next manifest that is listed has others looked at.
+
+    Args:
+        raw: The index.
+        manifest: Is to be listed; nothing is written, nor looked at, where it is.
+        what: How messages call the index.
+        is_refused: Choose all: the registry does not take an index with what it has not.
+
+    Raises:
+        ContentError: See ``parse_list``.
+    """
+    entries = parse_list(raw, what)
+    if any(entry.digest == manifest.digest for entry in entries):
+        return ()
+    known = [entry for entry in entries if entry.media_type in _MANIFEST_TYPES]
+    if is_refused or len(known) <= _MAX_LOOKS:
+        return tuple(known)
+    start = int(manifest.digest[-8:], 16) % len(known)
+    return tuple((known[start:] + known[:start])[:_MAX_LOOKS])
+
+
+def with_referrer(
+    raw: bytes | None, manifest: Manifest, what: str, gone: Collection[str] = ()
+) -> bytes | None:
+    """Write a fallback index with one more entry; what else is in it stays as it is.
 
     Args:
         raw: The index; ``None``: there is none yet.
         manifest: Refers to the index's subject.
         what: How messages call the index.
+        gone: Digests of entries that are there no more.
 
     Returns:
         The new index; ``None``: it lists the manifest already.
@@ -112,10 +142,12 @@ def with_referrer(raw: bytes | None, manifest: Manifest, what: str) -> bytes | N
     index = LayoutIndex.empty() if raw is None else _index(raw, what)
     if any(entry.digest == manifest.digest for entry in index.entries):
         return None
-    if len(index.entries) >= MAX_REFERRERS:
+    listed = zip(index.kept, index.entries, strict=True)
+    kept = [old for old, entry in listed if entry.digest not in gone]
+    if len(kept) >= MAX_REFERRERS:
         message = f"cannot add {manifest.digest} to {what}: got {MAX_REFERRERS} there already"
         raise ContentError(message)
-    manifests = [*index.kept, entry_of(manifest).document()]
+    manifests = [*kept, entry_of(manifest).document()]
     document = {**index.document, "manifests": manifests}
     written = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     if len(written) > MAX_MANIFEST_BYTES:

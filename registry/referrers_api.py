@@ -4,14 +4,15 @@ OCI distribution specification 1.1, "Listing Referrers", "Pushing Manifests with
 "Referrers Tag Schema".
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import urlencode
 
-from registry.errors import NetworkError, NotFoundError
+from registry.errors import ContentError, NetworkError, NotFoundError, RegistryError
 from registry.exchange import Body
 from registry.model import INDEX_MEDIA_TYPE, MAX_MANIFEST_BYTES, Descriptor, Manifest
 from registry.paging import pages
-from registry.referrers import Found, fallback_tag, parse_list, with_referrer
+from registry.referrers import Found, doubtful, fallback_tag, parse_list, with_referrer
 from registry.transport import Transport
 
 _MAX_TRIES = 8
@@ -56,6 +57,9 @@ class Referrers:
     def note(self, manifest: Manifest, subject: Descriptor) -> None:
         """Add a manifest that was just pushed to the fallback index of its subject.
 
+        Entries whose manifests were deleted since go with that write: some registries take no
+        index that lists them.
+
         No registry has a compare-and-swap for tags: another publisher who read the index before
         our write can write after it, and take our entry out. So it is looked at again after a
         pause, longer than between any publisher's read and write, and written anew where that
@@ -67,23 +71,55 @@ class Referrers:
         """
         tag = fallback_tag(subject.digest)
         what = f"index {tag} of {self._name}"
+        is_refused = False
         for tries in range(1, _MAX_TRIES + 1):
-            document = with_referrer(self._read(tag, what), manifest, what)
+            raw = self._read(tag, what)
+            looked_at = doubtful(raw, manifest, what, is_refused=is_refused) if raw else ()
+            gone = self._gone(looked_at)
+            document = with_referrer(raw, manifest, what, gone)
             if document is None:
                 return
-            with self._transport.request(
-                "PUT",
-                f"{self._path}/manifests/{tag}",
-                expected=(HTTPStatus.CREATED,),
-                body=Body(INDEX_MEDIA_TYPE, document, len(document)),
-                writes=True,
-                transfer_bytes=len(document),
-            ):
-                pass
+            try:
+                self._write(tag, document)
+            except ContentError:
+                # Some take no index that lists what they do not have (docker-registry).
+                if is_refused or raw is None:
+                    raise
+                is_refused = True
+                continue
             # Chance makes it unlikely that those who met once meet again.
             self._transport.pause(self._path, min(tries, 3))
         message = f"cannot add {manifest.digest} to {what}: others overwrite it; try again later"
         raise NetworkError(message)
+
+    def _write(self, tag: str, document: bytes) -> None:
+        with self._transport.request(
+            "PUT",
+            f"{self._path}/manifests/{tag}",
+            expected=(HTTPStatus.CREATED,),
+            body=Body(INDEX_MEDIA_TYPE, document, len(document)),
+            writes=True,
+            transfer_bytes=len(document),
+        ):
+            pass
+
+    def _gone(self, entries: Sequence[Descriptor]) -> list[str]:
+        """Which of them the registry says it does not have; where it says nothing, none."""
+        gone = []
+        try:
+            with self._transport.operation(0):
+                for entry in entries:
+                    path = f"{self._path}/manifests/{entry.digest}"
+                    try:
+                        with self._transport.request(
+                            "HEAD", path, accept=entry.media_type, writes=True, attempts=1
+                        ):
+                            pass
+                    except NotFoundError:
+                        gone.append(entry.digest)
+        except RegistryError:
+            return []
+        return gone
 
     def _at_tag(self, tag: str, found: Found) -> tuple[Descriptor, ...]:
         what = f"index {tag} of {self._name}"

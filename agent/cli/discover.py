@@ -8,8 +8,7 @@ import registry
 from agent.cli.app import App, format_flag, require_no_path, verb
 from agent.cli.output import sizes
 from agent.pipeline.heads import named_offer, open_looking
-from registry.attached import Attached, attached_to
-from registry.referrers import kind_of
+from registry.attached import Attached, at_cosign_tags, attached_to
 
 # Sigstore's bundles are all of one type: this says whether it is a signature or what it attests.
 _PREDICATE = "dev.sigstore.bundle.predicateType"
@@ -27,8 +26,8 @@ _MAX_WORD_CHARS = 100
 def discover_command(app: App, reference_text: str, *, artifact_type: str | None) -> None:
     """Show what refers to an artifact, and to that in turn: signatures, attestations, SBOMs.
 
-    Each is fetched, and shown with its reason where it is not what the registry's list says.
-    Nothing is believed by that: see verify.
+    Each is fetched, and shown with its reason where it is not what the registry's list says. What
+    cosign kept at tags of its own is shown, too. Nothing is believed by that: see verify.
     """
     require_no_path("discover", reference_text)
     context = app.context
@@ -37,7 +36,11 @@ def discover_command(app: App, reference_text: str, *, artifact_type: str | None
         offer = named_offer(context, repository, reference)
         # The manifest itself is asked for: a list of what refers to nothing is empty, too.
         digest = repository.manifest(offer.digest or str(offer.tag)).digest
-        found = attached_to(repository, digest, artifact_type=artifact_type)
+        tagged = at_cosign_tags(repository, digest)
+        found = (
+            *attached_to(repository, digest, artifact_type=artifact_type),
+            *(one for one in tagged if artifact_type in (None, one.kind)),
+        )
     tag = "" if offer.tag is None else f":{offer.tag}"
     ref = f"{reference.location.text}{tag}@{digest}"
     if app.out.as_json:
@@ -55,7 +58,8 @@ def rows_of(found: Sequence[Attached]) -> list[dict[str, object]]:
     return [
         {
             "digest": one.descriptor.digest,
-            "artifact_type": _kind(one),
+            "artifact_type": one.kind,
+            "tag": one.tag,
             "size_bytes": one.descriptor.size_bytes,
             "annotations": dict(
                 one.descriptor.annotations if one.manifest is None else one.manifest.annotations
@@ -69,17 +73,14 @@ def rows_of(found: Sequence[Attached]) -> list[dict[str, object]]:
 
 def line_of(one: Attached) -> str:
     """One that is attached, for people."""
-    said = f"{_kind(one)}  {one.descriptor.digest}"
+    said = f"{one.kind}  {one.descriptor.digest}"
     if one.manifest is None:
         return f"{said}  not used: {one.problem}"
     predicate = one.manifest.annotations.get(_PREDICATE)
     more = "" if predicate is None else f"  {predicate[:_MAX_WORD_CHARS]}"
+    if one.tag is not None:
+        more = f"  at the tag {one.tag}"
     return f"{said}  {sizes(sum(blob.size_bytes for blob in one.manifest.blobs))}{more}"
-
-
-def _kind(one: Attached) -> str:
-    listed = one.descriptor.artifact_type or one.descriptor.media_type
-    return listed if one.manifest is None else kind_of(one.manifest)
 
 
 def _lines(found: Sequence[Attached], before: str = "") -> Iterator[str]:

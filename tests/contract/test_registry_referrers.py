@@ -1,5 +1,6 @@
 """What hangs on a manifest, in every kind of repository: the API, the fallback tag, layouts."""
 
+import http.client
 import json
 import threading
 from dataclasses import replace
@@ -181,6 +182,35 @@ def test_a_fallback_index_has_what_the_api_would_say(tmp_path: Path) -> None:
         index = ask_fallback(host, PLUGIN_ID, subject.digest)
     assert index["annotations"] == {"of": "another tool"}
     assert [one["digest"] for one in index["manifests"]] == [first.digest, second.digest]
+
+
+@pytest.mark.parametrize("copies", [0, 100])
+def test_entries_of_deleted_manifests_go_with_the_next_write(tmp_path: Path, copies: int) -> None:
+    """And no others. This registry would refuse an index that lists them, however long it is."""
+    with (
+        docker_registry(tmp_path) as host,
+        open_repository(
+            HttpLocation(host, PLUGIN_ID), files=Files(), credentials=Anonymous()
+        ) as repository,
+    ):
+        built = make_artifact(tmp_path)
+        push_artifact(repository, built, built.sources, tags=["0.1.0"], force=False)
+        subject = repository.manifest("0.1.0")
+        first, second = (
+            attach(repository, subject.descriptor, content=text) for text in (b"first", b"second")
+        )
+        # More than are looked at each time; listed twice is not listed wrongly.
+        index = ask_fallback(host, PLUGIN_ID, subject.digest)
+        index["manifests"][1:1] = [index["manifests"][1]] * copies
+        ask_fallback(host, PLUGIN_ID, subject.digest, json.dumps(index).encode())
+        connection = http.client.HTTPConnection(host, timeout=20)
+        connection.request("DELETE", f"/v2/{PLUGIN_ID}/manifests/{first.digest}")
+        assert connection.getresponse().status == 202
+        connection.close()
+        third = attach(repository, subject.descriptor, content=b"third")
+        index = ask_fallback(host, PLUGIN_ID, subject.digest)
+    listed = [one["digest"] for one in index["manifests"]]
+    assert listed == [second.digest] * (copies + 1) + [third.digest]
 
 
 @pytest.mark.parametrize("times", [1, 3, 100])

@@ -117,6 +117,33 @@ def fallback(body: bytes, status: int = 200) -> Route:
     return route
 
 
+@pytest.mark.parametrize(("others", "asked", "left"), [(200, 32, 900), (500, 2, 901)])
+def test_a_long_list_is_not_looked_through(
+    server: Misbehaving, repository: Repository, others: int, asked: int, left: int
+) -> None:
+    """32 look-ups a write at most; a registry that fails says nothing, and all stays listed."""
+    listed = entries(900)
+    looks: list[str] = []
+    written: list[bytes] = []
+
+    def route(handler: Handler) -> None:
+        if handler.command == "PUT":
+            if handler.path.endswith(FALLBACK):
+                written.append(server.requests[-1].body)
+            reply(handler, 201)
+        elif handler.command == "HEAD":
+            looks.append(handler.path)
+            reply(handler, 404 if len(looks) == 1 else others)
+        else:
+            body = written[-1] if written else index(listed)
+            reply(handler, 200, body, Content_Type=INDEX_MEDIA_TYPE)
+
+    server.route = route
+    repository.push_manifest(referring(SUBJECT), tag=None)
+    assert len(looks) == asked
+    assert len(json.loads(written[-1])["manifests"]) == left
+
+
 BAD_LISTS = {
     "no JSON": b"referrers",
     "empty": b"",
@@ -365,11 +392,13 @@ def test_a_tree_that_is_too_wide_is_refused(server: Misbehaving, repository: Rep
 
 
 def publishing(index_there: bytes | None, *, subject_header: bool = False) -> Route:
-    """A registry that takes everything, with this at the fallback tag."""
+    """A registry that takes everything and has all manifests, with this at the fallback tag."""
 
     def route(handler: Handler) -> None:
         if handler.command == "PUT":
             reply(handler, 201, b"", **({"OCI_Subject": SUBJECT} if subject_header else {}))
+        elif handler.command == "HEAD":
+            reply(handler, 200)
         elif index_there is None or not handler.path.endswith(FALLBACK):
             reply(handler, 404)
         else:
@@ -387,7 +416,7 @@ def puts(server: Misbehaving) -> list[str]:
 def test_what_is_no_list_is_not_written_over(
     server: Misbehaving, repository: Repository, case: str
 ) -> None:
-    """Something else at the fallback tag, or a full list, stays as it is."""
+    """Something else at the fallback tag, or a list that is full of what is there, stays so."""
     server.route = publishing(BAD_LISTS[case])
     raw = referring(SUBJECT)
     with pytest.raises(ContentError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from registry import Descriptor
 from support.referrers_api import ask_fallback
 from support.registry import attach, misbehaving, reply
 from support.system import (
@@ -83,6 +84,36 @@ def test_discover_says_what_is_not_attached(
     stranger = mislist(machine, released["digest"], tmp_path)
     ran = machine.run("discover", PLUGIN_ID)
     assert f"{stranger}  not used: it refers to sha256:{'d' * 64}" in ran.out
+
+
+def test_discover_shows_what_cosign_kept_at_tags(
+    machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """Its signatures of old: found by the tag's name, so with the tag; of one type, too."""
+    digest = publisher.release("0.1.0")["digest"]
+    tag = digest.replace(":", "-") + ".sig"
+    simple = "application/vnd.dev.cosign.simplesigning.v1+json"
+    with opened(f"{machine.registry}/{PLUGIN_ID}", tmp_path) as repository:
+        config = Descriptor.of("application/vnd.oci.image.config.v1+json", b"{}")
+        layer = Descriptor.of(simple, b"signed")
+        for blob, data in ((config, b"{}"), (layer, b"signed")):
+            repository.push_blob(blob, data)
+        signature = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config.document(),
+            "layers": [layer.document()],
+        }
+        kept = repository.push_manifest(json.dumps(signature).encode(), tag=tag)
+    ran = machine.run("discover", PLUGIN_ID)
+    assert f"└── {simple}  {kept.digest}  8 B  at the tag {tag}\n" in ran.out
+    (row,) = machine.json("discover", PLUGIN_ID, "--artifact-type", simple).document["referrers"]
+    assert (row["digest"], row["tag"], row["problem"]) == (kept.digest, tag, None)
+    ran = machine.run("discover", PLUGIN_ID, "--artifact-type", SBOM)
+    assert ran.err == "nothing is attached\n"
+    where = f"oci:{tmp_path}/layouts/{PLUGIN_ID}"
+    machine.run("copy", PLUGIN_ID, where)
+    assert machine.json("discover", where).document["referrers"] == []
 
 
 def test_discover_of_nothing_is_not_found(machine: Machine, released: dict[str, Any]) -> None:
