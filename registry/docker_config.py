@@ -6,12 +6,13 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.auth import Credential
-from registry.errors import AuthenticationError, ContentError
+from registry.errors import AuthenticationError, BusyError, ContentError
 from registry.helpers import Helper
 from registry.links import hosts_of, server_of
 from registry.reading import open_regular
@@ -19,6 +20,7 @@ from registry.repository import Files
 from registry.strict_json import parse_object
 
 _MAX_CONFIG_BYTES = 1 << 20
+_LOCK_TIMEOUT_S = 30
 
 
 def ask_helper(name: str, server: str) -> Credential | None:
@@ -77,9 +79,10 @@ class DockerConfig:
 
         Raises:
             AuthenticationError: The file can't be read, or the helper fails.
+            BusyError: Other processes change the file all the time.
+            OSError: It can't be written.
         """
-        document = self._read()
-        helper = self._helper_of(document, host)
+        helper = self._helper_of(self._read(), host)
         entry: dict[str, object] = {}
         if helper is not None:
             helper.store(server_of(host), credential)
@@ -88,12 +91,9 @@ class DockerConfig:
             entry["auth"] = base64.b64encode(pair).decode("ascii")
             if credential.identity_token:
                 entry["identitytoken"] = credential.identity_token
-        auths = {
-            key: value
-            for key, value in _table(document, "auths").items()
-            if _scope(key) not in hosts_of(host)
-        }
-        self._write({**document, "auths": {**auths, server_of(host): entry}}, files)
+        with self._changing(files) as document:
+            auths = {**_others(document, host), server_of(host): entry}
+            self._write({**document, "auths": auths}, files)
         return str(self.path) if helper is None else f"docker-credential-{helper.name}"
 
     def erase(self, host: str, files: Files) -> bool:
@@ -104,18 +104,20 @@ class DockerConfig:
 
         Raises:
             AuthenticationError: The file can't be read, or the helper fails.
+            BusyError: Other processes change the file all the time.
+            OSError: It can't be written.
         """
         document = self._read()
-        auths = _table(document, "auths")
-        left = {key: value for key, value in auths.items() if _scope(key) not in hosts_of(host)}
         helper = self._helper_of(document, host)
-        known = len(left) != len(auths)
+        in_file = len(_others(document, host)) != len(_table(document, "auths"))
+        in_helper = False
         if helper is not None:
-            known |= helper.get(server_of(host)) is not None
+            in_helper = helper.get(server_of(host)) is not None
             helper.erase(server_of(host))
-        if len(left) != len(auths):
-            self._write({**document, "auths": left}, files)
-        return known
+        if in_file:
+            with self._changing(files) as document:
+                self._write({**document, "auths": _others(document, host)}, files)
+        return in_file or in_helper
 
     def helper_of(self, host: str) -> str | None:
         """The name of the helper that keeps credentials for a registry, if there is one."""
@@ -147,11 +149,26 @@ class DockerConfig:
         except ContentError as error:
             raise AuthenticationError(str(error)) from error
 
-    def _write(self, document: dict[str, object], files: Files) -> None:
-        # Behind a link, such as those of people who keep their settings in a repository.
-        path = self.path.resolve()
+    @contextmanager
+    def _changing(self, files: Files) -> Iterator[dict[str, object]]:
+        """What is in the file, which no other login changes meanwhile."""
+        path = self._target
         files.make_folder(path.parent)
-        files.write_atomic(path, json.dumps(document, indent="\t").encode() + b"\n", mode=0o600)
+        try:
+            with files.lock(path.with_name(f".{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S):
+                yield self._read()
+        except TimeoutError as error:
+            message = f"cannot change {self.path}: another process is at it; try again"
+            raise BusyError(message) from error
+
+    def _write(self, document: dict[str, object], files: Files) -> None:
+        data = json.dumps(document, indent="\t").encode() + b"\n"
+        files.write_atomic(self._target, data, mode=0o600)
+
+    @property
+    def _target(self) -> Path:
+        """Behind a link, such as those of people who keep their settings in a repository."""
+        return self.path.resolve()
 
     def _credential(self, scope: str, entry: object) -> Credential | None:
         if isinstance(entry, dict):
@@ -175,6 +192,12 @@ class DockerConfig:
 def _table(document: dict[str, object], key: str) -> dict[str, object]:
     table = document.get(key)
     return table if isinstance(table, dict) else {}
+
+
+def _others(document: dict[str, object], host: str) -> dict[str, object]:
+    """The entries of ``auths`` that are not for a registry as a whole."""
+    auths = _table(document, "auths")
+    return {key: value for key, value in auths.items() if _scope(key) not in hosts_of(host)}
 
 
 def _store(document: dict[str, object]) -> str | None:

@@ -74,4 +74,4 @@ class TagMovedError(RegistryError):
 
 
 class BusyError(RegistryError):
-    """Another process held the layout's lock all the time we waited."""
+    """Another process held a lock, of a layout or a credentials file, all the time we waited."""

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -254,3 +256,50 @@ def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(AuthenticationError):
         DockerConfig(path).store("h", JANE, Files())
     assert path.read_text() == "{"
+
+
+LOG_IN = """
+import sys
+from pathlib import Path
+from agent.files import Files
+from registry import Credential, DockerConfig
+file, mine = DockerConfig(Path(sys.argv[1])), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(30):
+    file.store(f"{mine}-{number}.example.com", Credential(mine, "secret"), Files())
+file.erase(f"{mine}-0.example.com", Files())
+"""
+
+
+def test_logins_at_one_moment_lose_none(tmp_path: Path) -> None:
+    """Several processes log in and out at once, and each finds what it left."""
+    path = config(tmp_path, auths={"there": {"auth": "eDp5"}}, HttpHeaders={"a": "b"}).path
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOG_IN, path, f"h{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    document = json.loads(path.read_text(encoding="utf-8"))
+    servers = {
+        f"h{process}-{number}.example.com" for process in range(4) for number in range(1, 30)
+    }
+    assert set(document["auths"]) == {"there", *servers}
+    assert document["HttpHeaders"] == {"a": "b"}
