@@ -151,8 +151,7 @@ class BlobCache:
                 raise
             # Without it there may be room for what the user asked for.
             self._tell(error)
-            for entry in self.folder.entries():
-                self.folder.remove(entry)
+            self.folder.empty()
             self._files.remove(part)
             return False
         return True

@@ -114,6 +114,10 @@ class CacheFolder:
         """Remove what is too much, but what some process is at; says what went."""
         return [entry for entry in self.surplus() if self.remove(entry)]
 
+    def empty(self) -> list[CacheEntry]:
+        """Remove everything, but what some process is at; says what went."""
+        return [entry for entry in self.entries() if self.remove(entry)]
+
     def remove(self, entry: CacheEntry) -> bool:
         """Remove a file, but a part that some process is at; says whether it went."""
         try:

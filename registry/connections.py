@@ -18,7 +18,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import InsecureRequestWarning
 
-from registry.cancelling import CURRENT
+from registry.cancelling import CURRENT, given_up_with
 from registry.deadline import Deadline, Pace
 from registry.errors import SettingsError
 from registry.reading import open_regular
@@ -51,7 +51,7 @@ class _DeadlineReader(io.RawIOBase):
         self._timeout_s = connection.gettimeout() or float("inf")
         self._cancellation = CURRENT.get()
         if self._cancellation is not None:
-            self._cancellation.reads(connection)
+            self._cancellation.ends(connection)
 
     def readable(self) -> bool:
         return True
@@ -74,7 +74,7 @@ class _DeadlineReader(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             if self._cancellation is not None:
-                self._cancellation.has_read(self._socket)
+                self._cancellation.leaves(self._socket)
             self._raw.close()
         super().close()
 
@@ -113,13 +113,18 @@ def make_manager(url: str, settings: HttpSettings, kept: "KeptConnections") -> u
             self.answer = Response(*args, **kwargs)
             return self.answer
 
-    class Secure(HTTPSConnection):
-        answer: Response
+        def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's
+            """Send a piece: no longer than the operation has, and while it is wanted."""
+            if self.sock is None:
+                super().send(data)  # connects first, and says a few lines
+                return
+            remaining_s = kept.deadline.remaining_s()
+            self.sock.settimeout(min(self.timeout or remaining_s, remaining_s))
+            with given_up_with(self.sock):
+                super().send(data)
 
-        def response_class(self, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]  # noqa: ANN401 - http.client's
-            """Keep the answer at hand, for ``body_of``."""
-            self.answer = Response(*args, **kwargs)
-            return self.answer
+    class Secure(Plain, HTTPSConnection):
+        pass
 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Plain

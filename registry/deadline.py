@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from registry.cancelling import pause
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -14,12 +16,12 @@ class Timing:
 
     Attributes:
         clock: Monotonic seconds.
-        sleep: Waits for seconds.
+        sleep: Waits for seconds, or until nobody wants what this thread is at.
         uniform: A number between two others.
     """
 
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
     uniform: Callable[[float, float], float] = random.uniform
 
 

@@ -15,19 +15,21 @@ from agent.pipeline.settling import refuse_strangers
 from agent.tree.pruning import Pruned, prunable, prunable_ids, prune, prune_compiled
 from agent.tree.remembering import refuse_behind
 from registry import CacheEntry
+from registry.cache_folder import CacheFolder
 
 
 @verb(name="prune", examples="agent prune --dry-run")
 @click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
+@click.option("--cache", "empty_cache", is_flag=True, help="Empty the cache of blobs.")
 @dry_run_flag
 @format_flag
-def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
+def prune_command(app: App, plugins: tuple[str, ...], *, empty_cache: bool, dry_run: bool) -> None:
     """Remove old releases: all but what serves, what a trial goes back to, and update.keep.
 
-    And of the cache what exceeds registry.max_cache_bytes, what was not used for longest first.
+    And of the cache what exceeds registry.max_cache_bytes, what was not used for longest first; or
+    all of it.
     """
     context = app.context
-    cached = context.registries.cache.folder
     refuse_strangers(context)
     if not dry_run:
         take_drop_ins(app, plugins or None)
@@ -53,11 +55,17 @@ def prune_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None:
                 failed[plugin_id] = cause
     if not dry_run:
         prune_compiled(context)
-    blobs = cached.surplus() if dry_run else cached.trim()
+    blobs = _cleared(context.registries.cache.folder, is_all=empty_cache, dry_run=dry_run)
     _tell(app, gone, failed, blobs, dry_run=dry_run)
     for cause in failed.values():
         app.out.error(cause.code, cause.message, cause.hint)
     app.end_with([failed[one].exit_code if one in failed else 0 for one in ids])
+
+
+def _cleared(cache: CacheFolder, *, is_all: bool, dry_run: bool) -> Sequence[CacheEntry]:
+    if is_all:
+        return cache.entries() if dry_run else cache.empty()
+    return cache.surplus() if dry_run else cache.trim()
 
 
 def _pruned(context: Context, plugin_id: str, *, dry_run: bool) -> tuple[Pruned, ...]:

@@ -1,8 +1,9 @@
 """Several blobs at once: small ones first, four connections, all of them or none."""
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,21 +15,26 @@ from registry import (
     Descriptor,
     HttpLocation,
     HttpSettings,
+    KeptConnections,
     LayoutLocation,
     LayoutRepository,
     Manifest,
     NotFoundError,
     Repository,
+    Timing,
     Wanted,
     fetch_all,
     open_repository,
 )
 from registry.copying import Courier
+from registry.exchange import Body
 from registry.model import MANIFEST_MEDIA_TYPE
 from registry.parallel import run_all
+from registry.sending import Sender
 from support.registry import PLUGIN_ID, Misbehaving, misbehaving, reply
 
 WAIT_S = 30
+STILL_S = 0.3
 BLOBS = [bytes([number]) * (number + 1) * 1000 for number in range(12)]
 DESCRIPTORS = [Descriptor.of("application/wasm", blob) for blob in BLOBS]
 
@@ -40,13 +46,28 @@ def server() -> Iterator[Misbehaving]:
         yield running
 
 
-def opened(server: Misbehaving) -> Repository:
+def failure_of(work: Callable[[], None]) -> BaseException | None:
+    """What a work raises."""
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - looked at by the test
+        return error
+    return None
+
+
+PATIENT = HttpSettings(attempts=1, read_timeout_s=10 * WAIT_S)
+
+
+def opened(
+    server: Misbehaving, settings: HttpSettings = PATIENT, kept: KeptConnections | None = None
+) -> Repository:
     """Open the repository that the server pretends to have."""
     return open_repository(
         HttpLocation(server.host, PLUGIN_ID),
         files=Files(),
-        http=HttpSettings(attempts=1, read_timeout_s=10 * WAIT_S),
+        http=settings,
         credentials=Anonymous(),
+        connections=kept,
     )
 
 
@@ -114,6 +135,76 @@ def test_a_copy_moves_four_at_once(server: Misbehaving, tmp_path: Path) -> None:
         courier.carry(manifest, tags=["0.1.0"], force=False)
     assert sorted(sent) == [len(blob) for blob in BLOBS]
     assert target.manifest("0.1.0").digest == manifest.digest
+
+
+def test_one_that_fails_ends_pauses(server: Misbehaving, tmp_path: Path) -> None:
+    """Those that wait for their next attempt are over with it, and do not try again."""
+    pausing = threading.Semaphore(0)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if number_of(handler):
+            reply(handler, 503)
+            return
+        for _ in range(3):
+            assert pausing.acquire(timeout=WAIT_S)
+        reply(handler, 404)
+
+    def paused(seconds: float) -> None:
+        pausing.release()
+        Timing().sleep(seconds)
+
+    server.route = answer
+    kept = KeptConnections(Timing(sleep=paused))
+    with opened(server, HttpSettings(backoff_s=10 * WAIT_S), kept) as repository:
+        fetched = threading.Thread(
+            target=lambda: failures.append(
+                failure_of(lambda: fetch_all(repository, wanted(tmp_path)))
+            )
+        )
+        failures: list[BaseException | None] = []
+        fetched.start()
+        fetched.join(WAIT_S)
+        assert not fetched.is_alive()
+    assert [type(failure) for failure in failures] == [NotFoundError]
+    assert len(server.requests) == 4
+
+
+def test_one_that_fails_ends_sends() -> None:
+    """Also those whose peer takes nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(WAIT_S)
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        kept = KeptConnections()
+
+        def send() -> None:
+            body = Body("text/x", bytes(64 << 20), 64 << 20, progress=lambda _: moved.set())
+            settings = HttpSettings(connect_timeout_s=10 * WAIT_S, total_timeout_s=10 * WAIT_S)
+            sender = Sender(url, settings, kept, lambda _: settings)
+            with sender.operation(0):
+                sender.send("PUT", f"{url}/x", {}, body, 1)
+
+        def fail() -> None:
+            connection, _ = deaf.accept()
+            with connection:
+                taken.append(connection.dup())
+                assert moved.wait(WAIT_S)
+                while moved.wait(STILL_S):  # until what is on the way is full
+                    moved.clear()
+            raise ZeroDivisionError
+
+        moved = threading.Event()
+        taken: list[socket.socket] = []
+        failures: list[BaseException | None] = []
+        ran = threading.Thread(
+            target=lambda: failures.append(failure_of(lambda: run_all([fail, send])))
+        )
+        ran.start()
+        ran.join(WAIT_S)
+        assert not ran.is_alive()
+        for connection in taken:
+            connection.close()
+        kept.close()
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["no answer", "half an answer"])

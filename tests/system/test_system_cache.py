@@ -1,6 +1,7 @@
 """The cache by the command line: killed pulls go on, prune keeps it small, config bounds it."""
 
 import random
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,16 @@ import pytest
 
 from support.links import Link, breaking_link
 from support.registry import docker_registry
-from support.system import PLUGIN_ID, STEM, Machine, Publisher
+from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher
 
 SIZE_BYTES = 12 << 20
 CODE = b"\0asm\x01\0\0\0" + random.Random(3).randbytes(SIZE_BYTES)  # noqa: S311 - any bytes
 WAIT_S = 30
+_APART = ("unshare", "--map-root-user", "--mount", "bash", "-euc")
+DISKS = {
+    "read only": 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"',
+    "full": 'mount -t tmpfs -o size=2m,mode=700 tmpfs "$1"; shift; exec "$@"',
+}
 
 
 @pytest.fixture
@@ -109,3 +115,40 @@ def test_a_changed_cache_changes_no_output(machine: Machine, tmp_path: Path) -> 
     told = machine.process("pull", PLUGIN_ID, "--output", tmp_path / "b").err
     assert "in the cache: its bytes are sha256:" in told
     assert (tmp_path / "b" / f"{STEM}.wasm").read_bytes() == CODE
+
+
+def test_prune_can_empty_the_cache(machine: Machine, tmp_path: Path) -> None:
+    """All of it, and nothing else; a dry run says what."""
+    machine.run("pull", PLUGIN_ID, "--output", tmp_path / "out")
+    (planned,) = machine.json("prune", "--cache", "--dry-run").document["cached"]
+    assert planned["size_bytes"] == len(CODE)
+    assert list(machine.home.glob("cache/blobs/sha256/*"))
+    (row,) = machine.json("prune", "--cache").document["cached"]
+    assert row == planned
+    assert not list(machine.home.glob("cache/blobs/*/*"))
+    assert (tmp_path / "out" / f"{STEM}.wasm").read_bytes() == CODE
+    assert machine.run("prune", "--cache").err == "nothing to remove\n"
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["nothing cached", "cached"])
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_pull_needs_no_cache(
+    machine: Machine, tmp_path: Path, disk: str, *, is_there: bool
+) -> None:
+    """On a disk that is full or read only it says so and goes on without, to the right bytes."""
+    cache = machine.home / "cache"
+    (cache if not is_there else cache / "blobs").mkdir(parents=True, exist_ok=True)
+    if is_there:
+        machine.run("pull", PLUGIN_ID, "--output", tmp_path / "first")
+    out = tmp_path / "out"
+    command = machine.command("pull", PLUGIN_ID, "--output", out)
+    ran = subprocess.run(
+        [*_APART, DISKS[disk], "-", str(cache), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PROCESS_WAIT_S,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ("going on without" in ran.stderr) or is_there, ran.stderr
+    assert (out / f"{STEM}.wasm").read_bytes() == CODE
