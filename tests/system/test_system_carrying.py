@@ -13,6 +13,7 @@ from support.referrers_api import ask_fallback
 from support.registry import attach, misbehaving, reply
 from support.system import (
     PLUGIN_ID,
+    PROCESS_WAIT_S,
     CountedRegistry,
     Machine,
     Publisher,
@@ -522,3 +523,19 @@ def test_one_version_is_not_exported_twice(
         assert released["digest"] in error["message"]
         assert "--force" not in f"{error['message']} {error['hint']}"
     machine.run("export", PLUGIN_ID, PLUGIN_ID, "--output", tmp_path / "set.tar")
+
+
+def test_two_imports_of_one_archive_at_once(
+    machine: Machine, publisher: Publisher, bundle: Path, tmp_path: Path
+) -> None:
+    """Into one layout, and into one registry: both end well, and all of it is there once."""
+    island = Machine(tmp_path / "island")
+    publisher.trusted_by(island)
+    for base in (f"oci:{tmp_path}/layouts", f"{machine.registry}/twice"):
+        arguments = ("import", bundle, "--registry", base)
+        with island.popen(*arguments) as one, island.popen(*arguments) as two:
+            assert (one.wait(PROCESS_WAIT_S), two.wait(PROCESS_WAIT_S)) == (0, 0)
+        for plugin_id, referrers in ((PLUGIN_ID, 1), (OTHER_ID, 0)):
+            shown = island.json("discover", f"{base}/{plugin_id}").document
+            assert len(shown["referrers"]) == referrers
+            island.run("pull", f"{base}/{plugin_id}", "--output", tmp_path / "out" / plugin_id)

@@ -1,6 +1,7 @@
 """login and logout: checked at a registry, kept where docker keeps it, and shown to nobody."""
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -10,17 +11,49 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from support.helpers import KEEPER, put_helper
 from support.realm import TokenRealm, token_realm
-from support.registry import PASSWORD, USER, docker_registry
+from support.registry import PASSWORD, USER, Misbehaving, docker_registry, misbehaving, reply
 from support.system import PLUGIN_ID, Machine, Publisher, Ran
 
 DEADLINE_S = 60
 PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+@contextmanager
+def fronted(upstream: str, user: str) -> Iterator[Misbehaving]:
+    """A registry that lets one user in, whose password is the name twice; it notes all requests."""
+    pair = basic(user)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers.get("Authorization") != pair:
+            reply(handler, 401, WWW_Authenticate='Basic realm="of its own"')
+            return
+        connection = http.client.HTTPConnection(upstream, timeout=DEADLINE_S)
+        headers = {
+            name: value for name, value in handler.headers.items() if name != "Authorization"
+        }
+        connection.request(handler.command, handler.path, server.requests[-1].body, headers)
+        got = connection.getresponse()
+        body = got.read()
+        kept = {n.replace("-", "_"): v for n, v in got.getheaders() if n != "Transfer-Encoding"}
+        reply(handler, got.status, body, **kept)
+        connection.close()
+
+    with misbehaving() as server:
+        server.route = answer
+        yield server
+
+
+def basic(user: str) -> str:
+    """What a request of a user says."""
+    return "Basic " + base64.b64encode(f"{user}:{user}{user}".encode()).decode()
 
 
 @pytest.fixture
@@ -220,3 +253,35 @@ def _until(terminal: int, text: str) -> str:
         assert select.select([terminal], [], [], max(0.0, until - time.monotonic()))[0], shown
         shown += os.read(terminal, 4096).decode(errors="replace")
     return shown
+
+
+def test_a_copy_tells_no_registry_the_other_s_password(
+    publisher: Publisher, tmp_path: Path, logins: Path
+) -> None:
+    """Two registries with a login each: every request has that of its own registry, or none."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with (
+        docker_registry(tmp_path / "a") as one,
+        docker_registry(tmp_path / "b") as two,
+        fronted(one, "ann") as source,
+        fronted(two, "bob") as target,
+    ):
+        auths = {
+            server.host: {"auth": basic(user).removeprefix("Basic ")}
+            for server, user in ((source, "ann"), (target, "bob"))
+        }
+        logins.parent.mkdir()
+        logins.write_text(json.dumps({"auths": auths}))
+        here, there = f"{source.host}/x/{PLUGIN_ID}", f"{target.host}/x/{PLUGIN_ID}"
+        publisher.release("0.1.0", "--to", here)
+        machine = publisher.machine
+        machine.run("copy", here, there, "--with-referrers")
+        machine.run("pull", there)
+        for server, user in ((source, "ann"), (target, "bob")):
+            said = {request.headers.get("Authorization", "") for request in server.requests}
+            assert basic(user) in said
+            assert said <= {basic(user), ""}
+            other = "bob" if user == "ann" else "ann"
+            everything = "".join(f"{one.path}{one.headers}{one.body!r}" for one in server.requests)
+            assert other * 2 not in everything
