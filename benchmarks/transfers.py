@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 from benchmarks.figures import report
 from registry import BuiltArtifact, Descriptor, sha256_digest
@@ -22,12 +23,14 @@ _PEAK = """
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
 """
+# As its program starts, garbage collection included.
 _AGENT = f"""
 import sys
-from agent.cli.main import main
-code = main(sys.argv[1:])
-{_PEAK}
-raise SystemExit(code)
+from agent.__main__ import run
+try:
+    run()
+finally:
+{indent(_PEAK, "    ")}
 """
 _ORAS = """
 import sys

@@ -106,7 +106,7 @@ class BlobCache:
                 if not self._bring(begun, part, whole, download):
                     return False
                 self._hand_over(begun, descriptor, destination, what)
-        self.folder.trim()
+        self.folder.came(0 if found is not None else descriptor.size_bytes)
         return True
 
     @contextmanager

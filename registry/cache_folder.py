@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import stat
+import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ class CacheFolder:
         self.path = folder
         self._files = files
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._room_bytes = -1
 
     def whole(self, digits: str) -> Path:
         """Where a blob is, once it was whole."""
@@ -109,6 +112,18 @@ class CacheFolder:
             left -= entry.size_bytes
             going.append(entry)
         return going
+
+    def came(self, size_bytes: int) -> None:
+        """Note that so much came, and remove what is too much.
+
+        It is listed at first, and again once we have filled the room that was found then: what
+        other processes bring meanwhile is theirs to look at.
+        """
+        with self._lock:
+            self._room_bytes -= size_bytes
+            if self._room_bytes < 0:
+                self.trim()
+                self._room_bytes = self._max_bytes - sum(one.size_bytes for one in self.entries())
 
     def trim(self) -> list[CacheEntry]:
         """Remove what is too much, but what some process is at; says what went."""

@@ -8,17 +8,19 @@ from types import TracebackType
 from typing import Self
 
 _WORTH_A_THREAD_BYTES = 8 << 20
-# On two cores, of which who sends takes one, a thread more only waits for its turn.
-_WORTH_A_THREAD_CORES = 4
-_ROOM_BYTES = 1 << 20
-_PIECES = 4
+_WORTH_A_THREAD_CORES = 2
+# Smaller ones are handed over more often, and each time two threads wait for Python's lock.
+_PIECE_BYTES = 1 << 20
+_PIECES = 3
+# One for all: of several blobs at once the others keep the cores busy, and memory small.
+_BESIDE = threading.Lock()
 
 
 class SideHash:
     """A SHA-256 that is taken on a thread of its own, if that helps; see ``registry.digest.Hash``.
 
-    A context manager: the thread ends with it. It holds at most 1 MiB, in four pieces with a
-    thread, in one without.
+    A context manager: the thread ends with it. It holds a piece of 1 MiB, or three with a thread,
+    which one of them has at a time.
 
     Args:
         size_bytes: How much will come; little of it is not worth a thread.
@@ -31,13 +33,12 @@ class SideHash:
         self._full = queue.SimpleQueue[memoryview | threading.Event | None]()
         self._thread: threading.Thread | None = None
         pieces = 1
-        cores = os.cpu_count() or 1 if cores is None else cores
-        if size_bytes >= _WORTH_A_THREAD_BYTES and cores >= _WORTH_A_THREAD_CORES:
+        if _is_worth_a_thread(size_bytes, cores) and _BESIDE.acquire(blocking=False):
             pieces = _PIECES
             self._thread = threading.Thread(target=self._hash, name="sha256", daemon=True)
             self._thread.start()
         for _ in range(pieces):
-            self._free.put(memoryview(bytearray(min(_ROOM_BYTES // pieces, max(size_bytes, 1)))))
+            self._free.put(memoryview(bytearray(min(_PIECE_BYTES, max(size_bytes, 1)))))
         self._given: memoryview | None = None
 
     def room(self) -> memoryview:
@@ -91,3 +92,11 @@ class SideHash:
         if self._thread is not None:
             self._full.put(None)
             self._thread.join()
+            _BESIDE.release()
+
+
+def _is_worth_a_thread(size_bytes: int, cores: int | None) -> bool:
+    if size_bytes < _WORTH_A_THREAD_BYTES:
+        return False
+    cores = os.cpu_count() or 1 if cores is None else cores
+    return cores >= _WORTH_A_THREAD_CORES

@@ -80,3 +80,15 @@ def test_little_is_not_worth_a_thread() -> None:
         sha256.room()[:3] = b"abc"
         sha256.take(3)
         assert sha256.hexdigest() == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_one_thread_hashes_at_a_time() -> None:
+    """Of several blobs at once: memory stays small; the next one has it when it is over."""
+    for _ in range(2):
+        with SideHash(len(DATA), cores=2) as first, SideHash(len(DATA), cores=2) as second:
+            assert len(threads()) == 1
+            for sha256 in (first, second):
+                sha256.room()[:3] = b"abc"
+                sha256.take(3)
+                assert sha256.hexdigest() == hashlib.sha256(b"abc").hexdigest()
+    assert not threads()
