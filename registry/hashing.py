@@ -11,7 +11,7 @@ _WORTH_A_THREAD_BYTES = 8 << 20
 _WORTH_A_THREAD_CORES = 2
 # Smaller ones are handed over more often, and each time two threads wait for Python's lock.
 _PIECE_BYTES = 1 << 20
-_PIECES = 3
+_PIECES = 2
 # One for all: of several blobs at once the others keep the cores busy, and memory small.
 _BESIDE = threading.Lock()
 
@@ -19,7 +19,7 @@ _BESIDE = threading.Lock()
 class SideHash:
     """A SHA-256 that is taken on a thread of its own, if that helps; see ``registry.digest.Hash``.
 
-    A context manager: the thread ends with it. It holds a piece of 1 MiB, or three with a thread,
+    A context manager: the thread ends with it. It holds a piece of 1 MiB, or two with a thread,
     which one of them has at a time.
 
     Args:
