@@ -1,5 +1,6 @@
 """What tests of several kinds share."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     may_run = not there.f_flag & os.ST_NOEXEC  # compiled code is mapped from there
     if may_run and there.f_bavail * there.f_frsize >= _ROOM_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """What stands now stands to the end: who looks for what a test left need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 _WAYS: dict[str, tuple[Isolation, type[Way] | None]] = {
