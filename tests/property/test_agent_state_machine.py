@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from support.states import Installation, Template
 
 
+@pytest.mark.no_cover  # as in the crash suites
 def test_whatever_happens_the_right_release_serves(tmp_path: Path) -> None:
     """Never a rejected, forged or lower one unasked; every decision has its reason."""
 
