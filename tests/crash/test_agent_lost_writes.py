@@ -41,7 +41,7 @@ def cut_everywhere(tmp_path: Path, story: Story, files: type[LosingFiles] = Losi
     with World(start) as world:
         story.before(world)
         now = max([world.now, *(event.at for event in world.ledger.history(PLUGIN_ID))])
-    told, first, seen, is_cut = 0, 0, set(), True
+    told, first, seen, mended, is_cut = 0, 0, set[str](), set[str](), True
     while is_cut:
         left = copy_of(start, tmp_path / f"{first}")
         with Disk(left, tmp_path / f"{first}-aside") as disk:
@@ -63,12 +63,15 @@ def cut_everywhere(tmp_path: Path, story: Story, files: type[LosingFiles] = Losi
                 if picture in seen:
                     continue
                 seen.add(picture)
-                told += 1 + _cut_recovery_everywhere(image, story, files)
+                told += 1 + _cut_recovery_everywhere(image, story, files, mended)
         first += 1
     return told
 
 
-def _cut_recovery_everywhere(image: Path, story: Story, files: type[LosingFiles]) -> int:
+def _cut_recovery_everywhere(
+    image: Path, story: Story, files: type[LosingFiles], mended: set[str]
+) -> int:
+    """Cut the power before each effect of recovering; ``mended`` are what was recovered from."""
     with World(image) as world:
         check_at_any_instant(world)
     second, is_cut = 0, True
@@ -84,6 +87,11 @@ def _cut_recovery_everywhere(image: Path, story: Story, files: type[LosingFiles]
                 disk.cut()
             last = disk.leave(image.with_name(f"{again.name}-last"), Loss(0, 0, 0))
         with World(last) as world:
+            picture = repr(world.picture())
+            if is_cut and picture in mended:
+                second += 1
+                continue
+            mended.add(picture)
             check_at_any_instant(world)
             story.recover(world)
             check_recovered(world, story)

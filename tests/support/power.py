@@ -91,7 +91,7 @@ class Disk:
 
     def __enter__(self) -> Self:
         self._aside.mkdir()
-        self._top = self._meet(self._root)
+        self._top = self._meet(str(self._root), self._root.stat())
         self.observe()
         for node in self._nodes.values():
             self._flush(node)
@@ -104,7 +104,7 @@ class Disk:
     def observe(self) -> None:
         """Note what a process changed since the last look."""
         if not self._is_cut:
-            self._look(self._top, self._root)
+            self._look(self._top, str(self._root))
 
     def flush(self, path: Path) -> None:
         """The bytes of a file, or the names of a folder, are on the disk now."""
@@ -125,8 +125,7 @@ class Disk:
             shutil.copy(file, target / file.name)
         return target
 
-    def _meet(self, path: Path) -> Node:
-        info = path.lstat()
+    def _meet(self, path: str, info: os.stat_result) -> Node:
         node = self._nodes.get(info.st_ino)
         if node is None:
             kind, mode, keeper = stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), None
@@ -140,9 +139,23 @@ class Disk:
         node.mode_seen = stat.S_IMODE(info.st_mode)
         return node
 
-    def _look(self, node: Node, path: Path) -> None:
-        names = [TREE] if node is self._top else sorted(entry.name for entry in path.iterdir())
-        found = {name: self._meet(path / name) for name in names if os.path.lexists(path / name)}
+    def _look(self, node: Node, path: str) -> None:
+        # Strings, and one call for each name: there are a hundred thousand looks.
+        with os.scandir(path) as listed:
+            there = {e.name: e for e in listed if node is not self._top or e.name == TREE}
+        found = {
+            name: self._meet(there[name].path, there[name].stat(follow_symlinks=False))
+            for name in sorted(there)
+        }
+        if found != node.seen:
+            self._note(node, found)
+        for name, child in found.items():
+            if child.kind == stat.S_IFDIR:
+                self._look(child, there[name].path)
+
+    @staticmethod
+    def _note(node: Node, found: dict[str, Node]) -> None:
+        """What changed of a folder's names."""
         gone = {name: old for name, old in node.seen.items() if name not in found}
         for name, new in found.items():
             if node.seen.get(name) is new:
@@ -154,9 +167,6 @@ class Disk:
             node.pending.append(change)
         node.pending += [{name: None} for name in gone]
         node.seen = found
-        for name, child in found.items():
-            if child.kind == stat.S_IFDIR:
-                self._look(child, path / name)
 
     @staticmethod
     def _flush(node: Node) -> None:
