@@ -114,9 +114,8 @@ def _is_listening(step: Step) -> bool:
 
 
 def _replaced(text: str, ports: Mapping[str, str]) -> str:
-    for old, new in ports.items():
-        text = text.replace(f":{old}", f":{new}")
-    return text
+    # Whole, and all at once: a free port may begin as one of the page's does.
+    return re.sub(r"(?<=:)\d+", lambda found: ports.get(found[0], found[0]), text)
 
 
 def _lines(command: str, port: str | None) -> str:
