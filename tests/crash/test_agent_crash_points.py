@@ -28,6 +28,9 @@ from support.crash import (
     require,
 )
 
+# Told hundreds of times over: counting lines, which others count too, would take as long again.
+pytestmark = pytest.mark.no_cover
+
 
 def recover_and_check(folder: Path, story: Story, kind: type[Activation]) -> None:
     """A fresh process recovers; doing so again changes nothing."""

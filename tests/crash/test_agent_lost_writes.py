@@ -21,6 +21,9 @@ from support.crash import (
 )
 from support.power import Disk, LosingFiles, LosingWorld, Loss, WatchedFuse
 
+# Told hundreds of times over: counting lines, which others count too, would take as long again.
+pytestmark = pytest.mark.no_cover
+
 
 def losses(seed: int) -> dict[str, Loss]:
     """What a power cut may take: all, the bytes only, or a selection."""

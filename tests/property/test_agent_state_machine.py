@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from support.states import Installation, Template
 
 
-@pytest.mark.no_cover  # as in the crash suites
+@pytest.mark.no_cover  # as in the crash suites: its lines are counted elsewhere
 def test_whatever_happens_the_right_release_serves(tmp_path: Path) -> None:
     """Never a rejected, forged or lower one unasked; every decision has its reason."""
 
