@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sandbox import worker
 from sandbox.admission import Isolation
@@ -17,6 +18,10 @@ from support.sandbox import ECHO, loaded, nothing_left, running
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a folder of the user's own there
 _ROOM_BYTES = 4 * 1024**3
+
+# How fast a busy machine makes up inputs is no promise of ours.
+settings.register_profile("suite", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
