@@ -99,7 +99,7 @@ def _post(name: str, summary: str, request: str, schema: str) -> Json:
 def _following(name: str, summary: str, schema: str, parameters: list[Json]) -> Json:
     count = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     page = {"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE, "default": PAGE}
-    content = {**_content(schema), "text/event-stream": {"schema": {"type": "string"}}}
+    content = {**_content(schema), "text/event-stream": {"schema": _ref("Sent")}}
     return {
         "operationId": name,
         "summary": summary,

@@ -142,6 +142,15 @@ SCHEMAS: Json = {
     "Record": _object(_RECORD),
     "Logs": _document({"logs": _list(_object({"number": _COUNT, **_RECORD})), "last": _COUNT}),
     "Events": _document({"events": _list(_HAPPENING), "last": _COUNT}),
+    "Sent": {
+        "type": "object",
+        "description": "One server-sent event.",
+        "properties": {
+            "id": {"type": "string", "description": "The entry's number."},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["id", "data"],
+    },
     "UpdateRequest": _request(
         {
             "ids": {**_list(_ref("Id"), 1_000), "description": "None: every installed plugin."},

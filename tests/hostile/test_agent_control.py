@@ -253,7 +253,7 @@ def test_what_is_no_id_reaches_neither_disk_nor_ledger(own: Publisher, plugin: s
     with controlled(own.machine.home) as control:
         before = sorted(map(str, own.machine.home.rglob("*")))
         for method, tail in (("GET", ""), ("GET", "/logs"), ("POST", "/calls")):
-            body: dict[str, object] | None = {"args": []} if method == "POST" else None
+            body: object = {"args": []} if method == "POST" else None
             answer = control.ask(method, f"/v1/plugins/{plugin}{tail}", body)
             assert answer.status in (400, 404), (method, tail)
             assert answer.document["error"]["code"] in ("usage", "not-found")
@@ -367,11 +367,11 @@ def test_a_call_in_flight_is_answered_when_the_service_stops(spinning: Publisher
 def test_who_goes_in_mid_call_leaves_nothing(spinning: Publisher) -> None:
     """The call ends by itself, its place is free, and the next caller is answered."""
     with controlled(spinning.machine.home) as control:
-        body = b'{"args": ["x"]}'
+        sent = b'{"args": ["x"]}'
         head = f"POST /v1/plugins/{SPINS_ID}/calls HTTP/1.1\r\nHost: x\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
         with control.connect() as connection:
-            connection.sendall(head.encode() + body)
+            connection.sendall(head.encode() + sent)
             wait_until(lambda: control.agency.leases == 1)
         alive(control)
         wait_until(lambda: not control.server._server.server_state.tasks)
