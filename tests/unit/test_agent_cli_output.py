@@ -290,7 +290,8 @@ LAZY = """
 import sys
 from agent.cli.main import main
 assert main([sys.argv[1]]) == 0
-heavy = ("wasmtime", "urllib3", "oras", "rich", "opentelemetry", "sigstore", "apscheduler")
+heavy = ("wasmtime", "urllib3", "oras", "rich", "opentelemetry", "sigstore", "apscheduler",
+    "starlette", "uvicorn", "httptools", "asyncio")
 print("loaded:", sorted({name.split(".")[0] for name in sys.modules} & set(heavy)))
 """
 
