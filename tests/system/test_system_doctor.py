@@ -23,6 +23,7 @@ SECRETS = {
     "setting": "s3cr3t-setting",
     "quoted": 'with "quotes" \\ and more',
     "proxy": "pr0xy-passw0rd",
+    "webhook": "w3bh00k-path",
     "query": "t0ken-in-a-query",
     "docker": "ZG9ja2VyOmRvY2tlcg==",
 }
@@ -448,6 +449,7 @@ def _plant(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     quoted = json.dumps(SECRETS["quoted"])
     machine.configure(
         f'[network]\nproxy = "http://jane:{SECRETS["proxy"]}@proxy.example:3128"\n'
+        f'[hooks]\nwebhook = "https://chat.example/in/{SECRETS["webhook"]}"\n'
         f'[telemetry]\nendpoint = "https://otel.example/v1?key={SECRETS["query"]}"\n'
         f'[plugins."{PLUGIN_ID}".settings]\n'
         f'api_key = "{SECRETS["setting"]}"\nphrase = {quoted}\n'

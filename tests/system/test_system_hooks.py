@@ -255,7 +255,7 @@ def test_closing_ends_what_is_under_way_and_it_is_run_again(home: Path, tmp_path
     os.mkfifo(up)
     hook = script(tmp_path / "hook", f"cat >> '{log}'\n: > '{up}'\nexec sleep 600")
     configure(home, post_commit=[hook], timeout="10m")
-    with running(home, timeout_s=0) as run:
+    with running(home, attempts=1, timeout_s=0) as run:
         record(run.context, "committed")
         run.feed.poll()
         up.read_text(encoding="utf-8")
@@ -409,6 +409,15 @@ def test_a_webhook_that_is_gone_keeps_no_hook_waiting(
     assert len(kept(tmp_path, "hook")) == 1
     assert "cannot reach http://127.0.0.1:" in caplog.text
     assert "s3cr3t" not in caplog.text
+
+
+def test_its_address_is_shown_without_what_may_be_secret(machine: Machine) -> None:
+    """Neither user nor path nor query; beside it durations as the file has them."""
+    machine.configure('[hooks]\nwebhook = "https://jane:pw@chat.example:8443/s3cr3t?key=k3y"\n')
+    shown = machine.run("config", "show", "--effective").out
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["hooks.webhook", "https://chat.example:8443/***", str(machine.config_file)] in rows
+    assert ["hooks.timeout", "30s", "default"] in rows
 
 
 def test_offline_nobody_is_called(home: Path, receiver: Called) -> None:

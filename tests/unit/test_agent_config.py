@@ -292,6 +292,19 @@ def test_a_hold_may_be_for_ever(tmp_path: Path) -> None:
         ("[registry]\nnamespaces = 1\n", "registry.namespaces", "1", "a table"),
         ("[registry.namespaces]\na = 1\n", 'registry.namespaces."a"', "1", "text"),
         ("[registry]\nhosts = []\n", "registry.hosts", "[]", "a table"),
+        *(
+            (f"[hooks]\npost_commit = {got}\n", "hooks.post_commit", got, "a list: a program")
+            for got in ('"logger -t agent"', '[""]', '["./tell"]', '["bin/tell"]', '["a", 1]')
+        ),
+        ('[hooks]\non_rollback = ["a\\u0000"]\n', "hooks.on_rollback", "u0000", "a list"),
+        ('[hooks]\ntimeout = "0s"\n', "hooks.timeout", '"0s"', 'at least "1s"'),
+        *(
+            (f'[hooks]\nwebhook = "{got}"\n', "hooks.webhook", got, "an https:// address")
+            for got in (
+                *("http://chat.example.org/", "ftp://localhost/", "https://", "https:///in"),
+                *("https://a b/", "https://a:0/", "https://a:x/", "https://[/", "chat"),
+            )
+        ),
         ('[registry.hosts]\n"h" = 1\n', 'registry.hosts."h"', "1", "a table"),
         (
             '[registry.hosts."h"]\nport = 1\n',
