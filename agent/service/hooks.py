@@ -77,7 +77,7 @@ def _run(context: Context, happening: Happening, given_up: int) -> Took:
         return Took.DONE
     ended = run_command(
         words,
-        _notice_of(happening),
+        notice_of(happening),
         timeout_s=hooks.timeout,
         environ=context.environ,
         given_up=given_up,
@@ -93,7 +93,7 @@ def _post(context: Context, happening: Happening, _given_up: int) -> Took:
     hooks = context.config.hooks
     if not hooks.webhook or context.config.network.offline:
         return Took.DONE
-    problem = post(context, _notice_of(happening), timeout_s=hooks.timeout)
+    problem = post(context, notice_of(happening), timeout_s=hooks.timeout)
     if problem is None:
         return Took.DONE
     why = escape_text(problem.why)
@@ -101,7 +101,8 @@ def _post(context: Context, happening: Happening, _given_up: int) -> Took:
     return Took.AGAIN if problem.may_pass else Took.OVER
 
 
-def _notice_of(happening: Happening) -> bytes:
+def notice_of(happening: Happening) -> bytes:
+    """What is told of something that happened, as a line of JSON."""
     event = happening.event
     before, after = event.beside, event.version
     if event.kind in _LEAVES:
