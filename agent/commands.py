@@ -102,17 +102,37 @@ def run_command(
         )
     except (OSError, ValueError) as error:
         return Ended(f"it can't be run: {getattr(error, 'strerror', None) or error}")
-    with _Run(process, given, given_up) as run:
-        is_over = run.until_end(timeout_s)
-        if not is_over:
-            run.end()
-        code = process.wait()
-        why = f"it ended with {code}" if code else ""
-        if code < 0:
-            why = f"it was ended by signal {-code}"
-        if not is_over:
-            why = "nobody waits any more" if run.is_given_up else f"no end within {timeout_s:g} s"
-        return Ended(why, *run.said(), is_cut_short=run.is_given_up and not is_over)
+    try:
+        with _Run(process, given, given_up) as run:
+            is_over = run.until_end(timeout_s)
+            if not is_over:
+                run.end()
+            code = process.wait()
+            why = f"it ended with {code}" if code else ""
+            if code < 0:
+                why = f"it was ended by signal {-code}"
+            if not is_over:
+                late = f"no end within {timeout_s:g} s"
+                why = "nobody waits any more" if run.is_given_up else late
+            return Ended(why, *run.said(), is_cut_short=run.is_given_up and not is_over)
+    except OSError as error:  # this process has no descriptor left to watch it by
+        return Ended(f"it can't be run: {error.strerror}")
+    finally:
+        _leave(process)
+
+
+def _leave(process: "subprocess.Popen[bytes]") -> None:
+    """Let go of a command; where we are interrupted it goes, with all that it started."""
+    if process.returncode is None:
+        _signal(process, signal.SIGKILL)
+    with contextlib.suppress(BrokenPipeError):
+        process.__exit__(None, None, None)
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
+    """Signal a command that was not waited for yet, and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 class _Run:
@@ -124,8 +144,8 @@ class _Run:
         self._process = process
         self._rest = given
         self._kept: dict[IO[bytes], bytearray] = {}
-        self._selector = selectors.DefaultSelector()
         self._end = os.pidfd_open(process.pid)
+        self._selector = selectors.DefaultSelector()
         self._is_over = False
         self.is_given_up = False
         self._selector.register(self._end, selectors.EVENT_READ, self._over)
@@ -139,12 +159,8 @@ class _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.returncode is None:  # we are interrupted
-            self._signal(signal.SIGKILL)
         self._selector.close()
         os.close(self._end)
-        with contextlib.suppress(BrokenPipeError):
-            self._process.__exit__(None, None, None)
 
     def _take_part(
         self, stream: IO[bytes] | None, event: int, act: Callable[[IO[bytes]], None]
@@ -169,12 +185,11 @@ class _Run:
 
     def end(self) -> None:
         """Have the command end, and all that it started."""
-        self._signal(signal.SIGTERM)
+        _signal(self._process, signal.SIGTERM)
         given_up, self.is_given_up = self.is_given_up, False
         self.until_end(_GRACE_S)
         self.is_given_up = given_up
-        # It is not waited for yet, so this number is no other's.
-        self._signal(signal.SIGKILL)
+        _signal(self._process, signal.SIGKILL)
 
     def said(self) -> tuple[str, str]:
         """What it wrote to stdout and stderr."""
@@ -183,10 +198,6 @@ class _Run:
                 self._read(stream)  # what is there still; who holds the other end may go on
         out, err = (kept.decode("utf-8", "replace") for kept in self._kept.values())
         return out, err
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
     def _over(self) -> None:
         self._is_over = True
