@@ -1,7 +1,7 @@
 """The background service: what ``agent run`` is, from the lock to the last drained call."""
 
 import contextlib
-import datetime as dt
+import functools
 import logging
 import random
 import threading
@@ -20,6 +20,7 @@ from agent.service.lock import service_lock
 from agent.service.notify import Supervisor
 from agent.service.reign import Reign
 from agent.service.tending import Tending
+from agent.service.ticking import ticking
 from agent.telemetry import Telemetry, endpoint_of
 from sandbox import Slot
 
@@ -114,7 +115,8 @@ class Service:
         tending.begin(deadman)
         hooks = Hooks(desk.context, tending.feed)
         hooks.start()
-        with self._answering(desk), self._ticking(tending) as rouse:
+        tick = functools.partial(self._tick, tending)
+        with self._answering(desk), ticking(tick) as rouse:
             self._supervisor.ready(tending.summary)
             _LOG.info("ready: %s", tending.summary)
             self._watch_over(tending, rouse)
@@ -138,29 +140,10 @@ class Service:
         with contextlib.closing(server):
             yield
 
-    @contextlib.contextmanager
-    def _ticking(self, tending: Tending) -> Iterator[Callable[[], None]]:
-        """Let APScheduler tick; yields what wakes it where it overslept."""
-        from apscheduler.schedulers.background import BackgroundScheduler
-
-        def tick() -> None:
-            self._ticked_s = self._clock.passed_s()
-            tending.tick()
-            self._supervisor.status(tending.summary)
-
-        # That a tick still runs when the next is due is no news: that one is left out.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        scheduler = BackgroundScheduler(timezone=dt.UTC)
-        scheduler.add_job(tick, "interval", seconds=_TICK_S, id="tick", misfire_grace_time=None)
-        scheduler.start()
-
-        def rouse() -> None:
-            scheduler.modify_job("tick", next_run_time=dt.datetime.now(dt.UTC))
-
-        try:
-            yield rouse
-        finally:
-            scheduler.shutdown(wait=True)
+    def _tick(self, tending: Tending) -> None:
+        self._ticked_s = self._clock.passed_s()
+        tending.tick()
+        self._supervisor.status(tending.summary)
 
     def _watch_over(self, tending: Tending, rouse: Callable[[], None]) -> None:
         """Be the main thread until the end: pass signals on, give signs of life."""
@@ -171,7 +154,6 @@ class Service:
                 tending.reload()
             late_s = self._clock.passed_s() - self._ticked_s
             if late_s > _LATE_S:
-                # APScheduler waits for a wall time: after the clock was set back, for long.
                 rouse()
             every_s = self._supervisor.sign_every_s
             is_due = every_s is not None and self._clock.passed_s() - signed_s >= every_s - _TICK_S

@@ -61,7 +61,9 @@ class Trials:
             self._not_before_s = kept
             for trial in trials:
                 judgement = reign.context.activation.judgement(trial)
-                if judgement.verdict is not Verdict.TOO_EARLY:
+                # One that began in what is the future by now begins anew when it is judged.
+                is_ahead = trial.started_at > reign.context.clock()
+                if is_ahead or judgement.verdict is not Verdict.TOO_EARLY:
                     self._offer("judge", trial, self._judge, now_s, _JUDGE_AGAIN_S)
                 else:
                     every_s = health_every_s(trial.ends_at - trial.started_at)
