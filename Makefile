@@ -16,7 +16,8 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	.ci/need docker-registry='command -v docker-registry' skopeo='command -v skopeo' \
 	    apache2-utils='command -v htpasswd' openssl='command -v openssl' \
-	    nginx='PATH=$$PATH:/usr/sbin command -v nginx' systemd='command -v systemd-analyze'
+	    nginx='PATH=$$PATH:/usr/sbin command -v nginx' systemd='command -v systemd-analyze' \
+	    faketime='command -v faketime'
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # One run, side by side with peers; on a quiet machine.

@@ -1,6 +1,7 @@
 """An agent that is killed at moments nobody chose, again and again in one installation."""
 
 import contextlib
+import math
 import random
 import shutil
 import sqlite3
@@ -48,6 +49,31 @@ def speaking(version: str) -> bytes:
     return bytes(wat2wasm(_CODE.format(version=version, length=len(version))))
 
 
+def await_commits(
+    path: Path, process: subprocess.Popen[str], commits: int, *, until_s: float = math.inf
+) -> int:
+    """Look until a ledger was written so often, the process has ended, or the time has come.
+
+    Args:
+        path: The ledger.
+        process: Who writes.
+        commits: How often at most.
+        until_s: Of the monotonic clock.
+
+    Returns:
+        How often it was written.
+    """
+    found = 0
+    with contextlib.closing(sqlite3.connect(path)) as ledger:
+        last = ledger.execute("PRAGMA data_version").fetchone()
+        while found < commits and process.poll() is None and time.monotonic() < until_s:
+            now = ledger.execute("PRAGMA data_version").fetchone()
+            found, last = found + (now != last), now
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LOOK_S)
+    return found
+
+
 @dataclass
 class Victim:
     """An installation, its publisher, and a seeded choice of moments.
@@ -77,6 +103,10 @@ class Victim:
         for verb in VERBS:
             self._measure(verb)
 
+    @property
+    def _ledger(self) -> Path:
+        return self.machine.home / "state" / "state.db"
+
     def kill_each(self) -> None:
         """Go on with the verbs that were over before each of their kills so far."""
         for verb in VERBS:
@@ -96,7 +126,7 @@ class Victim:
         delay_s = self._rng.uniform(0, _CLOSE_S if commits else 1.05 * self._length_s[verb])
         told = f"seed {self.seed}, {verb} {delay_s * 1000:.1f} ms after {commits} commits"
         with self.machine.popen(*self._prepare(verb)) as process:
-            self._await_commits(process, commits)
+            await_commits(self._ledger, process, commits)
             try:
                 process.communicate(timeout=delay_s)
             except subprocess.TimeoutExpired:
@@ -129,7 +159,7 @@ class Victim:
 
     def _lose_or_age_the_ledger(self) -> None:
         """It is gone, and a look has made an empty one; or an older copy lies there."""
-        path = self.machine.home / "state" / "state.db"
+        path = self._ledger
         kept = path.read_bytes()
         self.machine.run("hold", PLUGIN_ID)
         self.machine.run("unhold", PLUGIN_ID)
@@ -138,19 +168,6 @@ class Victim:
         if self._rng.choice([True, False]):
             path.write_bytes(kept)
         self.machine.run("list")
-
-    def _await_commits(self, process: subprocess.Popen[str], commits: int) -> int:
-        """Look until the process has written the ledger so often, or has ended."""
-        path = self.machine.home / "state" / "state.db"
-        found = 0
-        with contextlib.closing(sqlite3.connect(path)) as ledger:
-            last = ledger.execute("PRAGMA data_version").fetchone()
-            while found < commits and process.poll() is None:
-                now = ledger.execute("PRAGMA data_version").fetchone()
-                found, last = found + (now != last), now
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=_LOOK_S)
-        return found
 
     def _publish(self) -> None:
         self._minor += 1
@@ -171,7 +188,7 @@ class Victim:
         arguments = self._prepare(verb)
         started = time.monotonic()
         with self.machine.popen(*arguments) as process:
-            self._commits[verb] = self._await_commits(process, _UNLIMITED)
+            self._commits[verb] = await_commits(self._ledger, process, _UNLIMITED)
             process.communicate(timeout=PROCESS_WAIT_S)
         self._length_s[verb] = time.monotonic() - started
         assert process.returncode == 0, verb

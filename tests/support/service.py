@@ -112,9 +112,11 @@ class Running:
     def kill(self) -> int:
         """Kill it, and wait until it and all that it started is gone; how many those were."""
         with contextlib.ExitStack() as stack:
-            handles = [os.pidfd_open(pid) for pid in descendants(self.process.pid)]
-            for handle in handles:
-                stack.callback(os.close, handle)
+            handles = []
+            for pid in descendants(self.process.pid):
+                with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                    handles.append(os.pidfd_open(pid))
+                    stack.callback(os.close, handles[-1])
             self.process.kill()
             self.process.wait(timeout=PROCESS_WAIT_S)
             for handle in handles:
@@ -233,6 +235,11 @@ def ledger_of(machine: Machine) -> contextlib.closing[Ledger]:
     return contextlib.closing(Ledger(machine.home / "state" / "state.db"))
 
 
+def looking(machine: Machine) -> contextlib.closing[Context]:
+    """The installation, as its config says it is."""
+    return contextlib.closing(Context(Options(home=machine.home), environ={}))
+
+
 def happened(
     machine: Machine, kind: str, version: str | None = None, *, plugin_id: str = PLUGIN_ID
 ) -> Event | None:
@@ -244,8 +251,7 @@ def happened(
 
 def serving(machine: Machine, plugin_id: str = PLUGIN_ID) -> tuple[Generation, Trial | None]:
     """What serves, and its trial; checked against the ledger."""
-    opened = contextlib.closing(Context(Options(home=machine.home), environ={}))
-    with opened as context, context.tree.lock(timeout_s=PROCESS_WAIT_S):
+    with looking(machine) as context, context.tree.lock(timeout_s=PROCESS_WAIT_S):
         live, trial = context.activation.live(plugin_id), context.ledger.trial(plugin_id)
         installed = context.ledger.installed(plugin_id)
         assert live is not None

@@ -41,6 +41,8 @@ STEM = "hello-plugin"
 LOG_WAIT_S = 20
 PROCESS_WAIT_S = 60
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_ALONE = threading.RLock()
+"""Where a program prints is one thing for all of its threads."""
 _ID_AND_VERSION = re.compile(r'^(?:id|version) *= "([^"]*)"', re.MULTILINE)
 
 
@@ -107,7 +109,7 @@ class Machine:
         """Run a verb in this process; ``expect`` is its exit code, None = whatever it is."""
         out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         err = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with _ALONE, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main([*map(str, arguments), "--home", str(self.home)])
         out.flush()
         raw = out.buffer
