@@ -1,13 +1,15 @@
-"""``make demo``: the main job, narrated, on the embedded registry (an OCI image layout).
+"""``make demo``: the service at its job, narrated, on the embedded registry (an OCI image layout).
 
 Everything lives in a temporary folder; each line after ``$`` is a real command, what follows
-is its real output. While versions come and go, a host in this process answers calls in a loop.
+is its real output. ``agent run`` is a real process; while a publisher pushes versions, callers in
+this one have it answer calls in a loop, over its socket.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,15 +18,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from agent import PluginHost
-from sandbox import CallError
+from agent.control.client import Client, reach
+from agent.errors import AgentError
 
 PLUGIN = "org.example.hello"
 SAMPLES = Path(__file__).parent.parent / "sdk" / "samples" / "hello"
 PROBATION_S = 3
 WAIT_S = 30.0
 CALLERS = 2
+CALLS = 500
 COMMAND_TIMEOUT_S = 60
 AGENT = Path(sys.executable).with_name("agent")
 
@@ -37,7 +41,14 @@ class Stage:
         self.home = folder / "home"
         config = self.home / "config" / "plugin-host.toml"
         config.parent.mkdir(parents=True, mode=0o700)
-        config.write_text(f'[update]\nprobation = "{PROBATION_S}s"\n')
+        config.write_text(
+            f'[update]\ninterval = "1s"\njitter = "0s"\nprobation = "{PROBATION_S}s"\n'
+        )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every command finds."""
+        return {**os.environ, "STACK_COMPOSER_HOME": str(self.home), "NO_COLOR": "1"}
 
     def agent(self, *arguments: str, expect: int = 0) -> None:
         """Type a command, show its output, insist on its exit code."""
@@ -45,7 +56,7 @@ class Stage:
         done = subprocess.run(
             [AGENT, *arguments],
             cwd=self.folder,
-            env={**os.environ, "STACK_COMPOSER_HOME": str(self.home), "NO_COLOR": "1"},
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,
@@ -57,6 +68,52 @@ class Stage:
             raise SystemExit(f"the demo failed: exit {done.returncode}, expected {expect}")
         if expect:
             say(f"  (exit {expect})")
+
+    def asked(self, *arguments: str) -> dict[str, Any]:
+        """What a command says as JSON; asked by command, like anyone would, and not shown."""
+        done = subprocess.run(
+            [AGENT, *arguments, "--format", "json"],
+            env=self.environ,
+            capture_output=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=True,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def has_happened(self, event: str, version: str) -> bool:
+        """Whether the service has done this to a version."""
+        events = self.asked("history", PLUGIN)["events"]
+        return any((e["event"], e["version"]) == (event, version) for e in events)
+
+    def is_refused(self, version: str) -> bool:
+        """Whether the service has refused a version: its last run says so."""
+        last = self.asked("why", PLUGIN)["last"]
+        return version in {last["candidate"], last["detail"].partition(": ")[0]}
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[Client]:
+        """``agent run`` for the length of the block."""
+        say("$ agent run &")
+        with (self.folder / "service.log").open("w") as log:
+            running = subprocess.Popen([AGENT, "run"], env=self.environ, stderr=log)
+        try:
+            yield self._connected()
+        finally:
+            running.send_signal(signal.SIGTERM)
+            running.wait(timeout=COMMAND_TIMEOUT_S)
+
+    def _connected(self) -> Client:
+        found: list[Client] = []
+
+        def is_there() -> bool:
+            client = reach(self.home / "run" / "agent.sock")
+            if client is not None:
+                found.append(client)
+            return client is not None
+
+        wait_until(is_there, "the service")
+        return found[0]
 
     def sample(self, version: str, *, copied_from: str | None = None) -> str:
         """Put a version's folder in place; one that we do not ship is made from another."""
@@ -71,8 +128,8 @@ class Stage:
 class Callers:
     """Threads that call the plugin without a pause, and what became of the calls."""
 
-    def __init__(self, host: PluginHost) -> None:
-        self._host = host
+    def __init__(self, service: Client) -> None:
+        self._service = service
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.answers: Counter[str] = Counter()
@@ -93,14 +150,14 @@ class Callers:
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
-                answer = str(self._host.call_plugin("run", ["Jane"], plugin=PLUGIN))
+                answer = self._service.call(PLUGIN, "run", ["Jane"])["result"]
                 with self._lock:
-                    self.answers[answer] += 1
-            except CallError as error:
+                    self.answers[str(answer)] += 1
+            except AgentError as error:
                 with self._lock:
-                    self.failures[type(error).__name__] += 1
+                    self.failures[error.code] += 1
             # A breath, so that the commands beside it get the processor too.
-            time.sleep(0.0005)
+            time.sleep(0.002)
 
     def since(self, answers: Counter[str], failures: Counter[str]) -> tuple[int, int]:
         """How many calls were answered and failed since two earlier counts."""
@@ -138,16 +195,14 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 @contextlib.contextmanager
-def calling(home: Path) -> Iterator[Callers]:
-    """A host that answers calls in a loop, its plugins in processes of their own."""
-    with PluginHost(home=home, isolation="process", on_log=lambda _record: None) as host:
-        host.discover()
-        callers = Callers(host)
-        callers.start()
-        try:
-            yield callers
-        finally:
-            callers.stop()
+def calling(service: Client) -> Iterator[Callers]:
+    """Callers that have the service answer calls in a loop."""
+    callers = Callers(service)
+    callers.start()
+    try:
+        yield callers
+    finally:
+        callers.stop()
 
 
 def play(folder: Path) -> list[tuple[str, str, str]]:
@@ -159,68 +214,54 @@ def play(folder: Path) -> list[tuple[str, str, str]]:
     stage.agent("keygen", "publisher.pem")
     stage.agent("trust", "add", "publisher.pem.pub", "--owner", "acme", "--scope", "org.example.*")
 
-    chapter("0.1.0 is signed and pushed; the operator pulls and calls it")
+    chapter("0.1.0 is signed and pushed; the operator pulls it, and starts the service")
     stage.agent("push", stage.sample("0.1.0"), "--key", "publisher.pem")
     stage.agent("pull", f"{PLUGIN}:0.1.0")
-    stage.agent("call", PLUGIN, "run", "Jane", "--stats")
     table.append(("0.1.0", "installed", "first install commits at once"))
 
-    with calling(stage.home) as callers:
-        chapter("0.2.0 is pushed, and taken by an update while a host answers calls")
+    with stage.service() as service, calling(service) as callers:
         callers.wait_for("Hello, Jane")
+        stage.agent("call", PLUGIN, "run", "Jane", "--stats")
+
+        chapter("0.2.0 is pushed by its publisher; nobody does anything here")
         answers, failures = callers.counts()
         stage.agent("push", stage.sample("0.2.0"), "--key", "publisher.pem")
-        stage.agent("update")
-        callers.wait_for("Hello again, Jane", more_than=1_000)
+        callers.wait_for("Hello again, Jane", more_than=CALLS)
         answered, failed = callers.since(answers, failures)
-        say(f"  the host meanwhile: {answered} calls answered, {failed} failed")
+        say(f"  the service meanwhile: {answered} calls answered, {failed} failed")
         if failed:
             raise SystemExit("the demo failed: an update cost calls")
         say(f"  (waiting for its probation of {PROBATION_S} s to end)")
-        wait_until(lambda: has_happened(stage, "committed", "0.2.0"), "the commit of 0.2.0")
+        wait_until(lambda: stage.has_happened("committed", "0.2.0"), "the commit of 0.2.0")
         stage.agent("history", PLUGIN)
         table.append(("0.2.0", "committed", f"{answered} calls during the swap, {failed} failed"))
 
         chapter("0.3.0 says of itself that it is not well: refused at the probe")
         stage.agent("push", stage.sample("0.3.0"), "--key", "publisher.pem")
-        stage.agent("update", expect=9)
-        table.append(("0.3.0", "refused", "its health function failed in the probe (exit 9)"))
+        wait_until(lambda: stage.is_refused("0.3.0"), "the refusal of 0.3.0")
+        table.append(("0.3.0", "refused", "its health function failed in the probe"))
 
         chapter("0.4.0 passes its probe, then traps once it is live: rolled back in probation")
-        before = callers.counts()[0]["Hello again, Jane"]
-        failures = callers.counts()[1]
+        before, failures = callers.counts()
         stage.agent("push", stage.sample("0.4.0"), "--key", "publisher.pem")
-        stage.agent("update")
-        wait_until(lambda: has_happened(stage, "rolled back", "0.4.0"), "the rollback of 0.4.0")
-        callers.wait_for("Hello again, Jane", more_than=before + 1_000)
+        wait_until(lambda: stage.has_happened("rolled back", "0.4.0"), "the rollback of 0.4.0")
+        callers.wait_for("Hello again, Jane", more_than=before["Hello again, Jane"] + CALLS)
         trapped = (callers.counts()[1] - failures).total()
-        say(f"  the host meanwhile: {trapped} calls trapped, then 0.2.0 answered again")
-        stage.agent("update")
+        say(f"  the service meanwhile: {trapped} calls trapped, then 0.2.0 answered again")
         table.append(("0.4.0", "rolled back", f"{trapped} calls trapped; not taken again"))
 
         chapter("0.5.0 is forged: somebody else's key")
         stage.agent("keygen", "mallory.pem")
         forged = stage.sample("0.5.0", copied_from="0.2.0")
         stage.agent("push", forged, "--key", "mallory.pem")
-        stage.agent("update", expect=7)
+        wait_until(lambda: stage.is_refused("0.5.0"), "the refusal of 0.5.0")
         stage.agent("call", PLUGIN, "run", "Jane")
-        table.append(("0.5.0", "refused", "not signed by a key that is believed (exit 7)"))
+        table.append(("0.5.0", "refused", "not signed by a key that is believed"))
 
-        chapter("Why it is where it is")
+        chapter("How it is, and why it is where it is")
+        stage.agent("status")
         stage.agent("why", PLUGIN)
     return table
-
-
-def has_happened(stage: Stage, event: str, version: str) -> bool:
-    """Whether the open host has done this to a version; asked by command, like anyone would."""
-    done = subprocess.run(
-        [AGENT, "--home", str(stage.home), "history", PLUGIN, "--format", "json"],
-        capture_output=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=True,
-    )
-    events = json.loads(done.stdout)["events"]
-    return any((e["event"], e["version"]) == (event, version) for e in events)
 
 
 def main() -> int:
