@@ -26,6 +26,11 @@ def socket_path(configured: Path) -> Path:
     return Path(_SHORT, f"stack-composer-{digest}", configured.name)
 
 
+def is_short(path: Path) -> bool:
+    """Whether a socket lies under a short name, in a folder that is there for it alone."""
+    return path.parent.parent == Path(_SHORT)
+
+
 def require_safe_folder(path: Path) -> None:
     """Stop where somebody else could take the place of the socket.
 

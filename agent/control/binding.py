@@ -4,6 +4,7 @@ Nobody can connect before it listens, and it listens with its final owner and mo
 is open to others, and the process's umask, which all threads share, is left alone.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -11,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.control.address import require_safe_folder
+from agent.control.address import is_short, require_safe_folder
 from agent.errors import BusyError, ConfigError
 from agent.files import Files
 
@@ -40,6 +41,9 @@ class Bound:
             return
         if (status.st_dev, status.st_ino) == self._file:
             self.path.unlink(missing_ok=True)
+            if is_short(self.path):
+                with contextlib.suppress(OSError):  # somebody is there again
+                    self.path.parent.rmdir()
 
 
 def bind(path: Path, *, group: int | None, files: Files) -> Bound:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.control.address import require_safe_folder, socket_path
-from agent.errors import AgentError, BusyError, NotFoundError
+from agent.errors import AgentError, BusyError, NotFoundError, PolicyError
 
 _MAX_BYTES = 64 * 1024**2
 _MAX_LINE_BYTES = 1 << 20
@@ -161,8 +161,7 @@ def reach(configured: Path) -> Client | None:
         configured: ``Places.socket``.
 
     Raises:
-        AgentError: Something listens, and it can't be asked.
-        OSError: The socket may not be used by this user.
+        AgentError: Something listens, and it can't be asked; or not by this user.
     """
     path = socket_path(configured)
     try:
@@ -205,6 +204,13 @@ def _connect(path: Path) -> _Timed:
     except BlockingIOError as error:  # more wait than its queue takes
         connected.close()
         raise BusyError(f"cannot reach the service at {path}: it is busy", hint=_HINT) from error
+    except PermissionError as error:
+        connected.close()
+        raise PolicyError(
+            f"cannot use the service at {path}: you may not connect",
+            reason="rights",
+            hint="be its user or root; control.group lets a group in",
+        ) from error
     except BaseException:
         connected.close()
         raise

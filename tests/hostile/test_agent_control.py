@@ -6,6 +6,8 @@ import json
 import os
 import queue
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -110,6 +112,39 @@ def test_a_group_reads_or_does_all(reachable: Path, group_access: str) -> None:
             else:
                 assert head_of(answer) == "HTTP/1.1 403 Forbidden"
                 assert control.agency.logs.last() == 0
+
+
+_AS_SOMEBODY = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import agent.cli.main, agent.cli.status  # what lies in root's folders is loaded before
+import http.client, json
+os.setgroups([])
+os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
+os.setresuid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
+sys.exit(agent.cli.main.main(["status", "--home", sys.argv[3]]))
+"""
+
+
+@as_root
+def test_the_command_line_says_that_one_has_no_rights(reachable: Path) -> None:
+    """Exit 8, and who has; with the socket open to all as well."""
+    own = taken(reachable, "0.1.0")
+    with controlled(own.machine.home) as control:
+        source = str(Path(__file__).parents[2])
+        command = [sys.executable, "-c", _AS_SOMEBODY, source, str(STRANGER)]
+        for said in ("you may not connect", "you have no rights here"):
+            done = subprocess.run(
+                [*command, str(own.machine.home)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=WAIT_S,
+            )
+            assert (done.returncode, done.stdout) == (8, ""), done
+            assert said in done.stderr
+            control.path.parent.chmod(0o755)
+            control.path.chmod(0o666)
 
 
 def test_a_group_that_there_is_not_is_a_mistake_in_the_config(own: Publisher) -> None:
