@@ -23,7 +23,8 @@ test: $(VENV)/ready
 # One run, side by side with peers; on a quiet machine.
 bench: $(VENV)/ready
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	@for figure in startup calls deadlines cache swap check pull push links tree isolation control; do \
+	@for figure in startup calls deadlines cache swap check pull push links tree isolation control \
+	    decisions service; do \
 	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 

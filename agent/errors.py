@@ -93,7 +93,7 @@ class PolicyError(AgentError):
         message: See ``AgentError``.
         reason: The rule: capability, consent, held, cooldown, floor, rejected, incompatible,
             stem-taken, moved-tag, constraint, trial, disabled, system, shared-tree, vetoed,
-            window, notify, forbidden.
+            window, notify, rights.
         hint: See ``AgentError``.
     """
 

@@ -9,8 +9,6 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from semver import Version
-
 from agent.durations import format_duration
 from agent.errors import AgentError, PolicyError, of_code
 from agent.model import Hold, Refusal
@@ -209,5 +207,9 @@ def _not_above(version: str, installed: str) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)  # like what it is made of
-def _precedence(version: str) -> Version:
-    return parse_version(version).replace(build=None)
+def _precedence(version: str) -> tuple[object, ...]:
+    """What versions are ordered by (SemVer §11); compared far sooner than they are themselves."""
+    parsed = parse_version(version)
+    words = (parsed.prerelease or "").split(".")
+    order = tuple((not word.isdigit(), int(word) if word.isdigit() else word) for word in words)
+    return (parsed.major, parsed.minor, parsed.patch, not parsed.prerelease, order)

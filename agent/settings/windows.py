@@ -52,9 +52,11 @@ class Window:
         """
         today = now.astimezone(self.zone).date()
         for day in (today + dt.timedelta(days=ahead) for ahead in range(9)):
-            ahead = (one for one in self._moments(day) if one > now and self.is_open(one))
-            if first := min(ahead, default=None):
-                return first
+            # A change of the clocks at midnight may be the beginning of the next day's.
+            if not self.days.isdisjoint((day.weekday() + near) % 7 for near in (-1, 0, 1)):
+                ahead = (one for one in self._moments(day) if one > now and self.is_open(one))
+                if first := min(ahead, default=None):
+                    return first
         return None
 
     def _moments(self, day: dt.date) -> Iterator[dt.datetime]:
