@@ -65,7 +65,7 @@ class ControlServer:
         self._bound: Bound = bind(settings.path, group=settings.rights.group, files=files)
         self._api = Api(agency, settings.bounds)
         gate = Gate(settings.rights, settings.bounds)
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 self._api,
                 http=guarded(gate),
@@ -105,7 +105,7 @@ class ControlServer:
 
     def _stop(self) -> None:
         self._api.end_streams()
-        self._server.should_exit = True
+        self._server.end()
 
     def _run(self) -> None:
         try:
@@ -124,3 +124,20 @@ class ControlServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
+
+
+class _Server(uvicorn.Server):
+    """Waits for its end, where uvicorn's own looks for it ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Take nothing more; on the event loop's thread."""
+        self.should_exit = True
+        self._ended.set()
+
+    async def main_loop(self) -> None:
+        """Nothing is to be done meanwhile: no date is sent, and no requests are counted."""
+        await self._ended.wait()
