@@ -184,7 +184,8 @@ def test_a_tree_that_stays_locked_is_busy(
 
     publisher.release("0.2.0")
     before = installed.snapshot()
-    for module in (agent_context, agent.settling, agent.taking, agent.rollback, prune):
+    waiting = (agent.pipeline.settling, agent.pipeline.taking, agent.verbs.rollback)
+    for module in (agent_context, *waiting, prune):
         monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
     with tree_locked(installed):
         for verb in ("update", "pull"):
