@@ -47,6 +47,18 @@ class Settings:
         return cls(path, rights(section.group, section.group_access), bounds)
 
 
+class _Quiet(uvicorn.Server):
+    """Waits until it is told to stop; uvicorn's own looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Between start-up and shutdown."""
+        await self.stop.wait()
+
+
 class ControlServer:
     """Answers on the socket while it is open.
 
@@ -65,7 +77,7 @@ class ControlServer:
         self._bound: Bound = bind(settings.path, group=settings.rights.group, files=files)
         self._api = Api(agency, settings.bounds)
         gate = Gate(settings.rights, settings.bounds)
-        self._server = _Server(
+        self._server = _Quiet(
             uvicorn.Config(
                 self._api,
                 http=guarded(gate),
@@ -105,7 +117,7 @@ class ControlServer:
 
     def _stop(self) -> None:
         self._api.end_streams()
-        self._server.end()
+        self._server.stop.set()
 
     def _run(self) -> None:
         try:
@@ -124,20 +136,3 @@ class ControlServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
-
-
-class _Server(uvicorn.Server):
-    """Waits for its end, where uvicorn's own looks for it ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._ended = asyncio.Event()
-
-    def end(self) -> None:
-        """Take nothing more; on the event loop's thread."""
-        self.should_exit = True
-        self._ended.set()
-
-    async def main_loop(self) -> None:
-        """Nothing is to be done meanwhile: no date is sent, and no requests are counted."""
-        await self._ended.wait()
