@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -24,8 +25,8 @@ def stamp_of(paths: Iterable[Path]) -> Stamp:
     found = []
     for path in paths:
         with contextlib.suppress(OSError):
-            stat = path.stat()
-            found.append((str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino))
+            seen = path.stat()
+            found.append((str(path), seen.st_ctime_ns, seen.st_size, seen.st_ino))
     return tuple(found)
 
 
@@ -42,7 +43,7 @@ class Watching:
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
         self._observer = Observer()
-        self._watched: set[Path] = set()
+        self._watched: dict[Path, int] = {}
         self._changed = threading.Condition()
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -65,7 +66,7 @@ class Watching:
 
     def look(self, folders: Iterable[Path]) -> None:
         """Watch these folders from now on, and no others."""
-        wanted = {folder for folder in folders if folder.is_dir()}
+        wanted = dict(_inodes(folders))  # one that was made anew has the same name
         if wanted == self._watched:
             return
         self._observer.unschedule_all()
@@ -77,7 +78,7 @@ class Watching:
             except OSError as error:
                 _LOG.warning("cannot watch %s: %s; looking now and then", folder, error)
                 continue
-            self._watched.add(folder)
+            self._watched[folder] = wanted[folder]
         self._saw()  # what changed before nobody told
 
     def _saw(self) -> None:
@@ -103,6 +104,14 @@ class Watching:
                 else:
                     self._changed.wait(_REST_S)
             return False
+
+
+def _inodes(folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found = folder.stat()
+            if stat.S_ISDIR(found.st_mode):
+                yield folder, found.st_ino
 
 
 class _Handler(FileSystemEventHandler):
