@@ -4,13 +4,20 @@
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.durations import format_duration
 from agent.errors import PolicyError
 from agent.model import Kind, Outcome
 from agent.settings.windows import Window, may_act, next_opening
+
+Restrains = Callable[[], "Restraint | None"]
+"""Says why nothing is taken now; None = it may be."""
+
+
+def nothing_restrains() -> None:
+    """A person asked: what is found is taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from agent.durations import format_duration
 from agent.model import Asked, Generation, Kind, Outcome, PluginSet
 from agent.pipeline.candidate import Candidate
 from agent.pipeline.outcomes import outcome_of
+from agent.pipeline.restraint import Restrains, nothing_restrains, restrained
 from agent.pipeline.rules import refuse_by_rule, refuse_if_changed, ungranted, waiting_for_consent
 from agent.pipeline.staging import Stage
 from agent.pipeline.steps import Steps
@@ -32,12 +33,19 @@ class Taking:
         context: The installation.
         steps: Where it shows its place.
         lock_timeout_s: How long it waits for the tree; None = as long as a command does.
+        restrains: Asked before anything goes live: a window may have closed since.
     """
 
     def __init__(
-        self, context: Context, steps: Steps, *, lock_timeout_s: float | None = None
+        self,
+        context: Context,
+        steps: Steps,
+        *,
+        lock_timeout_s: float | None = None,
+        restrains: Restrains = nothing_restrains,
     ) -> None:
         self._context = context
+        self._restrains = restrains
         self._steps = steps
         self._lock_timeout_s = LOCK_TIMEOUT_S if lock_timeout_s is None else lock_timeout_s
 
@@ -106,6 +114,9 @@ class Taking:
                     return outcome_of(candidate, Kind.CURRENT, "plan", "another agent took it")
                 refuse_by_rule(context, candidate, asked)
                 refuse_if_changed(plugin_id, serving, live)
+                bound = self._restrains()
+                if bound is not None:
+                    return restrained(outcome_of(candidate, Kind.PLANNED, "plan", ""), bound)
                 stage.seal_and_probe()
                 if not asked.activate:
                     return outcome_of(candidate, Kind.STAGED, "stage", "sealed, not activated")

@@ -28,7 +28,7 @@ from agent.pipeline.outcomes import (
 )
 from agent.pipeline.probation import Judgement, Verdict
 from agent.pipeline.resealing import take_again
-from agent.pipeline.restraint import Restraint, restrained
+from agent.pipeline.restraint import Restrains, nothing_restrains, restrained
 from agent.pipeline.rules import not_by_itself, refuse_if_disabled
 from agent.pipeline.runs import run
 from agent.pipeline.search import Found, Search
@@ -51,6 +51,7 @@ class Pipeline:
         telemetry: Where spans go.
         progress: How the caller shows what goes on.
         ahead: Looks up what comes next in a run over many plugins.
+        restrains: Asked before an update looks, and again before what it found goes live.
     """
 
     def __init__(
@@ -59,12 +60,15 @@ class Pipeline:
         telemetry: Telemetry,
         progress: Progress | None = None,
         ahead: Ahead | None = None,
+        *,
+        restrains: Restrains = nothing_restrains,
     ) -> None:
         self._context = context
+        self._restrains = restrains
         self._steps = Steps(telemetry, progress or Progress.silent())
         self._earlier = Earlier(context)
         self._search = Search(context, self._earlier, self._steps, ahead)
-        self._taking = Taking(context, self._steps)
+        self._taking = Taking(context, self._steps, restrains=restrains)
 
     def pull(self, wish: Wish) -> Outcome:
         """Take what a reference names; errors become the outcome's ``error``."""
@@ -79,21 +83,14 @@ class Pipeline:
             named: A person named it: an open trial is judged and passed over.
             dry_run: Stop before the payload.
         """
-        update = functools.partial(self._update, plugin_id, named=named, dry_run=dry_run)
+        bound = self._restrains()
+        is_dry = dry_run or bound is not None
+
+        def update() -> Outcome:
+            outcome = self._update(plugin_id, named=named, dry_run=is_dry)
+            return outcome if bound is None else restrained(outcome, bound)
+
         return self._run(plugin_id, update, decides=not dry_run)
-
-    def look(self, plugin_id: str, restraint: Restraint) -> Outcome:
-        """Find what an update run would take, and leave it waiting; ``agent why`` tells.
-
-        Args:
-            plugin_id: The plugin.
-            restraint: Why it is not taken now.
-        """
-
-        def look() -> Outcome:
-            return restrained(self._update(plugin_id, named=False, dry_run=True), restraint)
-
-        return self._run(plugin_id, look, decides=True)
 
     def fetch_to(
         self, reference: registry.Reference, folder: Path, *, dry_run: bool = False
@@ -227,7 +224,7 @@ class Pipeline:
             functools.partial(fetch_payload, self._steps, repository, candidate),
             channel=self._channel(wish),
         )
-        if outcome.kind is Kind.PENDING:
+        if outcome.kind is Kind.PENDING and outcome.step == "consent":
             self._earlier.wait(repository, wish, candidate.offer, outcome)
             return replace(outcome, newest=found.newest)
         return with_passed_over(outcome, found)

@@ -38,7 +38,14 @@ class Reign:
     ) -> "Reign":
         """Open a host by a config; no plugin is loaded yet."""
         windows = read_windows(context.config.update.windows)
-        host = PluginHost(context=context, telemetry=telemetry, on_log=on_log, on_load=on_load)
+        # What an application's functions are for is not the service's to know: they are stood in for.
+        host = PluginHost(
+            context=context,
+            telemetry=telemetry,
+            on_log=on_log,
+            on_load=on_load,
+            stands_in=True,
+        )
         return cls(context, host, telemetry, windows)
 
     def mode(self, plugin_id: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.errors import PolicyError, in_words, translated
 from agent.model import Kind, Outcome
-from agent.pipeline.restraint import Restraint, restraint
+from agent.pipeline.restraint import Restrains, Restraint, restraint
 from agent.pipeline.update import Pipeline
 from agent.service.clock import Clock
 from agent.service.reign import Reign
@@ -108,8 +108,9 @@ class Rounds:
         with self._reigns.lease() as reign:
             if turn is None or reign.mode(plugin_id) == "manual":
                 return  # since it was offered
-            bound = restraint(reign.mode(plugin_id), reign.windows, self._now())
-            outcome = self._update(reign, plugin_id, bound)
+            restrains = functools.partial(self._restraint, reign, plugin_id)
+            is_bound = restrains() is not None
+            outcome = self._update(reign, plugin_id, restrains)
             rhythm = _rhythm(reign)
         self._tell(outcome)
         waits = isinstance(outcome.error, PolicyError) and outcome.error.reason == "window"
@@ -117,16 +118,17 @@ class Rounds:
         with self._lock:
             if self._turns.get(plugin_id) is turn:  # else it was hastened meanwhile
                 self._turns[plugin_id] = turn.after(
-                    outcome, rhythm, now_s, draw, may_act=bound is None, awaits_window=waits
+                    outcome, rhythm, now_s, draw, may_act=not is_bound, awaits_window=waits
                 )
         if outcome.kind in _MOVED:
             self._moved(plugin_id)
 
-    def _update(self, reign: Reign, plugin_id: str, bound: Restraint | None) -> Outcome:
-        pipeline = Pipeline(reign.context, reign.telemetry)
+    def _restraint(self, reign: Reign, plugin_id: str) -> Restraint | None:
+        return restraint(reign.mode(plugin_id), reign.windows, self._now())
+
+    def _update(self, reign: Reign, plugin_id: str, restrains: Restrains) -> Outcome:
+        pipeline = Pipeline(reign.context, reign.telemetry, restrains=restrains)
         try:
-            if bound is not None:
-                return pipeline.look(plugin_id, bound)
             return pipeline.update(plugin_id, named=False)
         except Exception as error:  # noqa: BLE001 - the turn must end, or it comes each second
             # What the pipeline could not even write down: a full disk, a ledger that is gone.

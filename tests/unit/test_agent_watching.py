@@ -1,5 +1,6 @@
 """Being told of changed files: once they rest, in folders that are there or come later."""
 
+import contextlib
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,9 @@ def told() -> "queue.SimpleQueue[str]":
 @pytest.fixture
 def watching(told: "queue.SimpleQueue[str]") -> Iterator[Watching]:
     """Watches nothing yet."""
-    with Watching(lambda: told.put("changed")) as watching:
+    watching = Watching(lambda: told.put("changed"))
+    watching.start()
+    with contextlib.closing(watching):
         yield watching
 
 
