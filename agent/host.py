@@ -182,7 +182,6 @@ class PluginHost:
         return self._loaded.version(plugin)
 
     # -- calling
-
     def is_loaded(self, plugin: str) -> bool:
         """Whether calls of a plugin find it; what serves may be refused all the same."""
         return plugin in self._loaded.ids()
