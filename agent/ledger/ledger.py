@@ -117,15 +117,6 @@ class Ledger(TrialWatch):
                 (trial.plugin_id, trial.release, trial.previous, trial.started_at, trial.ends_at),
             )
 
-    def trial(self, plugin_id: str) -> Trial | None:
-        """The open trial of a plugin."""
-        rows = self._run(
-            "SELECT plugin_id, release, previous, started_at, ends_at FROM trials "
-            "WHERE plugin_id = ?",
-            (plugin_id,),
-        )
-        return Trial(*rows[0]) if rows else None
-
     def abandon_trial(self, plugin_id: str) -> None:
         """The flip never happened: forget the intention, and that copies were due by it."""
         with self.transaction():
@@ -149,6 +140,7 @@ class Ledger(TrialWatch):
 
     def commit(self, generation: Generation, *, floor: str, at: float) -> None:
         """The release is good: the trial ends, the floor rises."""
+        trial = self.trial(generation.plugin_id)
         with self.transaction():
             self._run(
                 "UPDATE plugins SET good = ?, floor = ? WHERE plugin_id = ?",
@@ -160,12 +152,24 @@ class Ledger(TrialWatch):
             )
             self._note_live(generation)
             self._run("DELETE FROM trials WHERE plugin_id = ?", (generation.plugin_id,))
+            over = trial.previous if trial else None
+            self._tell(generation, "committed", f"floor {floor}", at=at, beside=over)
 
     def turn_back(
-        self, rejected: Generation, *, target: str | None, reason: str, at: float
+        self,
+        rejected: Generation,
+        *,
+        target: str | None,
+        reason: str,
+        at: float,
+        kind: str = "rolled back",
     ) -> None:
-        """Reject a release that was live and name the one that serves instead, durably."""
+        """Reject a release that was live and name the one that serves instead, durably.
+
+        ``kind`` is the history's word for it.
+        """
         with self.transaction():
+            self._tell(rejected, kind, reason, at=at, beside=target)
             self._reject(rejected.plugin_id, rejected.release, rejected.version, reason, at)
             self._note_live(rejected)
             self._run(
@@ -197,20 +201,14 @@ class Ledger(TrialWatch):
         """The flat copies must be refreshed before they are believed."""
         self._run("UPDATE plugins SET projection_due = 1 WHERE plugin_id = ?", (plugin_id,))
 
-    def went_live(self, plugin_id: str, release: str) -> bool:
-        """Whether a sealed release has served, and was left or committed: copies may lie about."""
-        rows = self._run(
-            "SELECT 1 FROM went_live JOIN generations USING (plugin_id, release) "
-            "WHERE plugin_id = ? AND release = ?",
-            (plugin_id, release),
-        )
-        return bool(rows)
-
-    def _note_live(self, generation: Generation) -> None:
-        self._run(
-            "INSERT OR IGNORE INTO went_live VALUES (?, ?)",
-            (generation.plugin_id, generation.release),
-        )
+    def _tell(
+        self, generation: Generation, kind: str, detail: str, *, at: float, beside: str | None
+    ) -> None:
+        """Into the history, with what happens itself: who follows it misses nothing by a crash."""
+        plugin_id, version, release = generation.plugin_id, generation.version, generation.release
+        other = self.generation(plugin_id, beside) if beside else None
+        over = other.version if other else None
+        self.record(Event(at, plugin_id, kind, version, release, detail, over))
 
     def renew(self, generation: Generation) -> None:
         """A sealed release was signed anew: its key and digest are these now, its copies due."""

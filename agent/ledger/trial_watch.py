@@ -1,16 +1,40 @@
-"""Which releases on trial a service runs, and how often it died then: a part of the ledger."""
+"""Open trials, and how often a service died while it ran one: a part of the ledger."""
 
 from agent.ledger.observations import Observations
-from agent.model import Trial
+from agent.model import Generation, Trial
 
 
 class TrialWatch(Observations):
     """Armed while a service runs a release on trial; see ``Database`` for errors."""
 
+    def trial(self, plugin_id: str) -> Trial | None:
+        """The open trial of a plugin."""
+        rows = self._run(
+            "SELECT plugin_id, release, previous, started_at, ends_at FROM trials "
+            "WHERE plugin_id = ?",
+            (plugin_id,),
+        )
+        return Trial(*rows[0]) if rows else None
+
     def trials(self) -> tuple[Trial, ...]:
         """All open trials."""
         rows = self._run("SELECT plugin_id, release, previous, started_at, ends_at FROM trials")
         return tuple(Trial(*row) for row in rows)
+
+    def went_live(self, plugin_id: str, release: str) -> bool:
+        """Whether a sealed release has served, and was left or committed: copies may lie about."""
+        rows = self._run(
+            "SELECT 1 FROM went_live JOIN generations USING (plugin_id, release) "
+            "WHERE plugin_id = ? AND release = ?",
+            (plugin_id, release),
+        )
+        return bool(rows)
+
+    def _note_live(self, generation: Generation) -> None:
+        self._run(
+            "INSERT OR IGNORE INTO went_live VALUES (?, ?)",
+            (generation.plugin_id, generation.release),
+        )
 
     def arm_trial(self, plugin_id: str) -> None:
         """Note, durably, that the service is about to run the release on trial, if one is."""

@@ -38,7 +38,7 @@ class Reign:
     ) -> "Reign":
         """Open a host by a config; no plugin is loaded yet."""
         windows = read_windows(context.config.update.windows)
-        # What an application's functions are for is not the service's to know: they are stood in for.
+        # It has no application's functions: what imports some must load here all the same.
         host = PluginHost(
             context=context,
             telemetry=telemetry,

@@ -63,8 +63,6 @@ class Activation(Retirement):
             floor = generation.version
         self._tell("committed", generation, f"floor {floor}")
         self.ledger.commit(generation, floor=floor, at=self.clock())
-        previous = self.ledger.generation(trial.plugin_id, trial.previous or "")
-        self._record(generation, "committed", f"floor {floor}", beside=previous)
         remember(self.ledger, self.tree, trial.plugin_id)
 
     def turn_back(
@@ -81,14 +79,12 @@ class Activation(Retirement):
         back = f"{target.version} serves" if target else "nothing serves"
         asked = kind == "rollback"
         self._tell("rolled_back", leaving, f"{reason}; {back}", required=asked)
-        self.ledger.turn_back(
-            leaving, target=target.release if target else None, reason=reason, at=self.clock()
-        )
+        to = target.release if target else None
+        self.ledger.turn_back(leaving, target=to, reason=reason, at=self.clock(), kind=kind)
         # In both places before the flip back: a ledger that is lost right then brings no
         # rejected release back.
         remember(self.ledger, self.tree, leaving.plugin_id)
         self._serve(leaving.plugin_id, target, leaving.stem)
-        self._record(leaving, kind, reason, beside=target)
 
     def judge(self, plugin_id: str) -> tuple[Trial, Judgement] | None:
         """Judge the open trial by the recorded samples, and act on the verdict.
