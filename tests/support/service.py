@@ -199,17 +199,32 @@ def service(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={**os.environ, "NOTIFY_SOCKET": address, **(environ or {})},
+                env={
+                    **os.environ,
+                    "NOTIFY_SOCKET": address,
+                    "PYTHONFAULTHANDLER": "1",
+                    **(environ or {}),
+                },
             )
         )
         running = Running(machine, process, notes)
         stack.enter_context(_reading(functools.partial(_read_log, running)))
         stack.callback(process.kill)
-        running.notes.wait_for("READY=1")
+        _await_ready(running)
         yield running
         if process.poll() is None:
             assert running.end() == 0, running.log.lines
     assert is_loud or "Traceback" not in "".join(running.log.lines), running.log.lines
+
+
+def _await_ready(running: Running) -> None:
+    try:
+        running.notes.wait_for("READY=1")
+    except AssertionError as error:
+        running.process.send_signal(signal.SIGABRT)  # it tells where it is
+        running.process.wait(timeout=PROCESS_WAIT_S)
+        running.log.wait_for("")
+        raise AssertionError(running.log.lines) from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.kills import await_commits, speaking
 from support.registry import docker_registry
-from support.service import EAGER, Running, ledger_of, looking, service, serving
+from support.service import EAGER, Running, happened, looking, service, serving
 from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher
 
 _CLOSE_S = 0.004
@@ -21,7 +21,7 @@ WORK = ("update", "rollback", "adoption", "rollback")
 
 
 End = tuple[str, str]
-"""What a piece of work comes to: ``committed`` or ``rejected``, and which version."""
+"""What the history tells once a piece of work is done, and of which version."""
 
 
 @dataclass
@@ -90,12 +90,7 @@ class ServiceVictim:
         running.until(lambda: self._is_over(ends) or None, f"end: {told}")
 
     def _is_over(self, ends: End) -> bool:
-        what, version = ends
-        with ledger_of(self.machine) as ledger:
-            installed = ledger.installed(PLUGIN_ID)
-            rejected = {one.version for one in ledger.rejections(PLUGIN_ID).values()}
-        assert installed is not None
-        return version in rejected if what == "rejected" else version == installed.floor
+        return happened(self.machine, *ends) is not None
 
     def _begin(self, work: str) -> End:
         if work == "rollback":
@@ -125,7 +120,7 @@ class ServiceVictim:
         store = self.machine.home / "config" / "trusted_keys.toml"
         with store.open("a", encoding="utf-8") as file:
             file.write(f'\n[[deny]]\nrelease = "{live.release}"\nreason = "no good"\n')
-        return "rejected", live.version
+        return "rolled back", live.version
 
     def _see_that_it_serves(self, running: Running, told: str) -> None:
         """The release that the ledger names is the one that answers, whatever goes on."""
