@@ -277,8 +277,11 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-    # Not at once: over NFS only who may write gets an exclusive lock.
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not at once: over NFS only who may write gets an exclusive lock.
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise error from None
 
 
 @contextlib.contextmanager
