@@ -296,6 +296,7 @@ class Frail:
     ) -> None:
         self.publisher = publisher
         self._names = {"plugin_id": plugin_id, "stem": stem}
+        self.machine = machine
         self._well = machine.home / "data" / plugin_id / "well"
         self._well.parent.mkdir(parents=True)
         self.recover()
