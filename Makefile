@@ -24,7 +24,7 @@ test: $(VENV)/ready
 bench: $(VENV)/ready
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@for figure in startup calls deadlines cache swap check pull push links tree isolation control \
-	    decisions service; do \
+	    decisions service service_updates; do \
 	    PYTHONPATH=tests $(BIN)/python -m benchmarks.$$figure || failed=1; \
 	done; exit $${failed:-0}
 

@@ -23,6 +23,13 @@ from support.sandbox import manifest_text, sandbox
 SIZE_BYTES, PLUGINS, ROUNDS = 1 << 20, 200, 31
 MAX_LOAD_RATIO, MAX_ALL_S, MAX_IDLE_MB = 5, 3, 2
 MOST_BYTES = 4 << 20
+_BODY = "".join(
+    f"(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const {n + 1000}))"
+    " (i32.load (local.get 0))))"
+    for n in range(70)
+)
+FUNCTIONS = f"(func (param i32) (result i32) {_BODY} (local.get 0))" * 1000
+"""About 1 MB of them."""
 
 
 def main() -> bool:
@@ -117,14 +124,8 @@ def _files(payload: bytes, number: int) -> PluginFiles:
 
 def _module() -> bytes:
     """About 1 MB of functions."""
-    body = "".join(
-        f"(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const {n + 1000}))"
-        " (i32.load (local.get 0))))"
-        for n in range(70)
-    )
-    function = f"(func (param i32) (result i32) {body} (local.get 0))"
     text = f"""(module (memory (export "memory") 1)
-      {function * 1000} (func (export "run") (param i32) (result i32) (call 7 (local.get 0))))"""
+      {FUNCTIONS} (func (export "run") (param i32) (result i32) (call 7 (local.get 0))))"""
     payload = bytes(wat2wasm(text))
     assert 0.9 < len(payload) / SIZE_BYTES < 1.1, len(payload)
     return payload

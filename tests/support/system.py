@@ -325,12 +325,16 @@ class CountedRegistry:
         host: ``127.0.0.1:port``.
         storage: Its blobs lie here.
         connections: How many the requests came over at the last look.
+        asked_at: When each of those came, in seconds since the epoch.
     """
 
     host: str
     storage: Path
     connections: int = 0
-    _lines: "queue.SimpleQueue[tuple[str, str, str]]" = field(default_factory=queue.SimpleQueue)
+    asked_at: list[float] = field(default_factory=list)
+    _lines: "queue.SimpleQueue[tuple[str, str, str, str]]" = field(
+        default_factory=queue.SimpleQueue
+    )
 
     def requests(self) -> list[tuple[str, str]]:
         """The (method, path) of every request since the last look, in order.
@@ -347,12 +351,14 @@ class CountedRegistry:
             connection.close()
         found: list[tuple[str, str]] = []
         peers = set[str]()
+        self.asked_at = []
         while True:
-            method, path, peer = self._lines.get(timeout=LOG_WAIT_S)
+            method, path, peer, at = self._lines.get(timeout=LOG_WAIT_S)
             if path == last:
                 break
             found.append((method, path))
             peers.add(peer)
+            self.asked_at.append(datetime.fromisoformat(at).timestamp())
         self.connections = len(peers)
         return found
 
@@ -386,7 +392,7 @@ def counted_registry(folder: Path) -> Iterator[CountedRegistry]:
             elif message == "authorizing request":
                 asked = ("method", "uri", "remoteaddr")
                 method, path, peer = (entry[f"http.request.{name}"] for name in asked)
-                running._lines.put((method, path, peer))
+                running._lines.put((method, path, peer, entry["time"]))
         started.put(None)
 
     with subprocess.Popen(
