@@ -33,8 +33,9 @@ def stamp_of(paths: Iterable[Path]) -> Stamp:
 class Watching:
     """Watches folders; tells once they have rested for a moment, or have not for long.
 
-    What can't be watched, a folder that is not there yet or one more than the system allows, is
-    tried again at each ``look``; whoever is told looks by itself, too, now and then.
+    A folder that is not there yet is watched from the ``look`` on that finds it. What can't be
+    watched, one more than the system allows, is told once; whoever is told looks by itself, too,
+    now and then.
 
     Args:
         told: Is called by a thread of this class.
@@ -43,7 +44,7 @@ class Watching:
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
         self._observer = Observer()
-        self._watched: dict[Path, int] = {}
+        self._wanted: dict[Path, int] = {}
         self._changed = threading.Condition()
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -67,18 +68,16 @@ class Watching:
     def look(self, folders: Iterable[Path]) -> None:
         """Watch these folders from now on, and no others."""
         wanted = dict(_inodes(folders))  # one that was made anew has the same name
-        if wanted == self._watched:
+        if wanted == self._wanted:
             return
+        self._wanted = wanted
         self._observer.unschedule_all()
-        self._watched.clear()
         handler = _Handler(self._saw)
         for folder in sorted(wanted):
             try:
                 self._observer.schedule(handler, str(folder))
             except OSError as error:
                 _LOG.warning("cannot watch %s: %s; looking now and then", folder, error)
-                continue
-            self._watched[folder] = wanted[folder]
         self._saw()  # what changed before nobody told
 
     def _saw(self) -> None:
