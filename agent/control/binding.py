@@ -59,8 +59,10 @@ def bind(path: Path, *, group: int | None, files: Files) -> Bound:
         ConfigError: The place or the group can't be used.
         OSError: It can't be made.
     """
-    files.make_folder(path.parent, mode=0o700 if group is None else 0o711)
+    files.make_folder(path.parent, mode=0o700)
     require_safe_folder(path)
+    if group is not None:
+        _let_through(path.parent)
     _require_dead(path)
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)  # one who died here
@@ -110,6 +112,13 @@ def _require_dead(path: Path) -> None:
         raise BusyError(
             f"cannot listen at {path}: another service answers there", hint="agent status"
         )
+
+
+def _let_through(folder: Path) -> None:
+    """Let a group go through a folder of ours; what is in it is seen by us alone, as before."""
+    status = folder.stat()
+    if status.st_uid == os.geteuid():
+        folder.chmod(stat.S_IMODE(status.st_mode) | 0o011)
 
 
 def _give(path: Path, group: int | None) -> None:

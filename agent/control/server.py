@@ -105,9 +105,13 @@ class ControlServer:
         """Whether it answers; for the service's watchdog."""
         return self._thread.is_alive()
 
+    def withdraw(self) -> None:
+        """Remove the socket's file: another server may take its place before this one is closed."""
+        self._bound.remove()
+
     def close(self) -> None:
         """Take no more requests, let those in flight end within the bound, remove the socket."""
-        self._bound.remove()
+        self.withdraw()  # where that was done, its number is not given out again while it listens
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(self._bounds.drain_s + _MARGIN_S)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from agent import __version__
 from agent.context import Context
 from agent.control.logbook import LogBook
+from agent.control.server import Settings
 from agent.host import PluginHost
 from agent.metrics import Metrics
 from agent.model import Kind, Outcome, Stop
@@ -48,6 +49,11 @@ class Desk:
     def metrics(self) -> Metrics:
         """What was counted."""
         return self._reigns.current.telemetry.metrics
+
+    @property
+    def control(self) -> Settings:
+        """How to answer on the socket, by the config in force."""
+        return self._reigns.current.control
 
     @contextmanager
     def serving(self) -> Iterator[PluginHost]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.context import Context
+from agent.control.address import socket_path
+from agent.control.server import Settings
 from agent.host import PluginHost
 from agent.settings.windows import Window, read_windows
 from agent.telemetry import Telemetry
@@ -20,12 +22,14 @@ class Reign:
     Attributes:
         telemetry: Where spans and figures go; outlives the reign.
         windows: The maintenance windows, read.
+        control: How to answer on the socket.
     """
 
     context: Context
     host: PluginHost
     telemetry: Telemetry
     windows: tuple[Window, ...]
+    control: Settings
 
     @classmethod
     def begin(
@@ -38,6 +42,7 @@ class Reign:
     ) -> "Reign":
         """Open a host by a config; no plugin is loaded yet."""
         windows = read_windows(context.config.update.windows)
+        control = Settings.of(context.config.control, socket_path(context.places.socket))
         # It has no application's functions: what imports some must load here all the same.
         host = PluginHost(
             context=context,
@@ -46,7 +51,7 @@ class Reign:
             on_load=on_load,
             stands_in=True,
         )
-        return cls(context, host, telemetry, windows)
+        return cls(context, host, telemetry, windows, control)
 
     def mode(self, plugin_id: str) -> str:
         """How a plugin is updated: auto, notify or manual."""

@@ -5,13 +5,11 @@ import functools
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from agent.context import Context, Options
-from agent.control.address import socket_path
 from agent.control.logbook import LogBook
-from agent.control.server import ControlServer, Settings
-from agent.errors import in_words
+from agent.service.answering import Answering
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
 from agent.service.desk import Desk
@@ -87,7 +85,9 @@ class Service:
 
             reigns = Slot(begin(context))
             try:
-                tending = Tending(self._context, begin, reigns, self._clock, self._draw)
+                tending = Tending(
+                    self._context, begin, reigns, self._clock, self._draw, removed=logs.forget
+                )
                 self._tend(tending, deadman, Desk(reigns, tending, logs))
             finally:
                 reigns.current.close()
@@ -116,42 +116,31 @@ class Service:
         hooks = Hooks(desk.context, tending.feed)
         hooks.start()
         tick = functools.partial(self._tick, tending)
-        with self._answering(desk), ticking(tick) as rouse:
+        with contextlib.closing(Answering(desk)) as answering, ticking(tick) as rouse:
             self._supervisor.ready(tending.summary)
             _LOG.info("ready: %s", tending.summary)
-            self._watch_over(tending, rouse)
+            self._watch_over(tending, answering, rouse)
             self._supervisor.stopping()
         if not tending.close(_DRAIN_S):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
         hooks.close(_HOOKS_DRAIN_S)
         deadman.disarm()
 
-    @contextlib.contextmanager
-    def _answering(self, desk: Desk) -> Iterator[None]:
-        """Answer on the socket; where there can't be one, serve without."""
-        context = desk.context()
-        path = socket_path(context.places.socket)
-        try:
-            server = ControlServer(desk, Settings.of(context.config.control, path), context.files)
-        except OSError as error:
-            _LOG.warning("cannot answer on %s: %s; going on without", path, in_words(error))
-            yield
-            return
-        with contextlib.closing(server):
-            yield
-
     def _tick(self, tending: Tending) -> None:
         self._ticked_s = self._clock.passed_s()
         tending.tick()
         self._supervisor.status(tending.summary)
 
-    def _watch_over(self, tending: Tending, rouse: Callable[[], None]) -> None:
+    def _watch_over(
+        self, tending: Tending, answering: Answering, rouse: Callable[[], None]
+    ) -> None:
         """Be the main thread until the end: pass signals on, give signs of life."""
         signed_s = self._clock.passed_s()
         while not self._stopping.wait(_TICK_S):
             if self._reloading.is_set():
                 self._reloading.clear()
                 tending.reload()
+            answering.heed()
             late_s = self._clock.passed_s() - self._ticked_s
             if late_s > _LATE_S:
                 rouse()

@@ -39,6 +39,7 @@ class Tending:
         reigns: Holds the reign in force.
         clock: What time it is.
         draw: A random number of at least 0 and less than 1, for jitter.
+        removed: Told of each plugin that was removed.
 
     Attributes:
         feed: What happens to plugins.
@@ -56,11 +57,14 @@ class Tending:
         reigns: Slot[Reign],
         clock: Clock,
         draw: Callable[[], float],
+        *,
+        removed: Callable[[str], object],
     ) -> None:
         self._open_context = open_context
         self._begin = begin
         self._reigns = reigns
         self._clock = clock
+        self._removed = removed
         context = reigns.current.context
         at_once = context.config.update.parallel
         # Of one registry's plugins half: another one that hangs leaves room for the rest.
@@ -193,6 +197,8 @@ class Tending:
         if happenings:
             self._seen = happenings[-1].number
             self.rounds.look_for_plugins()
+        for event in (one.event for one in happenings if one.event.kind == "removed"):
+            self._removed(event.plugin_id)
         for plugin_id in {one.event.plugin_id for one in happenings}:
             self.follow(plugin_id)
 

@@ -2,6 +2,7 @@
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from support.service import EAGER, Frail, service, serving
 from support.system import PLUGIN_ID, PROCESS_WAIT_S, Machine, Publisher
@@ -22,6 +23,18 @@ SLOW = """(module
         (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 0))))
     (i64.const 274877906949)))"""
 """Says that it has begun, and answers with that once the file ``well`` is there."""
+
+SLOW_SECTIONS = f"{Frail.section()}[limits]\nfuel_units = {2**60}\nwall_timeout_ms = 60000\n"
+
+
+def install_slow(machine: Machine, publisher: Publisher) -> Path:
+    """Install ``SLOW``; the file that it waits for."""
+    machine.configure(SLOW_SECTIONS)
+    well = machine.home / "data" / PLUGIN_ID / "well"
+    well.parent.mkdir(parents=True)
+    publisher.release("0.1.0", code=SLOW, edit={'["log"]': '["log", "fs_read"]'})
+    machine.run("pull", PLUGIN_ID)
+    return well
 
 
 def test_it_updates_by_itself_and_tells_its_supervisor(machine: Machine, frail: Frail) -> None:
@@ -86,12 +99,7 @@ def test_calls_in_flight_end_before_the_service_does(
     machine: Machine, publisher: Publisher
 ) -> None:
     """Whoever called gets the answer, though the service was told to stop meanwhile."""
-    limits = f"[limits]\nfuel_units = {2**60}\nwall_timeout_ms = 60000\n"
-    machine.configure(f"{Frail.section()}{limits}")
-    well = machine.home / "data" / PLUGIN_ID / "well"
-    well.parent.mkdir(parents=True)
-    publisher.release("0.1.0", code=SLOW, edit={'["log"]': '["log", "fs_read"]'})
-    machine.run("pull", PLUGIN_ID)
+    well = install_slow(machine, publisher)
     with service(machine) as running, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(machine.run, "call", PLUGIN_ID, "run", "Jane")
         try:
@@ -103,3 +111,21 @@ def test_calls_in_flight_end_before_the_service_does(
             well.touch()
         assert answer.result(PROCESS_WAIT_S).out == "begun"
         assert running.process.wait(timeout=PROCESS_WAIT_S) == 0
+
+
+def test_calls_in_flight_end_though_the_sockets_settings_change(
+    machine: Machine, publisher: Publisher
+) -> None:
+    """A new server answers at once; whoever called the one before gets the answer."""
+    well = install_slow(machine, publisher)
+    with service(machine) as running, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(machine.run, "call", PLUGIN_ID, "run", "Jane")
+        try:
+            running.log.wait_for(f"INFO {PLUGIN_ID}: begun")
+            machine.configure(f"{SLOW_SECTIONS}[control]\nmax_calls = 3\n")
+            running.log.wait_for("by the config that was read")
+            assert machine.process("status").out.startswith("agent ")
+            assert not answer.done()
+        finally:
+            well.touch()
+        assert answer.result(PROCESS_WAIT_S).out == "begun"
