@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from agent.context import Context, Options
 from agent.control.logbook import LogBook
+from agent.errors import AgentError
 from agent.service.answering import Answering
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
@@ -116,11 +117,19 @@ class Service:
         hooks = Hooks(desk.context, tending.feed)
         hooks.start()
         tick = functools.partial(self._tick, tending)
-        with contextlib.closing(Answering(desk)) as answering, ticking(tick) as rouse:
-            self._supervisor.ready(tending.summary)
-            _LOG.info("ready: %s", tending.summary)
-            self._watch_over(tending, answering, rouse)
-            self._supervisor.stopping()
+        try:
+            with contextlib.closing(Answering(desk)) as answering, ticking(tick) as rouse:
+                self._supervisor.ready(tending.summary)
+                _LOG.info("ready: %s", tending.summary)
+                self._watch_over(tending, answering, rouse)
+                self._supervisor.stopping()
+        except AgentError:
+            # The socket's place or group: no release on trial is to blame.
+            self._end(tending, hooks, deadman)
+            raise
+        self._end(tending, hooks, deadman)
+
+    def _end(self, tending: Tending, hooks: Hooks, deadman: DeadMan) -> None:
         if not tending.close(_DRAIN_S):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
         hooks.close(_HOOKS_DRAIN_S)

@@ -133,3 +133,20 @@ def test_only_deaths_in_a_trial_count(machine: Machine, frail: Frail) -> None:
         running.await_why("on trial until probation ends")
         assert serving(machine)[0].version == "0.3.0"
     assert happened(machine, "rolled back") is None
+
+
+def test_a_start_that_the_config_prevents_is_no_death(machine: Machine, frail: Frail) -> None:
+    """However often it is tried, whatever is on trial stays: nothing of it was at fault."""
+    configure(machine, "10m")
+    release = frail.release("0.2.0")["release"]
+    machine.run("update")
+    socket = machine.home / "run" / "agent.sock"
+    socket.parent.mkdir(mode=0o700, exist_ok=True)
+    socket.write_text("in its way", encoding="utf-8")
+    for _ in range(3):
+        assert "cannot listen at" in machine.process("run", expect=2).err
+    socket.unlink()
+    with service(machine) as running:
+        await_armed(running, release)
+        assert serving(machine)[0].version == "0.2.0"
+    assert "died" not in "".join(running.log.lines)
