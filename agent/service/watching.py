@@ -10,11 +10,14 @@ from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 _LOG = logging.getLogger("stack_composer.service")
 _REST_S = 0.5
 _AT_MOST_S = 5.0
 _STOP_S = 5.0
+_AGAIN_S = 60.0
+_UNSAID = logging.DEBUG
 _CHANGES = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -33,9 +36,8 @@ def stamp_of(paths: Iterable[Path]) -> Stamp:
 class Watching:
     """Watches folders; tells once they have rested for a moment, or have not for long.
 
-    A folder that is not there yet is watched from the ``look`` on that finds it. What can't be
-    watched, one more than the system allows, is told once; whoever is told looks by itself, too,
-    now and then.
+    What can't be watched, because the system allows no more or it may not be read, is said once
+    and tried again each minute; whoever is told looks by itself, too, now and then.
 
     Args:
         told: Is called by a thread of this class.
@@ -43,8 +45,10 @@ class Watching:
 
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None
         self._wanted: dict[Path, int] = {}
+        self._watched: dict[Path, int] = {}
+        self._again_s = 0.0
         self._changed = threading.Condition()
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -53,7 +57,6 @@ class Watching:
 
     def start(self) -> None:
         """Begin to tell."""
-        self._observer.start()
         self._thread.start()
 
     def close(self) -> None:
@@ -61,24 +64,37 @@ class Watching:
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._observer.stop()
-        self._observer.join(_STOP_S)
         self._thread.join(_STOP_S)
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(_STOP_S)
 
     def look(self, folders: Iterable[Path]) -> None:
         """Watch these folders from now on, and no others."""
         wanted = dict(_inodes(folders))  # one that was made anew has the same name
-        if wanted == self._wanted:
+        now_s = time.monotonic()
+        is_news = wanted != self._wanted
+        if wanted == self._watched or not (is_news or now_s >= self._again_s):
             return
-        self._wanted = wanted
-        self._observer.unschedule_all()
+        self._wanted, self._again_s = wanted, now_s + _AGAIN_S
+        level = logging.WARNING if is_news else _UNSAID
+        self._watched = {folder: wanted[folder] for folder in self._watch(sorted(wanted), level)}
+        self._saw()  # what changed before nobody told
+
+    def _watch(self, folders: Iterable[Path], level: int) -> Iterator[Path]:
+        """Watch these and no others; those that could be."""
         handler = _Handler(self._saw)
-        for folder in sorted(wanted):
+        if self._observer is not None:
+            self._observer.unschedule_all()
+        for folder in folders:
             try:
+                self._observer = self._observer or _observer()
                 self._observer.schedule(handler, str(folder))
             except OSError as error:
-                _LOG.warning("cannot watch %s: %s; looking now and then", folder, error)
-        self._saw()  # what changed before nobody told
+                why = error.strerror or error
+                _LOG.log(level, "cannot watch %s: %s; looking now and then", folder, why)
+            else:
+                yield folder
 
     def _saw(self) -> None:
         with self._changed:
@@ -111,6 +127,12 @@ def _inodes(folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
             found = folder.stat()
             if stat.S_ISDIR(found.st_mode):
                 yield folder, found.st_ino
+
+
+def _observer() -> BaseObserver:
+    observer = Observer()
+    observer.start()
+    return observer
 
 
 class _Handler(FileSystemEventHandler):

@@ -100,3 +100,17 @@ def test_a_ledger_that_was_replaced_is_gone_by_at_once(machine: Machine, frail: 
         running.await_event("committed", "0.2.0")
     machine.run("doctor")
     assert serving(machine)[0].version == "0.2.0"
+
+
+@pytest.mark.parametrize("bound", ["max_inotify_instances", "max_inotify_watches"])
+def test_a_system_that_watches_no_more_folders_is_told_once(machine: Machine, bound: str) -> None:
+    """Other programs may use it up. The service begins, and sees what changes by looking."""
+    without = f'echo 0 > /proc/sys/user/{bound}; exec "$@"'
+    apart = ("unshare", "--map-root-user", "bash", "-euc", without, "bash")
+    with service(machine, before=apart) as running:
+        for interval in ("1h", "2h", "3h"):
+            since = len(running.log.lines)
+            machine.configure(update=f'interval = "{interval}"')
+            running.log.wait_for("the config was read again", since=since)
+    told = [line for line in running.log.lines if "cannot watch" in line]
+    assert len(told) == len({machine.plugins, machine.home / "config"}), told

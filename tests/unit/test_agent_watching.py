@@ -1,7 +1,6 @@
 """Being told of changed files: once they rest, in folders that are there or come later."""
 
 import contextlib
-import errno
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,22 +110,3 @@ def test_a_stamp_changes_with_each_file(tmp_path: Path) -> None:
     stamps.append(stamp_of([first, second]))
     assert len(set(stamps)) == len(stamps)
     assert stamp_of([first, second]) == stamps[-1]
-
-
-def test_what_cannot_be_watched_is_told_once(
-    tmp_path: Path,
-    watching: Watching,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Not at each look: those come every second."""
-
-    def refuse(*_arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "inotify watch limit reached")
-
-    monkeypatch.setattr(watching._observer, "schedule", refuse)
-    for _ in range(3):
-        watching.look([tmp_path])
-    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
-        f"cannot watch {tmp_path}"
-    ]
