@@ -24,6 +24,7 @@ from agent.pipeline.admission import admit, granted_to, note_foreign_code, probl
 from agent.pipeline.requirement import satisfies
 from agent.settings.config import Config, configured_paths, load_config, trust_store_path
 from agent.settings.flags import laid_over
+from agent.settings.owner import require_own
 from agent.settings.places import Places, find_places
 from agent.settings.reaching import Registries
 from agent.settings.schema import HostSection
@@ -113,10 +114,9 @@ class Context:
             base=self.options.registry,
             every_host=self.options.of_every_host(),
         )
-        unnamed = HostSection(**self.options.of_every_host())
         self.registries = Registries.of(
             self.config,
-            unnamed,
+            HostSection(**self.options.of_every_host()),
             self.places,
             self.files,
             self.environ,
@@ -137,6 +137,7 @@ class Context:
         """The ledger, created where it is missing."""
         with self._opening:
             if self._ledger is None:
+                require_own(self.places.state, is_system=self.options.system)
                 self.files.make_folder(self.places.state, mode=0o700)
                 self._ledger = Ledger(self.ledger_path)
             return self._ledger
@@ -228,9 +229,8 @@ class Context:
 
     def trust_stamp(self, path: Path | None = None) -> tuple[str, int, int, int] | None:
         """What changes whenever the trust store does; None where there is none."""
-        path = path or self.trust_store_path()
         try:
-            stat = path.stat()
+            stat = (path := path or self.trust_store_path()).stat()
         except FileNotFoundError:
             return None
         # The change time: a mode that was loosened counts too.

@@ -223,8 +223,8 @@ def _from_system(error: OSError) -> AgentError:
         hint = _READ_ONLY
     elif isinstance(error, PermissionError):
         hint = (
-            "run it as the user whose file that is; sudo agent --system for the machine's own; "
-            "agent doctor looks at who may write where"
+            "run it as the user whose file that is: sudo -u NAME agent …, with --system for the "
+            "machine's own; agent doctor looks at who may write where"
         )
     is_missing = isinstance(error, FileNotFoundError)
     # Of a link or a renamed file the second is the one that was to be made.

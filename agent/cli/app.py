@@ -36,12 +36,20 @@ class App:
 
     @functools.cached_property
     def context(self) -> "Context":
-        """The installation that the flags name; its modules load now and not for --help."""
+        """The installation that the flags name; its modules load now and not for --help.
+
+        Raises:
+            UsageError: It is not for root to change; see ``require_own``.
+        """
         from agent.context import Context, Options
+        from agent.settings.owner import require_own
 
         verb = click.get_current_context().command_path.partition(" ")[2]
         # Whatever is wrong with a plugin's section, the emergency stop stops the plugin.
-        return Context(Options(**self.flags), acting=verb, spare_plugins=verb == "disable")
+        context = Context(Options(**self.flags), acting=verb, spare_plugins=verb == "disable")
+        if not verb.startswith("config "):  # which changes nothing, and is for who edits it
+            require_own(context.places.state, is_system=context.options.system)
+        return context
 
     @functools.cached_property
     def telemetry(self) -> "Telemetry":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from agent.context import Context
 from agent.errors import BusyError, in_words
+from agent.settings.owner import require_own
 
 _LOG = logging.getLogger("stack_composer.service")
 
@@ -18,7 +19,9 @@ def service_lock(context: Context) -> Iterator[None]:
     Raises:
         BusyError: Another one runs.
         OSError: The lock can't be made, on a disk that can be written.
+        UsageError: The state is not for root to change; see ``require_own``.
     """
+    require_own(context.places.state, is_system=context.options.system)
     path = context.places.state / "service.lock"
     with contextlib.ExitStack() as held:
         try:

@@ -1,9 +1,16 @@
 """``--system``: the whole life of a plugin where the service manager says where things lie."""
 
+import os
+import pwd
 from pathlib import Path
 
-from support.system import PLUGIN_ID, Machine
+import pytest
+
+from support.control import controlled
+from support.system import PLUGIN_ID, Machine, taken, tree_at
 from support.system_wide import Installed, go_through_life, modes
+
+PARTS = ("cache", "config", "data", "plugins", "registry", "state")
 
 
 def test_what_the_service_manager_names_wins(tmp_path: Path) -> None:
@@ -37,3 +44,41 @@ def test_a_ledger_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     ledger.mkdir(parents=True)
     ran = machine.run("history", PLUGIN_ID, expect=1)
     assert ran.err == f"agent: cannot use {ledger}: not a regular file\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("name", ["nobody", None])
+def test_root_leaves_nothing_where_the_service_is_another_users(
+    tmp_path: Path, name: str | None
+) -> None:
+    """Refused with 2 before anything is made; what asks the service, and the config, are not."""
+    publisher = taken(tmp_path, "0.1.0")
+    home = publisher.machine.home
+    uid = 54_321 if name is None else pwd.getpwnam(name).pw_uid
+    with controlled(home) as control:
+        os.chown(home / "state", uid, -1)
+        before = [tree_at(home / name) for name in PARTS]
+        for verb in (
+            ("list",),
+            ("update",),
+            ("pull", PLUGIN_ID, "--dry-run"),
+            ("rollback", PLUGIN_ID),
+            ("disable", PLUGIN_ID),
+            ("trust", "add", f"{publisher.key}.pub", "--owner", "acme", "--scope", "org.*"),
+            ("tags", PLUGIN_ID),
+            ("run",),
+        ):
+            ran = publisher.machine.run(*verb, "--system", expect=2)
+            whose = name or "the user 54321"
+            assert f"cannot use {home}/state as root: it belongs to {whose}, who" in ran.err, verb
+            as_whom = f"runuser -u {name} -- agent --system …" if name else "run it as that user"
+            assert f"try: {as_whom}\n" in ran.err
+        doctor = publisher.machine.run("doctor", "--fix", "--system", expect=1)
+        assert "as root: it belongs to" in " ".join(doctor.out.split())
+        assert [tree_at(home / name) for name in PARTS] == before
+        assert PLUGIN_ID in publisher.machine.run("status", "--system").out
+        called = publisher.machine.run("call", "-q", PLUGIN_ID, "run", "Jane", "--system")
+        assert called.out == "Hello, Jane"
+        publisher.machine.run("config", "show", "--system")
+        assert control.agency.logs.last() == 1
+    publisher.machine.run("list")  # root knows best elsewhere

@@ -203,7 +203,7 @@ def test_a_remembered_refusal_keeps_its_family(code: str, kind: type[AgentError]
             PermissionError(errno.EACCES, "Denied", "/x"),
             1,
             "cannot use /x: Denied",
-            "sudo agent --system",
+            "sudo -u NAME agent",
         ),
         (
             OSError(errno.EROFS, "Read-only", "/x/.lock"),
