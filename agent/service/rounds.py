@@ -79,7 +79,7 @@ class Rounds:
         now_s = self._clock.passed_s()
         with self._reigns.lease() as reign:
             if now_s - self._looked_s >= _LOOK_FOR_PLUGINS_S:
-                self._take_stock(reign, now_s)
+                self._take_stock(reign)
                 self._looked_s = now_s
             is_open = may_act(reign.windows, self._now())
             with self._lock:
@@ -92,15 +92,13 @@ class Rounds:
                 work = functools.partial(self._take_turn, plugin_id)
                 self._workers.offer(plugin_id, work, lane=_lane(reign, plugin_id))
 
-    def _take_stock(self, reign: Reign, now_s: float) -> None:
+    def _take_stock(self, reign: Reign) -> None:
         """Plugins that are updated by themselves have a place in the schedule, and no others."""
         ids = own_ids(reign.context)
         reign.telemetry.metrics.keep(ids)
-        rhythm = _rhythm(reign)
         kept = [one for one in ids if reign.mode(one) != "manual"]
         with self._lock:
-            turns = {one: self._turns.get(one, Turn()) for one in kept}
-            self._turns = {one: turn.within(rhythm, now_s) for one, turn in turns.items()}
+            self._turns = {one: self._turns.get(one, Turn()) for one in kept}
 
     def _take_turn(self, plugin_id: str) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ at once. What could not be done for a reason that passes (network, disk, busy) i
 sooner, each time later than the last; what a rule refused is not.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.model import Kind, Outcome
 
@@ -37,11 +37,6 @@ class Turn:
     def is_due(self, now_s: float, *, may_act: bool) -> bool:
         """Whether it is time; an opening window is, for what waits for it."""
         return now_s >= self.due_s or (self.awaits_window and may_act)
-
-    def within(self, rhythm: Rhythm, now_s: float) -> "Turn":
-        """The same, but put off no longer than a rhythm that was read anew allows."""
-        latest_s = now_s + rhythm.interval_s + rhythm.jitter_s
-        return self if self.due_s <= latest_s else replace(self, due_s=latest_s)
 
     def after(
         self,

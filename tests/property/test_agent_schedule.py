@@ -1,7 +1,6 @@
 """When plugins are looked at: whatever their turns come to."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -123,15 +122,3 @@ def test_what_fails_in_an_open_window_is_tried_again_in_time_and_not_at_once() -
     failed = found.after(FAILED, HOURLY, 60, 0.0, may_act=True, awaits_window=False)
     assert not failed.is_due(60 + FIRST_RETRY_S - 1, may_act=True)
     assert failed.is_due(60 + FIRST_RETRY_S, may_act=True)
-
-
-@given(TIMES, TIMES, RHYTHMS)
-def test_a_shorter_interval_holds_from_when_it_is_read(
-    due_s: float, now_s: float, rhythm: Rhythm
-) -> None:
-    """What was put off for a week waits no longer than the new interval; nothing is put off."""
-    turn = Turn(due_s, 3, awaits_window=True)
-    kept = turn.within(rhythm, now_s)
-    assert kept.due_s <= now_s + rhythm.interval_s + rhythm.jitter_s
-    assert kept.due_s == due_s or kept.due_s < due_s
-    assert replace(kept, due_s=due_s) == turn

@@ -95,8 +95,7 @@ class Days:
         self.machine = Machine(folder / "home", f"oci:{self.offers}")
         self.publisher = Publisher(self.machine, folder / "publisher")
         self.publisher.trusted_by(self.machine)
-        self.passed_s = self.reloaded_s = 0.0
-        self.set_s = 0.0
+        self.passed_s = self.set_s = 0.0
         self.windows: list[Span] = []
         self.interval_s = self.jitter_s = self.cooldown_s = 0.0
         self.plugins = {
@@ -234,19 +233,14 @@ class Days:
         self.set_s += self.random.uniform(-1, 1) * self.random.choice((60, HOUR_S, 3 * DAY_S))
 
     def _reload(self) -> None:
-        """Another config; who is not looked at for a while is looked at anew."""
-        before = {name: plugin.mode for name, plugin in self.plugins.items()}
+        """Another config: everybody is looked at anew."""
         self._draw_config()
         old = self.reigns.swap(self._begin())
         assert self.reigns.drain(old, 0)
         old.close()
-        self.rounds.look_for_plugins()
-        self.reloaded_s = self.passed_s
-        for name, plugin in self.plugins.items():
-            plugin.ready_s = None
-            plugin.due_after_s = min(plugin.due_after_s, self.interval_s)
-            if "manual" in (before[name], plugin.mode):
-                plugin.ran_s = None
+        self.rounds.start_over()
+        for plugin in self.plugins.values():
+            plugin.ready_s = plugin.ran_s = None
 
     def _draw_config(self) -> None:
         draw = self.random
@@ -371,8 +365,8 @@ class Days:
         for plugin in self.plugins.values():
             if plugin.mode == "manual":
                 continue
-            since_s = max(plugin.ran_s or 0, self.reloaded_s)
-            assert self.passed_s - since_s <= self.interval_s + self.jitter_s + 1, plugin
+            assert plugin.ran_s is not None, "its first turn, of this config, comes at once"
+            assert self.passed_s - plugin.ran_s <= self.interval_s + self.jitter_s + 1, plugin
             if plugin.plugin_id in on_trial or not self._has_something_to_take(plugin):
                 plugin.ready_s = None
             elif plugin.ready_s is None:
