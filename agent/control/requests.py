@@ -62,7 +62,7 @@ def query(scope: Scope, known: Mapping[str, type]) -> dict[str, Any]:
         if kind is None or name in found:
             expected = ", ".join(known) or "none"
             raise bad(f"cannot use the query field {name[:40]!r}: expected each once of {expected}")
-        found[name] = _truth(name, value) if kind is bool else _number(name, value)
+        found[name] = _truth(name, value) if kind is bool else number(name, value)
     return found
 
 
@@ -72,10 +72,6 @@ def number(name: str, text: str) -> int:
     Raises:
         RequestError: It is none.
     """
-    return _number(name, text)
-
-
-def _number(name: str, text: str) -> int:
     is_short = len(text) <= len(str(_MAX_NUMBER))
     if is_short and text.isascii() and text.isdecimal() and int(text) <= _MAX_NUMBER:
         return int(text)

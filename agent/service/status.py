@@ -15,7 +15,7 @@ class PluginStatus:
         due_at: When it is looked after next, in seconds since the epoch; None = not by itself.
         is_running: Whether a run is at it just now.
         last: What the last run decided.
-        problem: Why it is broken, or why the last turn failed.
+        problem: Why its calls are refused; None where they are not.
     """
 
     plugin_id: str
