@@ -28,6 +28,13 @@ _LOG = logging.getLogger("stack_composer.service")
 _ADOPT_EVERY_S = 60.0
 _UPKEEP_THREADS = 2
 _MANY = 1000
+_VERDICTS = {
+    "committed": logging.INFO,
+    "rollback": logging.INFO,
+    "rolled back": logging.WARNING,
+    "rollback failed": logging.WARNING,
+}
+"""The history's words for how a release ended its trial, or was left."""
 
 
 class Tending:
@@ -197,8 +204,13 @@ class Tending:
         if happenings:
             self._seen = happenings[-1].number
             self.rounds.look_for_plugins()
-        for event in (one.event for one in happenings if one.event.kind == "removed"):
-            self._removed(event.plugin_id)
+        for event in (one.event for one in happenings):
+            if event.kind == "removed":
+                self._removed(event.plugin_id)
+            if event.kind in _VERDICTS:
+                # Most are a host's, which has no log of its own.
+                what = f"{event.kind} {event.version}: {event.detail}"
+                _LOG.log(_VERDICTS[event.kind], "%s: %s", event.plugin_id, what)
         for plugin_id in {one.event.plugin_id for one in happenings}:
             self.follow(plugin_id)
 

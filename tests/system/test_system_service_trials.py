@@ -26,11 +26,15 @@ def await_armed(running: Running, release: str) -> None:
 def test_a_trial_that_a_command_began_is_ended_by_the_service(
     machine: Machine, frail: Frail
 ) -> None:
-    """Committed where it is healthy; where it is not, left for good, without a single call."""
+    """Committed where it is healthy; where it is not, left for good, without a single call.
+
+    Its log says both.
+    """
     frail.release("0.2.0")
     machine.run("update")
     with service(machine) as running:
         running.await_event("committed", "0.2.0")
+        running.log.wait_for(f"INFO {PLUGIN_ID}: committed 0.2.0: floor 0.2.0")
         configure(machine, "30s")
         running.log.wait_for("the config was read again")
         frail.release("0.3.0")
@@ -38,6 +42,7 @@ def test_a_trial_that_a_command_began_is_ended_by_the_service(
         frail.fall_ill()
         left = running.await_event("rolled back", "0.3.0")
         assert left.detail == "1 health calls failed"
+        running.log.wait_for(f"WARNING {PLUGIN_ID}: rolled back 0.3.0: 1 health calls failed")
         frail.recover()
         why = running.await_why("0.3.0: rejected here")
         assert "health calls failed" in why
