@@ -78,7 +78,7 @@ class Tending:
         self.turns = Workers("turn", at_once, of_one_lane=max(1, at_once // 2))
         self._upkeep = Workers("upkeep", _UPKEEP_THREADS)
         self.rounds = Rounds(reigns, self.turns, clock, draw, moved=self.follow)
-        self._trials = Trials(reigns, self._upkeep, clock, ended=self._trial_ended)
+        self._trials = Trials(reigns, self._upkeep, clock)
         self._watching = Watching(self._saw_change)
         self.feed = Feed(lambda: self._reigns.current.context)
         self.summary = "beginning"
@@ -211,6 +211,7 @@ class Tending:
                 # Most are a host's, which has no log of its own.
                 what = f"{event.kind} {event.version}: {event.detail}"
                 _LOG.log(_VERDICTS[event.kind], "%s: %s", event.plugin_id, what)
+                self.rounds.hasten(event.plugin_id)  # what the trial kept away may be taken now
         for plugin_id in {one.event.plugin_id for one in happenings}:
             self.follow(plugin_id)
 
@@ -233,10 +234,6 @@ class Tending:
                 if translated(error) is None:
                     raise
                 _LOG.info("%s: %s", plugin_id, in_words(error))
-
-    def _trial_ended(self, plugin_id: str) -> None:
-        self.rounds.hasten(plugin_id)
-        self.follow(plugin_id)
 
     def _heed_trust_store(self) -> None:
         with self._reigns.lease() as reign:

@@ -35,7 +35,6 @@ class Trials:
         reigns: Holds the reign in force.
         workers: Do what takes longer.
         clock: What time it is.
-        ended: Is told whose trial ended.
     """
 
     def __init__(
@@ -43,12 +42,10 @@ class Trials:
         reigns: Slot[Reign],
         workers: Workers,
         clock: Clock,
-        ended: Callable[[str], None],
     ) -> None:
         self._reigns = reigns
         self._workers = workers
         self._clock = clock
-        self._ended = ended
         self._not_before_s: dict[tuple[str, str, str], float] = {}
 
     def tick(self) -> None:
@@ -79,7 +76,7 @@ class Trials:
             self._not_before_s[key] = now_s + again_s
 
     def _judge(self, trial: Trial) -> None:
-        """Commit or go back, if nobody else has; the host follows before its next call."""
+        """Commit or go back, if nobody else has; the history tells of it."""
         plugin_id = trial.plugin_id
         with self._reigns.lease() as reign:
             try:
@@ -88,10 +85,6 @@ class Trials:
                 if translated(error) is None:
                     raise
                 _LOG.warning("cannot judge the trial of %s now: %s", plugin_id, in_words(error))
-                return
-            still = reign.context.ledger.trial(plugin_id)
-        if still is None or still.release != trial.release:
-            self._ended(plugin_id)
 
     def _ask(self, trial: Trial) -> None:
         """Call its ``[health]``; the host records a failure, and judges."""

@@ -139,7 +139,7 @@ class Days:
         self.turns = AtOnce()
         clock = Clock(lambda: self.wall_s, lambda: self.passed_s)
         self.rounds = Rounds(self.reigns, self.turns, clock, self.random.random, self._moved)
-        self.trials = Trials(self.reigns, AtOnce(), clock, self._trial_ended)
+        self.trials = Trials(self.reigns, AtOnce(), clock)
         try:
             yield
         finally:
@@ -281,9 +281,12 @@ class Days:
         self.passed_s = math.ceil(min(stop for stop in stops if stop > self.passed_s))
 
     def _tick(self) -> None:
+        began = self._on_trial()
         self.trials.tick()
-        self.turns.done.clear()
         on_trial, is_open = self._on_trial(), self._is_open()
+        for name in began - on_trial:
+            self._trial_ended(name)
+        self.turns.done.clear()
         self.rounds.tick()
         assert len(self.turns.done) == len(set(self.turns.done))
         for name in self.turns.done:
