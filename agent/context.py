@@ -3,6 +3,7 @@
 The command line and ``PluginHost`` each hold one; everything opens on first use.
 """
 
+import contextlib
 import datetime as dt
 import functools
 import os
@@ -161,10 +162,7 @@ class Context:
         return self.places.state / "state.db"
 
     def stranger(self) -> AgentError | None:
-        """Why this state may not change the plugin tree; None where it may.
-
-        The ledger that knew the tree is lost, or it belongs to another state.
-        """
+        """Why this state may not change the plugin tree: it is another's; None where it may."""
         return stranger(self.tree, self.ledger, self.ledger_path)
 
     def _claim_tree(self) -> None:
@@ -209,12 +207,12 @@ class Context:
         """
         import trust
 
-        path = self.trust_store_path()
-        stamp = self.trust_stamp(path)
+        stamp = self.trust_stamp()
         if self._trusted is not None and self._trusted[0] == stamp:
             return self._trusted[1]
         if stamp is None:
-            return trust.TrustStore.empty(path)
+            return trust.TrustStore.empty(self.trust_store_path())
+        path = Path(stamp[0])
         store = trust.load(path, uid=os.geteuid())
         highest = self.ledger.remember_serial(str(path), store.serial)
         if store.serial < highest:
@@ -227,14 +225,14 @@ class Context:
             self._trusted = (stamp, store)
         return store
 
-    def trust_stamp(self, path: Path | None = None) -> tuple[str, int, int, int] | None:
+    def trust_stamp(self) -> tuple[str, int, int, int] | None:
         """What changes whenever the trust store does; None where there is none."""
-        try:
-            stat = (path := path or self.trust_store_path()).stat()
-        except FileNotFoundError:
-            return None
-        # The change time: a mode that was loosened counts too.
-        return str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino
+        for path in self.places.trust_stores:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                stat = path.stat()
+                # The change time: a mode that was loosened counts too.
+                return str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino
+        return None
 
     def judge(
         self,

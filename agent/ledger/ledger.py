@@ -23,15 +23,22 @@ class Ledger(TrialWatch):
 
     def installed(self, plugin_id: str) -> Installed | None:
         """What is known of one plugin; None where it was never installed."""
+        return self.standing(plugin_id)[0]
+
+    def standing(self, plugin_id: str) -> tuple[Installed | None, Trial | None]:
+        """What is known of one plugin, and its open trial, read at one moment."""
         rows = self._run(
-            "SELECT plugin_id, good, floor, repository, channel, projected, projection_due, stop "
-            "FROM plugins WHERE plugin_id = ?",
+            "SELECT plugin_id, good, floor, repository, channel, projected, projection_due, stop, "
+            "release, previous, started_at, ends_at FROM plugins LEFT JOIN trials "
+            "USING (plugin_id) WHERE plugin_id = ?",
             (plugin_id,),
         )
         if not rows:
-            return None
-        *known, due, stop = rows[0]
-        return Installed(*[*known, bool(due), None if stop is None else Stop(stop)])
+            return None, None
+        *known, due, stop = rows[0][:8]
+        installed = Installed(*[*known, bool(due), None if stop is None else Stop(stop)])
+        release, *rest = rows[0][8:]
+        return installed, None if release is None else Trial(plugin_id, release, *rest)
 
     def plugin_ids(self) -> tuple[str, ...]:
         """Every plugin that was ever installed, sorted."""
@@ -164,10 +171,7 @@ class Ledger(TrialWatch):
         at: float,
         kind: str = "rolled back",
     ) -> None:
-        """Reject a release that was live and name the one that serves instead, durably.
-
-        ``kind`` is the history's word for it.
-        """
+        """Reject what was live and name what serves instead; ``kind``: the history's word."""
         with self.transaction():
             self._tell(rejected, kind, reason, at=at, beside=target)
             self._reject(rejected.plugin_id, rejected.release, rejected.version, reason, at)

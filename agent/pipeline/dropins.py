@@ -6,7 +6,7 @@ the terms have changed, or after a day.
 """
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,9 +111,7 @@ class DropIns:
             is_wanted = ids is None or examined.plugin_id in ids
             if standing is Standing.FOREIGN and is_wanted and not is_due:
                 work = functools.partial(self._take, examined, Asked(dry_run=True))
-                plugin_id = examined.plugin_id
-                outcome = run(self._context, self._steps, plugin_id, work, decides=False)
-                outcomes.append(outcome)
+                outcomes.append(self._run(examined.plugin_id, work, decides=False))
         return tuple(outcomes)
 
     def _not_seen(
@@ -133,9 +131,13 @@ class DropIns:
 
     # -- one set
 
+    def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
+        live = self._context.activation.live(plugin_id)
+        return run(self._context, self._steps, plugin_id, live, work, decides=decides)
+
     def _adopt(self, examined: Examined) -> Outcome:
         work = functools.partial(self._take, examined, Asked())
-        outcome = run(self._context, self._steps, examined.plugin_id, work, decides=True)
+        outcome = self._run(examined.plugin_id, work, decides=True)
         is_vetoed = isinstance(outcome.error, PolicyError) and outcome.error.reason == "vetoed"
         if outcome.kind in (Kind.REFUSED, Kind.PENDING) and not is_vetoed:
             self._remember(examined.flat, outcome)

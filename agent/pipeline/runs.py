@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.context import Context
 from agent.errors import NotFoundError, translated
-from agent.model import Decision, Event, Kind, Outcome
+from agent.model import Decision, Event, Generation, Kind, Outcome
 from agent.pipeline.steps import Steps
 from agent.telemetry import Span
 
@@ -18,6 +18,7 @@ def run(
     context: Context,
     steps: Steps,
     plugin_id: str,
+    live: Generation | None,
     work: Callable[[], Outcome],
     *,
     decides: bool,
@@ -28,6 +29,7 @@ def run(
         context: The installation.
         steps: Where the work shows its place.
         plugin_id: The plugin.
+        live: What serves before.
         work: What is done.
         decides: Whether the outcome is written down: to the audit log, and for ``agent why``.
             That a ledger does not know the tree is not written into that ledger's books.
@@ -36,7 +38,6 @@ def run(
         What the work came to; ``refused`` or ``failed`` with the error where it raised one.
     """
     steps.begin()
-    live = context.activation.live(plugin_id)
     with steps.telemetry.span("agent.update", plugin_id=plugin_id) as span:
         try:
             outcome = work()

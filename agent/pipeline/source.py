@@ -33,10 +33,9 @@ def foreseen(context: Context, plugin_id: str) -> registry.Repository | None:
 
     None where it asks nothing or something else, or is going to fail before.
     """
-    ledger = context.ledger
     try:
-        installed = ledger.installed(plugin_id)
-        if installed is None or installed.stop is not None or ledger.trial(plugin_id) is not None:
+        installed, trial = context.ledger.standing(plugin_id)
+        if installed is None or installed.stop is not None or trial is not None:
             return None
         live = context.activation.live(plugin_id)
         if live is None or is_bare(context, live):

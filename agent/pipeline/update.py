@@ -39,6 +39,7 @@ from agent.pipeline.taking import Taking, incoming
 from agent.pipeline.unserved import finish
 from agent.pipeline.wish import Wish
 from agent.telemetry import Telemetry
+from agent.tree.effects import Standing
 from agent.tree.remembering import refuse_behind
 from agent.verbs.inventory import is_whole
 
@@ -73,7 +74,9 @@ class Pipeline:
     def pull(self, wish: Wish) -> Outcome:
         """Take what a reference names; errors become the outcome's ``error``."""
         plugin_id = wish.reference.plugin_id
-        return self._run(plugin_id, functools.partial(self._pull, wish), decides=not wish.dry_run)
+        live = self._context.activation.live(plugin_id)
+        pull = functools.partial(self._pull, wish)
+        return self._run(plugin_id, live, pull, decides=not wish.dry_run)
 
     def update(self, plugin_id: str, *, named: bool, dry_run: bool = False) -> Outcome:
         """Update one installed plugin from where it came from.
@@ -85,12 +88,13 @@ class Pipeline:
         """
         bound = self._restrains()
         is_dry = dry_run or bound is not None
+        seen = self._context.activation.standing(plugin_id)
 
         def update() -> Outcome:
-            outcome = self._update(plugin_id, named=named, dry_run=is_dry)
+            outcome = self._update(plugin_id, seen, named=named, dry_run=is_dry)
             return outcome if bound is None else restrained(outcome, bound)
 
-        return self._run(plugin_id, update, decides=not dry_run)
+        return self._run(plugin_id, seen.live, update, decides=not dry_run)
 
     def fetch_to(
         self, reference: registry.Reference, folder: Path, *, dry_run: bool = False
@@ -110,18 +114,25 @@ class Pipeline:
                 )
                 return self._search.first_taken(repository, wish, None, write)
 
-        return self._run(reference.plugin_id, fetch, decides=False)
+        live = self._context.activation.live(reference.plugin_id)
+        return self._run(reference.plugin_id, live, fetch, decides=False)
 
-    def _run(self, plugin_id: str, work: Callable[[], Outcome], *, decides: bool) -> Outcome:
-        return run(self._context, self._steps, plugin_id, work, decides=decides)
+    def _run(
+        self,
+        plugin_id: str,
+        live: Generation | None,
+        work: Callable[[], Outcome],
+        *,
+        decides: bool,
+    ) -> Outcome:
+        return run(self._context, self._steps, plugin_id, live, work, decides=decides)
 
     # -- update: what was remembered becomes a wish
 
-    def _update(self, plugin_id: str, *, named: bool, dry_run: bool) -> Outcome:
+    def _update(self, plugin_id: str, seen: Standing, *, named: bool, dry_run: bool) -> Outcome:
         refuse_strangers(self._context)
         refuse_behind(self._context.ledger, self._context.tree, plugin_id)
         activation = self._context.activation
-        seen = activation.standing(plugin_id)
         if seen.stop is not None or seen.live is None:
             telemetry = self._steps.telemetry
             left = finish(self._context, telemetry, plugin_id, seen, dry_run=dry_run)

@@ -79,8 +79,7 @@ class Effects:
 
     def standing(self, plugin_id: str) -> Standing:
         """How a plugin stands now."""
-        installed, trial = self.ledger.installed(plugin_id), self.ledger.trial(plugin_id)
-        return Standing(installed, trial, self.live(plugin_id))
+        return Standing(*self.ledger.standing(plugin_id), self.live(plugin_id))
 
     def in_use(self, plugin_id: str) -> frozenset[str]:
         """The releases that must stay whole: what serves, and what may be gone back to."""
