@@ -25,7 +25,7 @@ from agent.pipeline.admission import admit, granted_to, note_foreign_code, probl
 from agent.pipeline.requirement import satisfies
 from agent.settings.config import Config, configured_paths, load_config, trust_store_path
 from agent.settings.flags import laid_over
-from agent.settings.owner import require_own
+from agent.settings.owner import require_usable
 from agent.settings.places import Places, find_places
 from agent.settings.reaching import Registries
 from agent.settings.schema import HostSection
@@ -138,7 +138,7 @@ class Context:
         """The ledger, created where it is missing."""
         with self._opening:
             if self._ledger is None:
-                require_own(self.places.state, is_system=self.options.system)
+                require_usable(self.places.state, is_system=self.options.system)
                 self.files.make_folder(self.places.state, mode=0o700)
                 self._ledger = Ledger(self.ledger_path)
             return self._ledger

@@ -19,6 +19,7 @@ from agent.cli.app import (
 )
 from agent.cli.dropins import foreseen_drop_ins, take_drop_ins
 from agent.cli.progress import pipeline
+from agent.cli.remote import service_in_stead
 from agent.cli.rows import report
 from agent.errors import BusyError
 from agent.model import Kind, Outcome
@@ -98,20 +99,14 @@ def update_command(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> None
     What was copied into the plugin folder is taken first.
 
     Ignores interval, windows and mode; respects hold, cooldown, constraint and consent. One
-    plugin's failure never keeps the others from being updated.
+    plugin's failure never keeps the others from being updated. Who may ask the service and not
+    write to the plugins has the service do it.
     """
-    if dry_run:
-        found = foreseen_drop_ins(app, plugins or None)
-    else:
-        found = take_drop_ins(app, plugins or None, have_rows=True)
-    outcomes = update(
-        app.context,
-        app.telemetry,
-        plugins,
-        dry_run=dry_run,
-        taken=rows_of(found),
-        showing=functools.partial(pipeline, app.out),
-    )
+    with service_in_stead(app) as service:
+        if service is not None:
+            outcomes = service.update(plugins, dry_run=dry_run)
+        else:
+            outcomes = _update_here(app, plugins, dry_run=dry_run)
     if not outcomes:
         app.out.message("no plugins are installed")
     report(app, outcomes, named=bool(plugins))
@@ -130,6 +125,21 @@ def rollback_command(app: App, plugin_id: str, *, to_version: str | None, dry_ru
         app.context, app.telemetry, plugin_id, to_version=to_version, dry_run=dry_run
     )
     report(app, [outcome], named=True)
+
+
+def _update_here(app: App, plugins: tuple[str, ...], *, dry_run: bool) -> tuple[Outcome, ...]:
+    if dry_run:
+        found = foreseen_drop_ins(app, plugins or None)
+    else:
+        found = take_drop_ins(app, plugins or None, have_rows=True)
+    return update(
+        app.context,
+        app.telemetry,
+        plugins,
+        dry_run=dry_run,
+        taken=rows_of(found),
+        showing=functools.partial(pipeline, app.out),
+    )
 
 
 def _wait_for(app: App, outcome: Outcome) -> Outcome:

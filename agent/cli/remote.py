@@ -8,7 +8,8 @@ from pathlib import Path
 from agent.cli.app import App
 from agent.control.client import Client, reach
 from agent.errors import NotFoundError
-from agent.settings.places import find_places
+from agent.settings.owner import is_closed
+from agent.settings.places import Places, find_places
 
 
 @contextmanager
@@ -18,14 +19,7 @@ def service_of(app: App) -> Iterator[Client | None]:
     Raises:
         AgentError: Something listens, and it can't be asked.
     """
-    places = find_places(
-        os.environ,
-        Path.home(),
-        home=app.flags.get("home"),
-        config=app.flags.get("config"),
-        system=app.flags.get("system", False),
-    )
-    client = reach(places.socket)
+    client = reach(_places(app).socket)
     try:
         yield client
     finally:
@@ -44,3 +38,29 @@ def required_service(app: App) -> Iterator[Client]:
         if client is None:
             raise NotFoundError("cannot find the service: nothing listens", hint="agent run")
         yield client
+
+
+@contextmanager
+def service_in_stead(app: App) -> Iterator[Client | None]:
+    """The service, where this user may not change what it keeps; None = do it here (contract §7).
+
+    With flags that say how something is to be done it is done here too: nobody can be told them.
+
+    Raises:
+        AgentError: See ``service_of``.
+    """
+    if app.flags.keys() <= {"home", "system"} and is_closed(_places(app).state):
+        with service_of(app) as client:
+            yield client
+    else:
+        yield None
+
+
+def _places(app: App) -> Places:
+    return find_places(
+        os.environ,
+        Path.home(),
+        home=app.flags.get("home"),
+        config=app.flags.get("config"),
+        system=app.flags.get("system", False),
+    )

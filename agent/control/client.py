@@ -6,22 +6,33 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.control.address import require_safe_folder, socket_path
 from agent.errors import AgentError, BusyError, NotFoundError, PolicyError
+from agent.model import Kind, Outcome
 
 _MAX_BYTES = 64 * 1024**2
 _MAX_LINE_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 90.0
-_CALL_S = 3_600.0
+_WORK_S = 3_600.0
+"""A call, or an update."""
 _SILENCE_S = 60.0
 """A stream gives a sign of life every 15 s."""
 _HINT = "agent status; the service's own log says more"
 Json = dict[str, Any]
+_FIELDS = {
+    "plugin_id": "id",
+    "step": "step",
+    "detail": "detail",
+    "before": "from",
+    "after": "to",
+    "release": "release",
+    "digest": "digest",
+}
 
 
 class RemoteError(AgentError):
@@ -71,7 +82,20 @@ class Client:
             AgentError: See ``get``.
         """
         body = {"function": function, "args": args}
-        return self._ask("POST", f"/v1/plugins/{plugin}/calls", body, _CALL_S)
+        return self._ask("POST", f"/v1/plugins/{plugin}/calls", body, _WORK_S)
+
+    def update(self, plugin_ids: Sequence[str], *, dry_run: bool) -> tuple[Outcome, ...]:
+        """Run an update; no ids = all.
+
+        Raises:
+            AgentError: See ``get``.
+        """
+        body = {"ids": list(plugin_ids), "dry_run": dry_run}
+        document = self._ask("POST", "/v1/updates", body, _WORK_S)
+        try:
+            return tuple(_outcome(dict(row)) for row in document["plugins"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._broken(error) from error
 
     def follow(self, target: str) -> Iterator[Json | None]:
         """The entries of a stream, until the service ends it; None = a sign of life.
@@ -152,6 +176,19 @@ class Client:
             f"cannot use the answer of the service at {self._path}: {why or 'it broke off'}",
             hint=_HINT,
         )
+
+
+def _outcome(row: Json) -> Outcome:
+    """What a row says, as if it had been done here."""
+    named = {name: row.pop(key) for name, key in _FIELDS.items()}
+    kind, ungranted, error = Kind(row.pop("outcome")), row.pop("ungranted"), row.pop("error")
+    return Outcome(
+        **named,
+        kind=kind,
+        ungranted=tuple(ungranted),
+        extra=row,
+        error=None if error is None else RemoteError({"error": error}),
+    )
 
 
 def reach(configured: Path) -> Client | None:

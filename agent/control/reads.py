@@ -12,11 +12,11 @@ from agent.control.agency import Agency
 from agent.control.answers import answer, bad, encoded
 from agent.control.bounds import Bounds
 from agent.control.requests import checked_id, json_body, only, plugin_id, query
-from agent.control.rows import status_fields
+from agent.control.rows import status_fields, updated_row
 from agent.control.workers import Workers
 from agent.errors import DeadlineError, NotFoundError
 from agent.verbs.inventory import entries
-from agent.verbs.rows import details, outcome_row
+from agent.verbs.rows import details
 
 T = TypeVar("T")
 _LOG = logging.getLogger("stack_composer.control")
@@ -158,4 +158,4 @@ class Updates:
 
     def _update(self, ids: Sequence[str], *, dry_run: bool) -> bytes:
         outcomes = self._agency.update(ids, dry_run=dry_run)
-        return encoded({"plugins": [outcome_row(outcome) for outcome in outcomes]})
+        return encoded({"plugins": [updated_row(outcome) for outcome in outcomes]})

@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING
 
 from agent.control.agency import Happening
+from agent.control.answers import error_fields
 from agent.control.values import LEVELS
+from agent.model import Outcome
 from agent.service.status import PluginStatus, ServiceStatus
 from agent.verbs.inventory import moment
-from agent.verbs.rows import decision_row
+from agent.verbs.rows import decision_row, outcome_row
 
 if TYPE_CHECKING:
     from sandbox import LogRecord
@@ -45,6 +47,16 @@ def status_fields(status: ServiceStatus) -> dict[str, object]:
         "ready": status.is_ready,
         "config_problem": status.config_problem,
         "plugins": [_plugin_row(one) for one in status.plugins],
+    }
+
+
+def updated_row(outcome: Outcome) -> dict[str, object]:
+    """What became of one plugin, and all that a command needs to say so as for its own run."""
+    error = outcome.error
+    return {
+        **outcome_row(outcome),
+        "ungranted": list(outcome.ungranted),
+        "error": None if error is None else error_fields(error),
     }
 
 

@@ -80,6 +80,8 @@ _OUTCOME = _object(
         "outcome": _TEXT,
         "step": _TEXT,
         "detail": _TEXT,
+        "ungranted": _list(_TEXT),
+        "error": {"anyOf": [_FAILURE, {"type": "null"}]},
     }
 )
 _PLUGIN = _object(

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pytest
 from agent.control.bounds import Bounds
 from agent.errors import ConfigError
 from support.control import WAIT_S, Answer, Control, controlled, said_to
-from support.system import PLUGIN_ID, Publisher, taken
+from support.system import PLUGIN_ID, Publisher, Ran, taken
 
 CALLS = f"/v1/plugins/{PLUGIN_ID}/calls"
 STRANGER, MEMBER, GROUP = 54_321, 54_322, 54_399
@@ -117,13 +117,30 @@ def test_a_group_reads_or_does_all(reachable: Path, group_access: str) -> None:
 _AS_SOMEBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import agent.cli.main, agent.cli.status  # what lies in root's folders is loaded before
-import http.client, json
-os.setgroups([])
-os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
-os.setresuid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
-sys.exit(agent.cli.main.main(["status", "--home", sys.argv[3]]))
+# what lies in root's folders is loaded before
+import agent.cli.change, agent.cli.main, agent.cli.status, agent.cli.stops
+import agent.context, agent.control.client, agent.telemetry, http.client, json, trust
+uid = int(sys.argv[2])
+os.setgroups([int(group) for group in sys.argv[3].split()])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+sys.exit(agent.cli.main.main(sys.argv[4:]))
 """
+
+
+def run_as(uid: int, home: Path, *arguments: str, groups: Sequence[int] = ()) -> Ran:
+    """Run a verb as another user, with further groups."""
+    listed = " ".join(map(str, groups))
+    source = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", _AS_SOMEBODY, source, str(uid), listed, *arguments]
+    done = subprocess.run(
+        [*command, "--home", str(home)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 @as_root
@@ -131,20 +148,62 @@ def test_the_command_line_says_that_one_has_no_rights(reachable: Path) -> None:
     """Exit 8, and who has; with the socket open to all as well."""
     own = taken(reachable, "0.1.0")
     with controlled(own.machine.home) as control:
-        source = str(Path(__file__).parents[2])
-        command = [sys.executable, "-c", _AS_SOMEBODY, source, str(STRANGER)]
         for said in ("you may not connect", "you have no rights here"):
-            done = subprocess.run(
-                [*command, str(own.machine.home)],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=WAIT_S,
-            )
-            assert (done.returncode, done.stdout) == (8, ""), done
-            assert said in done.stderr
+            for verb in ("status", "update"):
+                ran = run_as(STRANGER, own.machine.home, verb)
+                assert (ran.code, ran.out) == (8, ""), ran
+                assert said in ran.err
             control.path.parent.chmod(0o755)
             control.path.chmod(0o666)
+
+
+@as_root
+def test_a_member_who_may_not_write_has_the_service_update(reachable: Path) -> None:
+    """The same rows, messages and exit codes as for who may; other verbs say what to do."""
+    own = taken(reachable, "0.1.0")
+    own.machine.configure(f'[control]\ngroup = "{GROUP}"\ngroup_access = "full"', probation="0s")
+    home = own.machine.home
+
+    def as_member(*arguments: str) -> Ran:
+        return run_as(MEMBER, home, *arguments, groups=[GROUP])
+
+    with controlled(home):
+        for more in ({}, {'["log"]': '["log", "network"]'}):
+            own.release("0.3.0" if more else "0.2.0", edit=more)
+            for arguments in (
+                ("update", "--dry-run"),
+                ("update", "--dry-run", "--format", "json"),
+                ("update", "--dry-run", PLUGIN_ID, "--format", "json"),
+                ("update", "--dry-run", PLUGIN_ID, "org.example.other"),
+                ("update", "--dry-run", PLUGIN_ID, "org.example.other", "--format", "json"),
+            ):
+                ran = as_member(*arguments)
+                assert ran == own.machine.run(*arguments, expect=ran.code)
+            if not more:
+                assert as_member("update", "--format", "json").row["outcome"] == "committed"
+                assert own.machine.version() == "0.2.0"
+        assert as_member("update", PLUGIN_ID).code == 8
+        for arguments in (("rollback", PLUGIN_ID), ("disable", PLUGIN_ID), ("update", "--offline")):
+            ran = as_member(*arguments)
+            assert (ran.code, ran.out) == (1, "")
+            assert f"cannot use {home}/state: it is another user's, and closed to others" in ran.err
+            assert "try: sudo -u NAME agent" in ran.err
+        assert own.machine.version() == "0.2.0"
+    assert as_member("update").code == 1  # nothing listens
+
+
+@as_root
+def test_a_member_who_may_only_read_updates_nothing(reachable: Path) -> None:
+    """Exit 8, and the key that says so; a dry run would ask registries, too."""
+    own = taken(reachable, "0.1.0")
+    own.machine.configure(f'[control]\ngroup = "{GROUP}"', probation="0s")
+    own.release("0.2.0")
+    with controlled(own.machine.home):
+        for arguments in (("update",), ("update", "--dry-run")):
+            ran = run_as(MEMBER, own.machine.home, *arguments, groups=[GROUP])
+            assert (ran.code, ran.out) == (8, "")
+            assert "control.group_access" in ran.err
+    assert own.machine.version() == "0.1.0"
 
 
 def test_a_group_that_there_is_not_is_a_mistake_in_the_config(own: Publisher) -> None:
