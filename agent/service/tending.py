@@ -170,9 +170,11 @@ class Tending:
             is_asked = self._reload_wanted.is_set()
             if is_asked:
                 self._reload_wanted.clear()
-            if is_asked or config != self._config_stamp:
+            # What changes while it is being read is read once more.
+            if (is_asked or config != self._config_stamp) and self._upkeep.offer(
+                "config", self._read_config
+            ):
                 self._config_stamp = config
-                self._upkeep.offer("config", self._read_config)
             if (is_asked or trust != self._trust_stamp) and self._upkeep.offer(
                 "trust", self._heed_trust_store
             ):
