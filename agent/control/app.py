@@ -113,7 +113,7 @@ class Api:
         self._streams.close()
         for pool in self._pools:
             if not pool.close(_CLOSE_S):
-                _LOG.warning("cannot wait for %s any longer", pool)
+                _LOG.warning("cannot wait for the threads of %s any longer", pool.name)
 
 
 def _require(access: Access, method: str) -> None:

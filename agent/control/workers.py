@@ -31,10 +31,13 @@ class Workers:
         name: Of its threads.
         threads: How much runs at once.
         patience_s: How long work may wait for a thread.
+
+    Attributes:
+        name: The same.
     """
 
     def __init__(self, name: str, *, threads: int, patience_s: float) -> None:
-        self._name = name
+        self.name = name
         self._most = threads
         self._patience_s = patience_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -54,7 +57,7 @@ class Workers:
             thread = threading.Thread(
                 target=self._serve,
                 args=(asyncio.get_running_loop(),),
-                name=f"{self._name}-{len(self._threads)}",
+                name=f"{self.name}-{len(self._threads)}",
                 daemon=True,
             )
             thread.start()
