@@ -65,6 +65,8 @@ def call_command(
 
     Arguments are text unless the parameter is numeric. A text result goes to stdout as it is,
     any other as JSON. What the plugin logs goes to stderr.
+
+    Where the service runs, the call is made there; with --config, --isolation or --dev here.
     """
     if is_path(plugin) and not dev:
         raise UsageError(

@@ -18,16 +18,16 @@ from registry import CacheEntry
 from registry.cache_folder import CacheFolder
 
 
-@verb(name="prune", examples="agent prune --dry-run")
+@verb(name="prune", examples="agent prune --dry-run\nagent prune --cache")
 @click.argument("plugins", metavar="[ID]...", nargs=-1, type=plugin_id_type)
 @click.option("--cache", "empty_cache", is_flag=True, help="Empty the cache of blobs.")
 @dry_run_flag
 @format_flag
 def prune_command(app: App, plugins: tuple[str, ...], *, empty_cache: bool, dry_run: bool) -> None:
-    """Remove old releases: all but what serves, what a trial goes back to, and update.keep.
+    """Remove old releases: all but what serves, what a trial goes back to, and update.keep more.
 
-    And of the cache what exceeds registry.max_cache_bytes, what was not used for longest first; or
-    all of it.
+    And of the cache what exceeds registry.max_cache_bytes, what was not used for longest first;
+    with --cache all of it.
     """
     context = app.context
     refuse_strangers(context)
