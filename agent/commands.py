@@ -52,6 +52,11 @@ class Ended:
         lines = self.err.strip().splitlines()
         return escape_text(lines[-1])[:_LONGEST_LINE] if lines else ""
 
+    @property
+    def complaint(self) -> str:
+        """Why it did not succeed, in its own last words, too; empty where it did."""
+        return ": ".join(filter(None, (self.why, self.last_line))) if self.why else ""
+
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment without what is named or looks like a secret, or is the service's alone."""

@@ -38,9 +38,9 @@ def ask_operator(context: Context, candidate: Candidate, serving: Generation | N
     ended = run_command(hooks.pre_activate, given, timeout_s=hooks.timeout, environ=context.environ)
     log_said("pre_activate", manifest.id, ended)
     if ended.why:
-        why = ": ".join(filter(None, (ended.why, ended.last_line)))
         raise PolicyError(
-            f"cannot take {manifest.id} {manifest.version}: the hook pre_activate says no, {why}",
+            f"cannot take {manifest.id} {manifest.version}: the hook pre_activate says no, "
+            f"{ended.complaint}",
             reason="vetoed",
             hint="agent config show names the hook; the next update run asks it again",
         )

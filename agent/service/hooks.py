@@ -83,10 +83,10 @@ def _run(context: Context, happening: Happening, given_up: int) -> Took:
         given_up=given_up,
     )
     log_said(str(hook), event.plugin_id, ended)
-    if ended.why:
-        why = ": ".join(filter(None, (ended.why, ended.last_line)))
-        _LOG.warning("the hook %s failed for %s: %s", hook, event.plugin_id, why)
-    return Took.AGAIN if ended.why else Took.DONE
+    if not ended.why:
+        return Took.DONE
+    _LOG.warning("the hook %s failed for %s: %s", hook, event.plugin_id, ended.complaint)
+    return Took.AGAIN
 
 
 def _post(context: Context, happening: Happening, _given_up: int) -> Took:

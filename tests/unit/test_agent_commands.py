@@ -115,6 +115,8 @@ def test_what_it_says_is_bounded_and_the_end_of_it_counts() -> None:
     assert ended.last_line.startswith("\\x1b[2J\\u202eyyy")
     assert len(ended.last_line) == 300
     assert run("true").last_line == ""
+    assert run("true").complaint == ""
+    assert run("sh", "-c", "echo no >&2; exit 3").complaint == "it ended with 3: no"
 
 
 def test_with_its_time_it_loses_all_that_it_started(tmp_path: Path) -> None:
