@@ -5,6 +5,8 @@ from typing import Any
 from agent.cli.app import App, format_flag, verb
 from agent.cli.remote import required_service
 
+_MOST_CHARS = 100
+
 
 @verb(name="status", examples="agent status\nagent status --format json")
 @format_flag
@@ -26,7 +28,7 @@ def status_command(app: App) -> None:
     if status["config_problem"]:
         app.out.line(f"  the config on disk is not in force: {status['config_problem']}")
     rows = [
-        (one["id"], one["version"], one["state"], _next(one), _last(one))
+        (one["id"], one["version"], one["state"], _next(one), _short(_last(one)))
         for one in status["plugins"]
     ]
     app.out.table(("ID", "VERSION", "STATE", "NEXT", "LAST"), rows)
@@ -41,3 +43,8 @@ def _last(plugin: dict[str, Any]) -> str | None:
         return str(plugin["problem"])
     last = plugin["last"]
     return f"{last['outcome']}: {last['detail']}" if last else None
+
+
+def _short(text: str | None) -> str | None:
+    """As much of a reason as a table takes; ``agent why`` has all of it."""
+    return text if text is None or len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"

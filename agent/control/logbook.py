@@ -85,3 +85,8 @@ class LogBook:
         """Block until some plugin says more than a number, or the time is over."""
         with self._more:
             return self._more.wait_for(lambda: self._last > number, timeout_s)
+
+    def forget(self, plugin_id: str) -> None:
+        """Drop what a plugin said: it is no longer installed."""
+        with self._more:
+            self._rings.pop(plugin_id, None)

@@ -47,7 +47,8 @@ def find_places(
         system: ``--system``: the machine-wide service's folders.
     """
     home_text = environ.get("STACK_COMPOSER_HOME")
-    root = home or (Path(home_text) if home_text else None)
+    # A flag goes before the environment: --system is not of the home that a shell has set.
+    root = home or (Path(home_text) if home_text and not system else None)
     config_text = environ.get("STACK_COMPOSER_CONFIG")
     explicit = config or (Path(config_text) if config_text else None)
     if root is not None:

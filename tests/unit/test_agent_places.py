@@ -88,6 +88,12 @@ def test_home_by_environment() -> None:
     assert find_places({"STACK_COMPOSER_HOME": ""}, HOME) == find_places({}, HOME)
 
 
+def test_the_flag_for_the_system_goes_before_a_home_by_environment() -> None:
+    """A shell that has another agent's home set still reaches the machine's own."""
+    environ = {"STACK_COMPOSER_HOME": "/demo"}
+    assert find_places(environ, HOME, system=True) == find_places({}, HOME, system=True)
+
+
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later change of the working folder moves nothing."""
     monkeypatch.chdir(tmp_path)
