@@ -12,13 +12,12 @@ from agent.control.server import Settings
 from agent.host import PluginHost
 from agent.metrics import Metrics
 from agent.model import Kind, Outcome, Stop
-from agent.pipeline.dropins import DropIns
 from agent.service.feed import Feed
 from agent.service.reign import Reign
 from agent.service.status import PluginStatus, ServiceStatus
 from agent.service.tending import Tending
 from agent.verbs.own import own_ids
-from agent.verbs.updating import rows_of, update
+from agent.verbs.updating import take_and_update
 from sandbox import Slot
 
 
@@ -72,12 +71,7 @@ class Desk:
             AgentError, OSError, sqlite3.Error: It could not begin.
         """
         with self._reigns.lease() as reign:
-            context, wanted = reign.context, tuple(plugin_ids) or None
-            drop_ins = DropIns(context, reign.telemetry)
-            found = drop_ins.foresee(wanted) if dry_run else drop_ins.adopt(wanted)
-            outcomes = update(
-                context, reign.telemetry, plugin_ids, dry_run=dry_run, taken=rows_of(found)
-            )
+            outcomes = take_and_update(reign.context, reign.telemetry, plugin_ids, dry_run=dry_run)
         for outcome in outcomes:
             if outcome.kind in (Kind.TRIAL, Kind.COMMITTED, Kind.ROLLED_BACK):
                 self._tending.follow(outcome.plugin_id)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agent.context import Context
 from agent.model import Kind, Outcome
+from agent.pipeline.dropins import DropIns
 from agent.pipeline.settling import refuse_strangers
 from agent.pipeline.source import look_ahead
 from agent.pipeline.steps import Progress
@@ -55,6 +56,19 @@ def update(
             work = Pipeline(context, telemetry, progress, ahead)
             outcomes[plugin_id] = work.update(plugin_id, named=bool(plugin_ids), dry_run=dry_run)
     return tuple(outcomes[plugin_id] for plugin_id in ids)
+
+
+def take_and_update(
+    context: Context, telemetry: Telemetry, plugin_ids: Sequence[str], *, dry_run: bool
+) -> tuple[Outcome, ...]:
+    """Take drop-ins, or foresee it, then update; see ``update``. Nobody watches.
+
+    Raises:
+        LedgerError, PolicyError: See ``update``.
+    """
+    drop_ins, wanted = DropIns(context, telemetry), tuple(plugin_ids) or None
+    found = drop_ins.foresee(wanted) if dry_run else drop_ins.adopt(wanted)
+    return update(context, telemetry, plugin_ids, dry_run=dry_run, taken=rows_of(found))
 
 
 def rows_of(found: Iterable[Outcome]) -> dict[str, Outcome]:

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import queue
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from support.system import PLUGIN_ID, Publisher, Ran, taken
 
 CALLS = f"/v1/plugins/{PLUGIN_ID}/calls"
 STRANGER, MEMBER, GROUP = 54_321, 54_322, 54_399
+NETWORK = {'["log"]': '["log", "network"]'}
 CALL = json.dumps({"function": "run", "args": ["Jane"]})
 TARGETS = [
     ("GET", "/healthz"),
@@ -168,7 +170,7 @@ def test_a_member_who_may_not_write_has_the_service_update(reachable: Path) -> N
         return run_as(MEMBER, home, *arguments, groups=[GROUP])
 
     with controlled(home):
-        for more in ({}, {'["log"]': '["log", "network"]'}):
+        for more in ({}, NETWORK):
             own.release("0.3.0" if more else "0.2.0", edit=more)
             for arguments in (
                 ("update", "--dry-run"),
@@ -189,6 +191,12 @@ def test_a_member_who_may_not_write_has_the_service_update(reachable: Path) -> N
             assert f"cannot use {home}/state: it is another user's, and closed to others" in ran.err
             assert "try: sudo -u NAME agent" in ran.err
         assert own.machine.version() == "0.2.0"
+        put = own.plugin("0.1.0", plugin_id="org.example.new", stem="new", edit=NETWORK)
+        own.machine.run("sign", put, "--key", own.key)
+        shutil.copytree(put, own.machine.plugins, dirs_exist_ok=True)
+        taken_in = as_member("update")
+        assert "org.example.new  nothing → 0.1.0  committed" in taken_in.out
+        assert "try: agent grant org.example.new network" in taken_in.err
     assert as_member("update").code == 1  # nothing listens
 
 

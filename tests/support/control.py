@@ -21,11 +21,10 @@ from agent.control.bounds import Bounds
 from agent.control.logbook import LogBook
 from agent.control.server import ControlServer, Settings
 from agent.model import Event, Outcome
-from agent.pipeline.update import Pipeline
 from agent.service.status import PluginStatus, ServiceStatus
 from agent.telemetry import Telemetry
 from agent.verbs.inventory import serving
-from agent.verbs.own import own_ids
+from agent.verbs.updating import take_and_update
 from sandbox.admission import Isolation
 
 WAIT_S = 30
@@ -144,10 +143,7 @@ class RealAgency:
 
     def update(self, plugin_ids: Sequence[str], *, dry_run: bool) -> tuple[Outcome, ...]:
         """Update as the command line does."""
-        work = Pipeline(self._context, Telemetry(""))
-        named = bool(plugin_ids)
-        ids = plugin_ids or own_ids(self._context)
-        outcomes = tuple(work.update(one, named=named, dry_run=dry_run) for one in ids)
+        outcomes = take_and_update(self._context, Telemetry(""), plugin_ids, dry_run=dry_run)
         self.feed.poll()
         return outcomes
 

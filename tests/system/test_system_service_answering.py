@@ -46,10 +46,12 @@ def test_a_group_is_let_in_and_shut_out_without_a_restart(host: Machine) -> None
     with service(host) as running:
         path = socket_of(host)
         assert said_to(path, MEMBER, "GET", "/healthz", groups=[GROUP]) == ""
-        host.configure(f'[control]\ngroup = "{GROUP}"\n')
+        host.configure(f'[control]\ngroup = "{GROUP}"\ngroup_access = "full"\n')
         place = running.log.wait_for(ANEW)
         answer = said_to(path, MEMBER, "GET", "/healthz", groups=[GROUP])
         assert answer.startswith("HTTP/1.1 200 OK")
+        answer = said_to(path, MEMBER, "POST", "/v1/updates", "{}", groups=[GROUP])
+        assert '"outcome": "current"' in answer
         host.configure()
         running.log.wait_for(ANEW, since=place)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
