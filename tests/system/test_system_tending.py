@@ -36,7 +36,9 @@ def test_a_config_that_changes_while_it_is_read_is_read_once_more(tmp_path: Path
 
     may_go_on.put(None)
     reigns = Slot(begin(Context(options, environ={})))
-    tending = Tending(lambda: Context(options, environ={}), begin, reigns, Clock(), lambda: 0.0)
+    tending = Tending(
+        lambda: Context(options, environ={}), begin, reigns, Clock(), lambda: 0.0, removed=str
+    )
     tending.begin(DeadMan(lambda: reigns.current.context))
     try:
         assert begun.get(timeout=WAIT_S) == "auto"
