@@ -226,12 +226,17 @@ class Context:
         return store
 
     def trust_stamp(self) -> tuple[str, int, int, int] | None:
-        """What changes whenever the trust store does; None where there is none."""
+        """What changes whenever the trust store does; None where there is none.
+
+        Of one that can't even be looked at, such as a link to itself, who reads it says why.
+        """
         for path in self.places.trust_stores:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(OSError):
                 stat = path.stat()
                 # The change time: a mode that was loosened counts too.
                 return str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino
+            if os.path.lexists(path):
+                return str(path), 0, 0, 0
         return None
 
     def judge(

@@ -6,6 +6,7 @@ names file, key, what was got and what is allowed.
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -114,7 +115,8 @@ def load_config(
     """
     reading = _Reading(spare_plugins=spare_plugins)
     for path in places.config_files:
-        if path.exists() or places.config_is_explicit:
+        # A link that leads nowhere is there, and can't be used.
+        if os.path.lexists(path) or places.config_is_explicit:
             reading.take_file(path)
     reading.take_environment(environ)
     return reading.build(places)
@@ -278,6 +280,6 @@ def configured_paths(config: Config, places: Places) -> tuple[Path, Path]:
 def trust_store_path(places: Places) -> Path:
     """The trust store in force, or where one is to be created (contract §1)."""
     for path in places.trust_stores:
-        if path.exists():
+        if os.path.lexists(path):
             return path
     return places.trust_stores[-1]

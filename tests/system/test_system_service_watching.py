@@ -87,6 +87,22 @@ def test_a_trust_store_that_cannot_be_used_stops_nothing(machine: Machine, frail
         running.await_event("committed", "0.2.0")
 
 
+def test_a_trust_store_that_leads_nowhere_stops_nothing(machine: Machine, frail: Frail) -> None:
+    """The config is read, and who watches the folders goes on once the store is back."""
+    store = machine.home / "config" / "trusted_keys.toml"
+    good = store.read_bytes()
+    with service(machine) as running:
+        store.unlink()
+        store.symlink_to(store.name)
+        running.log.wait_for("cannot use the trust store")
+        machine.configure(Frail.section(), probation="0s", update='mode = "manual"')
+        running.log.wait_for("the config was read again")
+        store.unlink()
+        store.write_bytes(good)
+        drop(machine, frail.plugin("0.2.0"))
+        running.await_event("committed", "0.2.0")
+
+
 def test_a_ledger_that_was_replaced_is_gone_by_at_once(machine: Machine, frail: Frail) -> None:
     """Nothing is written into the one that is gone: that made anew knows what is done."""
     machine.configure(Frail.section(), probation="0s", update='interval = "1s"\njitter = "0s"')
