@@ -226,10 +226,7 @@ class Context:
         return store
 
     def trust_stamp(self) -> tuple[str, int, int, int] | None:
-        """What changes whenever the trust store does; None where there is none.
-
-        Of one that can't even be looked at, such as a link to itself, who reads it says why.
-        """
+        """What changes whenever the trust store does, usable or not; None where there is none."""
         for path in self.places.trust_stores:
             with contextlib.suppress(OSError):
                 stat = path.stat()

@@ -559,3 +559,13 @@ def test_a_plugins_section_can_be_spared(tmp_path: Path, caplog: pytest.LogCaptu
     path.write_text("[update]\nwhat = 1\n", encoding="utf-8")
     with pytest.raises(ConfigError):
         load_config(places, {}, spare_plugins=True)
+
+
+@pytest.mark.parametrize("target", ["plugin-host.toml", "nowhere.toml"])
+def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path, target: str) -> None:
+    """Its operator meant something by it: the defaults must not come into force."""
+    config = tmp_path / "config" / "plugin-host.toml"
+    config.parent.mkdir()
+    config.symlink_to(target)
+    with pytest.raises(ConfigError, match="plugin-host.toml"):
+        load_config(find_places({}, tmp_path, home=tmp_path), {})
