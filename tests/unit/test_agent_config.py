@@ -567,5 +567,5 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path, target: st
     config = tmp_path / "config" / "plugin-host.toml"
     config.parent.mkdir()
     config.symlink_to(target)
-    with pytest.raises(ConfigError, match="plugin-host.toml"):
+    with pytest.raises(ConfigError, match=r"plugin-host\.toml"):
         load_config(find_places({}, tmp_path, home=tmp_path), {})
