@@ -13,12 +13,14 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/ready
 	@$(BIN)/python deploy/demo.py
 
+# Half of what the tests do is waiting: for processes, registries, the end of a trial.
+WORKERS ?= $(shell expr 2 \* $$(nproc))
 test: $(VENV)/ready
 	.ci/need docker-registry='command -v docker-registry' skopeo='command -v skopeo' \
 	    apache2-utils='command -v htpasswd' openssl='command -v openssl' \
 	    nginx='PATH=$$PATH:/usr/sbin command -v nginx' systemd='command -v systemd-analyze' \
 	    faketime='command -v faketime'
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # One run, side by side with peers; on a quiet machine.
 bench: $(VENV)/ready
