@@ -35,6 +35,7 @@ from trust.errors import StoreError
 
 _LOG = logging.getLogger("stack_composer.host")
 _JUDGE_LOCK_S = 0.2
+_MOST_TOLD = 100
 
 
 class Watch:
@@ -52,7 +53,7 @@ class Watch:
         self._over: set[tuple[str, str | None]] = set()
         self._known: dict[str, Words] = {}
         self._left: set[str] = set()
-        self._told: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
         self._recorder = Recorder(self._write, context.clock)
         self._told_unwritable = False
         self._told_stranger = False
@@ -257,6 +258,8 @@ class Watch:
             self._tell_stranger(error)
         except (sqlite3.Error, OSError, UsageError, StoreError) as error:
             why = in_words(error)
-            if self._told.get(plugin_id) != why:
-                self._told[plugin_id] = why
+            if (plugin_id, why) not in self._told:  # SQLite has several words for one fault
+                if len(self._told) >= _MOST_TOLD:
+                    self._told.clear()
+                self._told.add((plugin_id, why))
                 _LOG.warning("cannot look after %s: %s", plugin_id, why)

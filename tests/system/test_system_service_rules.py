@@ -87,8 +87,9 @@ def test_windows_and_cooldown_bind_all(machine: Machine, publisher: Publisher) -
         assert machine.version(id_of("free")) == "0.1.0"
         configure(window(-_HOUR, _HOUR))
         await_version(running, "free", "0.2.0")
+        place = len(running.log.lines)
         configure('cooldown = "2d"')
-        running.log.wait_for("the config was read again")
+        running.log.wait_for("the config was read again", since=place)
         release(publisher, "free", "0.3.0")
         running.await_why("0.3.0: cooldown, 1d", plugin_id=id_of("free"))
         assert "0.3.0: cooldown, 1d" in why(machine)
