@@ -569,3 +569,8 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path, target: st
     config.symlink_to(target)
     with pytest.raises(ConfigError, match=r"plugin-host\.toml"):
         load_config(find_places({}, tmp_path, home=tmp_path), {})
+
+
+def test_no_webhook_is_an_empty_address(tmp_path: Path) -> None:
+    """What a file says of a thing that another one set can be taken back."""
+    assert load(tmp_path, '[hooks]\nwebhook = ""\n').hooks.webhook == ""

@@ -73,3 +73,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         assert has_vectors_at_its_border(HEADER + data) in {True, False}
     except ValueError as error:
         assert str(error)  # noqa: PT017  # either way is right
+
+
+def test_a_module_that_ends_in_its_memories_is_refused() -> None:
+    """No answer is made up of what is not there."""
+    with pytest.raises(ValueError, match="ends too early"):
+        beginning(b"\0asm\x01\0\0\0\x05\x03\x01")
