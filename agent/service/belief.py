@@ -1,6 +1,7 @@
 """What the operator takes back serves no longer: a revoked key, a denied release."""
 
 import logging
+from dataclasses import dataclass
 
 from agent.context import Context
 from agent.errors import translated
@@ -15,31 +16,41 @@ _LOCK_TIMEOUT_S = 5.0
 OUT_OF_SERVICE = "out of service"
 
 
-def heed_trust_store(context: Context, telemetry: Telemetry) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Heeded:
+    """What came of a look at what serves.
+
+    Attributes:
+        left: The plugins that it was about.
+        put_off: Plugin → why what serves could not be left now.
+    """
+
+    left: tuple[str, ...]
+    put_off: dict[str, str]
+
+
+def heed_trust_store(context: Context, telemetry: Telemetry) -> Heeded:
     """Go back from every release that is no longer to be believed, after a change of the store.
 
     Where no other good release is kept that is believed, calls are refused (7) until an update
     brings one; that is written into the plugin's history once.
 
-    Returns:
-        The plugins it was about.
-
     Raises:
         trust.StoreError, UsageError: The trust store can't be used; nothing was changed.
     """
     context.trust_store()
-    found = []
+    left, put_off = [], {}
     for plugin_id in own_ids(context):
         try:
             if _leave(context, telemetry, plugin_id):
-                found.append(plugin_id)
+                left.append(plugin_id)
         except Exception as error:
             # One plugin's fault keeps no other from being looked at.
             cause = translated(error)
             if cause is None:
                 raise
-            _LOG.warning("cannot go back from what serves %s: %s", plugin_id, cause.message)
-    return tuple(found)
+            put_off[plugin_id] = cause.message
+    return Heeded(tuple(left), put_off)
 
 
 def _leave(context: Context, telemetry: Telemetry, plugin_id: str) -> bool:
@@ -56,11 +67,11 @@ def _leave(context: Context, telemetry: Telemetry, plugin_id: str) -> bool:
             back = context.activation.leave(live, reason=why)
         if back is None:
             last = context.ledger.history(plugin_id, limit=1)
-            event = Event(
-                context.clock(), plugin_id, OUT_OF_SERVICE, live.version, live.release, why
+            if [event.kind for event in last] == [OUT_OF_SERVICE]:
+                return False
+            context.ledger.record(
+                Event(context.clock(), plugin_id, OUT_OF_SERVICE, live.version, live.release, why)
             )
-            if [e.kind for e in last] != [OUT_OF_SERVICE]:
-                context.ledger.record(event)
             _LOG.warning("%s %s is out of service: %s", plugin_id, live.version, why)
             return True
     _LOG.warning("%s: rolled back to %s: %s %s", plugin_id, back.version, live.version, why)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import ConfigError, in_words, translated
+from agent.errors import in_words, translated
 from agent.service.belief import heed_trust_store
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
@@ -28,6 +28,8 @@ _LOG = logging.getLogger("stack_composer.service")
 _ADOPT_EVERY_S = 60.0
 _UPKEEP_THREADS = 2
 _MANY = 1000
+_DROP_INS = "drop-ins"
+"""Whatever takes drop-ins, of one plugin or all, does so one after another: else two say no."""
 _VERDICTS = {
     "committed": logging.INFO,
     "rollback": logging.INFO,
@@ -76,17 +78,18 @@ class Tending:
         at_once = context.config.update.parallel
         # Of one registry's plugins half: another one that hangs leaves room for the rest.
         self.turns = Workers("turn", at_once, of_one_lane=max(1, at_once // 2))
-        self._upkeep = Workers("upkeep", _UPKEEP_THREADS)
+        self._upkeep = Workers("upkeep", _UPKEEP_THREADS, of_one_lane=1)
         self.rounds = Rounds(reigns, self.turns, clock, draw, moved=self.follow)
         self._trials = Trials(reigns, self._upkeep, clock)
-        self._watching = Watching(self._saw_change)
+        self._files_changed = threading.Event()
+        self._watching = Watching(self._files_changed.set)
         self.feed = Feed(lambda: self._reigns.current.context)
         self.summary = "beginning"
         self.is_ready = False
         self.config_problem: str | None = None
         self._left: list[Reign] = []
-        self._looking = threading.Lock()
         self._reload_wanted = threading.Event()
+        self._put_off: frozenset[str] = frozenset()
         self._told: str | None = None
         self._adopted_s = clock.passed_s()
         self._trust_stamp = context.trust_stamp()
@@ -103,12 +106,12 @@ class Tending:
                 with reign.context.tree.lock(timeout_s=LOCK_TIMEOUT_S):
                     reign.context.activation.recover()
                 deadman.judge(reign.telemetry)
-            heed_trust_store(reign.context, reign.telemetry)
         except Exception as error:
             if translated(error) is None:
                 raise
             # What is there serves; the plugins' turns tell what is wrong.
             _LOG.warning("cannot put everything right at the start: %s", in_words(error))
+        self._heed_trust_store()
         self._keep_room()
         loaded = reign.host.discover()
         _LOG.info("loaded: %s", ", ".join(loaded) or "no plugin")
@@ -139,7 +142,8 @@ class Tending:
 
     def follow(self, plugin_id: str) -> None:
         """Have the host look at a plugin soon: something of it changed."""
-        self._upkeep.offer(f"follow {plugin_id}", functools.partial(self._follow, plugin_id))
+        work = functools.partial(self._follow, plugin_id)
+        self._upkeep.offer(f"follow {plugin_id}", work, lane=_DROP_INS)
 
     def tick(self) -> None:
         """Look at everything that may be due; what takes longer goes to the workers."""
@@ -163,35 +167,33 @@ class Tending:
 
     def _look_at_files(self) -> None:
         """Config, trust store and folders, whether or not anyone told of their change."""
-        with self._looking:
-            context = self._reigns.current.context
-            config = stamp_of(context.places.config_files)
-            trust = context.trust_stamp()
-            is_asked = self._reload_wanted.is_set()
-            if is_asked:
-                self._reload_wanted.clear()
-            # What changes while it is being read is read once more.
-            if (is_asked or config != self._config_stamp) and self._upkeep.offer(
-                "config", self._read_config
-            ):
-                self._config_stamp = config
-            if (is_asked or trust != self._trust_stamp) and self._upkeep.offer(
-                "trust", self._heed_trust_store
-            ):
-                self._trust_stamp = trust
-            places = (*context.places.config_files, *context.places.trust_stores)
-            folders = {path.parent for path in places}
-            self._watching.look({context.plugins_folder, context.system_folder, *folders})
+        context = self._reigns.current.context
+        config = stamp_of(context.places.config_files)
+        trust = context.trust_stamp()
+        is_asked = self._reload_wanted.is_set()
+        if is_asked:
+            self._reload_wanted.clear()
+        # What changes while it is being read is read once more.
+        if (is_asked or config != self._config_stamp) and self._upkeep.offer(
+            "config", self._read_config
+        ):
+            self._config_stamp = config
+        is_due = is_asked or self._put_off or trust != self._trust_stamp
+        if is_due and self._upkeep.offer("trust", self._heed_trust_store):
+            self._trust_stamp = trust
+        places = (*context.places.config_files, *context.places.trust_stores)
+        folders = {path.parent for path in places}
+        self._watching.look({context.plugins_folder, context.system_folder, *folders})
         if self._left:
             self._upkeep.offer("left", self._let_go)
-        is_time = self._clock.passed_s() - self._adopted_s >= _ADOPT_EVERY_S
-        if is_time or context.ledger.is_replaced:  # whoever looks for drop-ins opens it anew
-            self._offer_adoption()
-
-    def _saw_change(self) -> None:
-        """Something changed in a folder: of plugins, of the trust store or of the config."""
-        self._look_at_files()
-        self._offer_adoption()
+        # Whoever looks for drop-ins opens a ledger that was replaced anew.
+        is_due = self._files_changed.is_set() or context.ledger.is_replaced
+        if is_due or self._clock.passed_s() - self._adopted_s >= _ADOPT_EVERY_S:
+            self._files_changed.clear()
+            if self._upkeep.offer(_DROP_INS, self._adopt, lane=_DROP_INS):
+                self._adopted_s = self._clock.passed_s()
+            else:  # it looks already, and may have been where something changed
+                self._files_changed.set()
 
     def _sum_up(self) -> str:
         with self._reigns.lease() as reign:
@@ -219,10 +221,6 @@ class Tending:
 
     # -- what is done about it
 
-    def _offer_adoption(self) -> None:
-        self._adopted_s = self._clock.passed_s()
-        self._upkeep.offer("drop-ins", self._adopt)
-
     def _adopt(self) -> None:
         with self._reigns.lease() as reign:
             reign.host.discover()
@@ -238,24 +236,36 @@ class Tending:
                 _LOG.info("%s: %s", plugin_id, in_words(error))
 
     def _heed_trust_store(self) -> None:
+        """Leave what is no longer believed; what can't be left now is tried again each tick."""
+        put_off = set()
         with self._reigns.lease() as reign:
             try:
-                for plugin_id in heed_trust_store(reign.context, reign.telemetry):
-                    self.rounds.hasten(plugin_id)
-                    self.follow(plugin_id)
+                heeded = heed_trust_store(reign.context, reign.telemetry)
             except Exception as error:
                 if translated(error) is None:
                     raise
-                _LOG.warning("cannot use the trust store: %s", in_words(error))
+                put_off.add(f"cannot use the trust store: {in_words(error)}")
+            else:
+                for plugin_id in heeded.left:
+                    self.rounds.hasten(plugin_id)
+                    self.follow(plugin_id)
+                for plugin_id, why in heeded.put_off.items():
+                    put_off.add(f"cannot go back from what serves {plugin_id} yet: {why}")
+        for complaint in sorted(put_off - self._put_off):
+            _LOG.warning("%s", complaint)
+        self._put_off = frozenset(put_off)
 
     def _read_config(self) -> None:
         """Go by the config that lies there now; where it can't be used the old one stays."""
         try:
             new = self._begin(self._open_context())
-        except ConfigError as error:
-            if str(error) != self.config_problem:
-                self.config_problem = str(error)
-                _LOG.warning("the config in force stays: %s", error)
+        except Exception as error:
+            if translated(error) is None:
+                raise
+            why = in_words(error)
+            if why != self.config_problem:
+                self.config_problem = why
+                _LOG.warning("the config in force stays: %s", why)
             return
         self.config_problem = None
         try:

@@ -40,13 +40,13 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def offer(self, key: str, work: Callable[[], None], *, lane: str = "") -> bool:
+    def offer(self, key: str, work: Callable[[], None], *, lane: str | None = None) -> bool:
         """Have something done soon, after what waits already.
 
         Args:
             key: What it is about; while that waits or is at work, nothing more is taken for it.
             work: What is done; what it raises is logged.
-            lane: What it shares with others.
+            lane: What it shares with others; None = nothing.
 
         Returns:
             Whether it was taken.
@@ -54,7 +54,7 @@ class Workers:
         with self._changed:
             if self._is_closed or key in self._waiting or key in self._running:
                 return False
-            self._waiting[key] = _Job(key, lane, work)
+            self._waiting[key] = _Job(key, key if lane is None else lane, work)
             self._changed.notify()
             return True
 

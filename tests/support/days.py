@@ -49,7 +49,7 @@ class AtOnce(Workers):
         super().__init__("none", 0)
         self.done: list[str] = []
 
-    def offer(self, key: str, work: Callable[[], None], *, lane: str = "") -> bool:  # noqa: ARG002
+    def offer(self, key: str, work: Callable[[], None], *, lane: str | None = None) -> bool:  # noqa: ARG002
         """Do it now."""
         self.done.append(key)
         work()

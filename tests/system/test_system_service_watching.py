@@ -7,8 +7,8 @@ import pytest
 
 from agent import PluginHost
 from agent.errors import TrustError
-from support.service import Frail, happened, service, serving
-from support.system import PLUGIN_ID, STEM, Machine, Publisher
+from support.service import Frail, happened, looking, service, serving
+from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher
 
 
 def drop(machine: Machine, folder: Path, *parts: str) -> None:
@@ -76,6 +76,24 @@ def test_what_is_taken_back_serves_no_longer(machine: Machine, frail: Frail) -> 
     events = [e["event"] for e in machine.json("history", PLUGIN_ID).document["events"]]
     assert events.count("out of service") == 1
     assert happened(machine, "rolled back", "0.1.0") is None
+
+
+def test_what_is_taken_back_waits_for_a_tree_that_is_busy(machine: Machine, frail: Frail) -> None:
+    """Whoever holds it for long puts it off, which is said once: it is not forgotten."""
+    machine.configure(Frail.section(), probation="0s")
+    second = frail.release("0.2.0")["release"]
+    machine.run("pull", PLUGIN_ID)
+    store = machine.home / "config" / "trusted_keys.toml"
+    with service(machine) as running:
+        with looking(machine) as context, context.tree.lock(timeout_s=PROCESS_WAIT_S):
+            text = store.read_text(encoding="utf-8")
+            store.write_text(f'{text}\n[[deny]]\nrelease = "{second}"\nreason = "it spies"\n')
+            running.log.wait_for("cannot go back from what serves")
+            machine.run("call", PLUGIN_ID, "run", "Jane", expect=7)
+        running.await_event("rolled back", "0.2.0")
+        assert serving(machine)[0].version == "0.1.0"
+    said = [line for line in running.log.lines if "cannot go back from what serves" in line]
+    assert len(said) == 1, said
 
 
 def test_a_trust_store_that_cannot_be_used_stops_nothing(machine: Machine, frail: Frail) -> None:
