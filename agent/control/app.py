@@ -15,9 +15,8 @@ from agent.control.calls import Calls
 from agent.control.document import document
 from agent.control.follow import Following, events, logs
 from agent.control.peers import Access
-from agent.control.protocol import Caller
 from agent.control.reads import Looks, Updates
-from agent.control.requests import query
+from agent.control.requests import caller_of, query
 from agent.control.streams import Streams
 from agent.control.workers import Workers
 from agent.errors import translated
@@ -48,12 +47,16 @@ class Api:
     """
 
     def __init__(self, agency: Agency, bounds: Bounds) -> None:
-        pool = functools.partial(Workers, patience_s=bounds.queue_s)
-        calls = pool("control-call", threads=bounds.calls)
-        reads = pool("control-read", threads=bounds.readers)
-        updates = pool("control-update", threads=bounds.updates)
-        self._pools = (calls, reads, updates)
-        self._streams = Streams(reads, bounds)
+        def pool(name: str, threads: int, most: int) -> Workers:
+            return Workers(f"control-{name}", threads=threads, most=most, patience_s=bounds.queue_s)
+
+        calls = pool("call", bounds.calls, 4 * bounds.calls)
+        reads = pool("read", bounds.readers, 4 * bounds.readers)
+        updates = pool("update", bounds.updates, 4 * bounds.updates)
+        # All may be woken at once, when what those read that have just ended is not over yet.
+        streams = pool("stream", bounds.readers, 2 * bounds.streams)
+        self._pools = (calls, reads, updates, streams)
+        self._streams = Streams(streams, bounds)
         looks = Looks(agency, reads, bounds)
         feed = self._streams.bell(agency.feed, "control-events")
         book = self._streams.bell(agency.logs, "control-logs")
@@ -80,10 +83,9 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request, of whomever."""
-        caller: Caller = scope["state"]["caller"]
         scope["app"] = self  # the router raises what it would else answer itself
         try:
-            _require(caller.access, scope["method"])
+            _require(caller_of(scope).access, scope["method"])
             await self._router(scope, receive, send)
         except RequestError as error:
             await answer(send, refused(error), error.status, is_last=error.is_last)

@@ -1,4 +1,7 @@
-"""How much a peer may cost the service: every number in one place, seconds and bytes."""
+"""How much a peer may cost the service: every number in one place, seconds and bytes.
+
+Who is neither owner nor root has half of the connections, the streams and the places in a queue.
+"""
 
 from dataclasses import dataclass
 
@@ -20,9 +23,9 @@ class Bounds:
         stream_s: How long a stream lasts; its reader asks again by the last number.
         beat_s: Between signs of life in a stream.
         drain_s: How long requests go on when the service stops.
-        connections: At once; who is neither owner nor root has half of them.
+        connections: At once.
         streams: At once.
-        readers: How many look-ups run at once.
+        readers: How many look-ups run at once; and, beside them, how many streams are read for.
         updates: How many updates run at once.
     """
 

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from agent.control.agency import Agency
 from agent.control.answers import STATUS, answer, bad, encoded, error_fields
 from agent.control.bounds import Bounds
-from agent.control.requests import json_body, only, plugin_id
+from agent.control.requests import caller_of, json_body, only, plugin_id
 from agent.control.rows import record_row
 from agent.control.values import Value, from_json, to_json
 from agent.control.workers import Workers
@@ -41,7 +41,8 @@ class Calls:
         only(document, "function", "args")
         function, args = _function(document), _arguments(document)
         call = functools.partial(self._call, plugin, function, args)
-        status, body = await self._workers.run(call)
+        is_owner = caller_of(scope).is_owner
+        status, body = await self._workers.run(call, is_owner=is_owner)
         await answer(send, body, status)
 
     def _call(self, plugin: str, function: str | None, args: list[Value]) -> tuple[int, bytes]:

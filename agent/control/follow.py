@@ -10,7 +10,7 @@ from agent.control.agency import Agency
 from agent.control.answers import answer, bad, encoded
 from agent.control.bounds import Bounds
 from agent.control.reads import within
-from agent.control.requests import LONGEST_PAGE, PAGE, number, plugin_id, query
+from agent.control.requests import LONGEST_PAGE, PAGE, caller_of, number, plugin_id, query
 from agent.control.rows import happening_row, record_row
 from agent.control.streams import Bell, Numbered, Source, Streams
 from agent.control.workers import Workers
@@ -72,7 +72,7 @@ class Following:
         wants_stream = headers.get(b"accept", b"").startswith(b"text/event-stream")
         if not asked.get("follow", wants_stream):
             page = functools.partial(_page, shelf, asked.get("after"), limit)
-            await answer(send, await within(self._bounds.read_s, self._workers, page))
+            await answer(send, await within(scope, self._bounds.read_s, self._workers, page))
             return
         after = asked.get("after")
         last_id = headers.get(b"last-event-id")
@@ -82,7 +82,8 @@ class Following:
         # A number of another life of the service, or of a ledger that was lost: from now on.
         after = last if after is None or after > last else after
         read = functools.partial(_piece, shelf)
-        await self._streams.serve(receive, send, self._bell, read, after)
+        is_owner = caller_of(scope).is_owner
+        await self._streams.serve(receive, send, self._bell, read, after, is_owner=is_owner)
 
 
 def events(agency: Agency) -> Callable[[Scope], Shelf]:

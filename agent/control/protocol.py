@@ -45,6 +45,8 @@ class Caller:
 
     peer: Peer
     access: Access
+    is_owner: bool
+    """Or root: nobody may keep them out."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -74,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if not is_owner:
                 gate.others += 1
                 self._is_counted = True
-            caller = Caller(peer, gate.rights.of(peer))
+            caller = Caller(peer, gate.rights.of(peer), is_owner)
             self.app_state = {"caller": caller}
             self._wait_for_head()
         except Exception:  # noqa: BLE001 - whatever it is

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from agent.control.agency import Agency
 from agent.control.answers import answer, bad, encoded
 from agent.control.bounds import Bounds
-from agent.control.requests import checked_id, json_body, only, plugin_id, query
+from agent.control.requests import caller_of, checked_id, json_body, only, plugin_id, query
 from agent.control.rows import status_fields, updated_row
 from agent.control.workers import Workers
 from agent.errors import DeadlineError, NotFoundError
@@ -26,15 +26,15 @@ Found = tuple[int, bytes]
 """A status and a body."""
 
 
-async def within(timeout_s: float, workers: Workers, work: Callable[[], T]) -> T:
-    """Run work on a thread, and wait so long for it.
+async def within(scope: Scope, timeout_s: float, workers: Workers, work: Callable[[], T]) -> T:
+    """Run a request's work on a thread, and wait so long for it.
 
     Raises:
         DeadlineError: It goes on, and nobody waits for it any more.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await workers.run(work)
+            return await workers.run(work, is_owner=caller_of(scope).is_owner)
     except TimeoutError:
         raise DeadlineError(f"cannot wait for the answer any longer than {timeout_s:g} s") from None
 
@@ -65,7 +65,7 @@ class Reading:
         """Take one request."""
         query(scope, {})
         work = functools.partial(self._find, scope)
-        status, body = await within(self._timeout_s, self._workers, work)
+        status, body = await within(scope, self._timeout_s, self._workers, work)
         await answer(send, body, status, kind=self._kind)
 
 
@@ -153,7 +153,7 @@ class Updates:
             raise bad(f"cannot use dry_run: got {repr(dry_run)[:80]}, expected true or false")
         checked = tuple(checked_id(one) for one in ids)
         work = functools.partial(self._update, checked, dry_run=dry_run)
-        body = await within(self._bounds.update_s, self._workers, work)
+        body = await within(scope, self._bounds.update_s, self._workers, work)
         await answer(send, body)
 
     def _update(self, ids: Sequence[str], *, dry_run: bool) -> bytes:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 
 from agent.control.answers import RequestError, bad
 from agent.control.bounds import Bounds
+from agent.control.protocol import Caller
 from sandbox.grammar import PLUGIN_ID
 
 _MAX_ID_CHARS = 128
@@ -19,6 +20,12 @@ _TRUTHS = {"": True, "true": True, "false": False}
 PAGE = 100
 """Entries of a page where no limit is given."""
 LONGEST_PAGE = 1000
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who asks."""
+    caller: Caller = scope["state"]["caller"]
+    return caller
 
 
 def plugin_id(scope: Scope) -> str:

@@ -109,6 +109,7 @@ class Streams:
         self._workers = workers
         self._bounds = bounds
         self._open = 0
+        self._others = 0
         self._is_closing = False
         self._bells: list[Bell] = []
 
@@ -136,6 +137,8 @@ class Streams:
         bell: Bell,
         read: Callable[[int], Sequence[Numbered]],
         after: int,
+        *,
+        is_owner: bool,
     ) -> None:
         """Send what comes after a number, for as long as it is read.
 
@@ -145,16 +148,20 @@ class Streams:
             bell: Rings when ``read`` may find more.
             read: What comes after a number, oldest first, a bounded piece at a time; blocks.
             after: The number to begin after.
+            is_owner: Whether the owner or root reads; others have half of the streams.
 
         Raises:
             BusyError: There are as many streams as may be.
         """
-        if self._open >= self._bounds.streams or self._is_closing:
+        most = self._bounds.streams
+        is_full = self._open >= most or (not is_owner and self._others >= most // 2)
+        if is_full or self._is_closing:
             raise BusyError(
-                f"cannot follow: {self._bounds.streams} streams are open, or the service ends",
+                "cannot follow: as many streams are open as may be, or the service ends",
                 hint="try again later, or ask without follow",
             )
         self._open += 1
+        self._others += not is_owner
         event = bell.listen()
         gone = asyncio.ensure_future(_gone(receive, event))
         try:
@@ -164,6 +171,7 @@ class Streams:
             gone.cancel()
             bell.leave(event)
             self._open -= 1
+            self._others -= not is_owner
 
     async def _follow(
         self,
@@ -176,7 +184,7 @@ class Streams:
         end = time.monotonic() + self._bounds.stream_s
         while True:
             event.clear()
-            found = await self._workers.run(functools.partial(read, after))
+            found = await self._workers.run(functools.partial(read, after), is_owner=True)
             if found:
                 after = found[-1].number
                 data = b"".join(map(_spelled, found))

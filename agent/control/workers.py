@@ -30,30 +30,36 @@ class Workers:
     Args:
         name: Of its threads.
         threads: How much runs at once.
+        most: How much may run or wait; half of it of who is neither owner nor root.
         patience_s: How long work may wait for a thread.
 
     Attributes:
         name: The same.
     """
 
-    def __init__(self, name: str, *, threads: int, patience_s: float) -> None:
+    def __init__(self, name: str, *, threads: int, most: int, patience_s: float) -> None:
         self.name = name
-        self._most = threads
+        self._most_threads = threads
+        self._most = most
         self._patience_s = patience_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._open = 0
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, is_owner: bool) -> T:
         """Run it on a thread; on the event loop's thread only.
+
+        Args:
+            work: It.
+            is_owner: Whether the owner or root asks.
 
         Raises:
             BusyError: Too much waits already, or it waited too long.
         """
-        if self._open >= 4 * self._most:
+        if self._open >= (self._most if is_owner else self._most // 2):
             raise self._busy()
         self._open += 1
-        if len(self._threads) < min(self._open, self._most):
+        if len(self._threads) < min(self._open, self._most_threads):
             thread = threading.Thread(
                 target=self._serve,
                 args=(asyncio.get_running_loop(),),
@@ -107,6 +113,7 @@ class Workers:
 
     def _busy(self) -> BusyError:
         return BusyError(
-            f"cannot answer now: {self._most} requests of this kind run, and as many wait as may",
+            f"cannot answer now: {self._most_threads} requests of this kind run, and as many wait "
+            "as may",
             hint="try again; control.max_calls is how many calls may run at once",
         )

@@ -421,6 +421,54 @@ def test_only_so_many_streams(own: Publisher) -> None:
         assert control.get("/v1/status")
 
 
+def test_every_stream_is_told(own: Publisher) -> None:
+    """As many as may be open: what happens wakes all of them at once, and none is lost."""
+    with controlled(own.machine.home) as control, contextlib.ExitStack() as stack:
+        readers = [
+            stack.enter_context(control.stream("/v1/events?follow"))
+            for _ in range(Bounds().streams)
+        ]
+        for verb in ("disable", "enable", "disable"):
+            own.machine.run(verb, PLUGIN_ID)
+            control.agency.feed.poll()  # as the service does
+            for following in readers:
+                assert f'"{verb}d"' in f"{following()}{following()}"
+
+
+_FOLLOWS = """
+import os, socket, sys
+path, uid, groups, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+os.setgroups([int(group) for group in groups.split()])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+many = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+for one in many:
+    one.settimeout(30)
+    one.connect(path)
+    one.sendall(b"GET /v1/events?follow HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print(one.recv(100).split()[1].decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+@as_root
+def test_a_group_can_not_take_all_streams(reachable: Path) -> None:
+    """Half of them are the owner's."""
+    own = taken(reachable, "0.1.0")
+    own.machine.configure(f'[control]\ngroup = "{GROUP}"', probation="0s")
+    with controlled(own.machine.home, TINY) as control:
+        command = [sys.executable, "-c", _FOLLOWS, str(control.path), str(MEMBER), str(GROUP), "2"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as member:
+            assert member.stdout is not None
+            told = [member.stdout.readline().strip() for _ in range(2)]
+            with control.stream("/v1/events?follow"):
+                pass
+            member.communicate(timeout=WAIT_S)
+        assert told == ["200", "503"]
+
+
 SPINS = """(module (memory (export "memory") 1)
   (func (export "health") (result i32) (i32.const 0))
   (func (export "alloc") (param i32) (result i32) (i32.const 1024))
