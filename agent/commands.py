@@ -4,6 +4,7 @@ A command gets its input on stdin, whether it reads it or not. What it says is k
 it; with its time it loses all that it started.
 """
 
+import atexit
 import contextlib
 import os
 import re
@@ -28,6 +29,8 @@ _SECRET = re.compile(
 )
 _OF_THE_SERVICE = re.compile("NOTIFY_SOCKET|WATCHDOG_.*|LISTEN_.*|INVOCATION_ID|JOURNAL_STREAM")
 """What systemd tells the service, and is not for what it runs."""
+
+_running: "set[subprocess.Popen[bytes]]" = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def run_command(
         )
     except (OSError, ValueError) as error:
         return Ended(f"it can't be run: {getattr(error, 'strerror', None) or error}")
+    _running.add(process)
     try:
         with _Run(process, given, given_up) as run:
             is_over = run.until_end(timeout_s)
@@ -124,6 +128,15 @@ def run_command(
         return Ended(f"it can't be run: {error.strerror}")
     finally:
         _leave(process)
+        _running.discard(process)
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Whoever waits for a command in another thread is not there any more to end it in time."""
+    for process in tuple(_running):
+        if process.returncode is None:
+            _signal(process, signal.SIGKILL)
 
 
 def _leave(process: "subprocess.Popen[bytes]") -> None:

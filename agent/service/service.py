@@ -5,6 +5,7 @@ import functools
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from agent.context import Context, Options
@@ -122,15 +123,16 @@ class Service:
                 self._supervisor.ready(tending.summary)
                 _LOG.info("ready: %s", tending.summary)
                 self._watch_over(tending, answering, rouse)
+                until_s = time.monotonic() + _DRAIN_S  # beside the calls that are answered still
                 self._supervisor.stopping()
         except AgentError:
             # The socket's place or group: no release on trial is to blame.
-            self._end(tending, hooks, deadman)
+            self._end(tending, hooks, deadman, time.monotonic() + _DRAIN_S)
             raise
-        self._end(tending, hooks, deadman)
+        self._end(tending, hooks, deadman, until_s)
 
-    def _end(self, tending: Tending, hooks: Hooks, deadman: DeadMan) -> None:
-        if not tending.close(_DRAIN_S):
+    def _end(self, tending: Tending, hooks: Hooks, deadman: DeadMan, until_s: float) -> None:
+        if not tending.close(max(0.0, until_s - time.monotonic())):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
         hooks.close(_HOOKS_DRAIN_S)
         deadman.disarm()

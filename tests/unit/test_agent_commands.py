@@ -185,6 +185,26 @@ def test_an_interrupted_wait_leaves_nothing_running(tmp_path: Path, fifo: Path) 
     assert program.returncode
 
 
+ENDS = """
+import os, sys, threading
+from agent.commands import run_command
+*command, fifo = sys.argv[1:]
+words = [sys.executable, "-c", *command, fifo]
+wait = lambda: run_command(words, b"", timeout_s=600, environ=os.environ)
+threading.Thread(target=wait, daemon=True).start()
+open(fifo).read()
+"""
+
+
+def test_a_program_that_ends_leaves_nothing_running(tmp_path: Path, fifo: Path) -> None:
+    """As the service does, where a hook hangs in one of its threads longer than it waits."""
+    numbers = tmp_path / "numbers"
+    command = [sys.executable, "-c", ENDS, TOOK_OVER, str(numbers), str(fifo)]
+    subprocess.run(command, check=True, timeout=WAIT_S)
+    with gone_at_last(numbers):
+        assert numbers.read_text()
+
+
 def test_its_environment_has_no_secret() -> None:
     """Neither by name nor by looks; the service's own channels to systemd are not its either."""
     kept = {
