@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import time
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
@@ -15,10 +16,10 @@ from agent.control.calls import Calls
 from agent.control.document import document
 from agent.control.follow import Following, events, logs
 from agent.control.peers import Access
+from agent.control.pool import Pool
 from agent.control.reads import Looks, Updates
 from agent.control.requests import caller_of, query
 from agent.control.streams import Streams
-from agent.control.workers import Workers
 from agent.errors import translated
 
 _LOG = logging.getLogger("stack_composer.control")
@@ -47,8 +48,8 @@ class Api:
     """
 
     def __init__(self, agency: Agency, bounds: Bounds) -> None:
-        def pool(name: str, threads: int, most: int) -> Workers:
-            return Workers(f"control-{name}", threads=threads, most=most, patience_s=bounds.queue_s)
+        def pool(name: str, threads: int, most: int) -> Pool:
+            return Pool(f"control-{name}", threads=threads, most=most, patience_s=bounds.queue_s)
 
         calls = pool("call", bounds.calls, 4 * bounds.calls)
         reads = pool("read", bounds.readers, 4 * bounds.readers)
@@ -113,8 +114,9 @@ class Api:
     def close(self) -> None:
         """End the threads; what they still do goes on without anybody waiting."""
         self._streams.close()
+        until_s = time.monotonic() + _CLOSE_S
         for pool in self._pools:
-            if not pool.close(_CLOSE_S):
+            if not pool.close(until_s - time.monotonic()):
                 _LOG.warning("cannot wait for the threads of %s any longer", pool.name)
 
 

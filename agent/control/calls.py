@@ -8,10 +8,10 @@ from starlette.types import Receive, Scope, Send
 from agent.control.agency import Agency
 from agent.control.answers import STATUS, answer, bad, encoded, error_fields
 from agent.control.bounds import Bounds
+from agent.control.pool import Pool
 from agent.control.requests import caller_of, json_body, only, plugin_id
 from agent.control.rows import record_row
 from agent.control.values import Value, from_json, to_json
-from agent.control.workers import Workers
 from agent.errors import translated
 from agent.host import PluginHost
 from sandbox import CallError, CallResult, LogRecord
@@ -25,13 +25,13 @@ class Calls:
 
     Args:
         agency: The service.
-        workers: The threads that calls run on.
+        pool: The threads that calls run on.
         bounds: Of the body.
     """
 
-    def __init__(self, agency: Agency, workers: Workers, bounds: Bounds) -> None:
+    def __init__(self, agency: Agency, pool: Pool, bounds: Bounds) -> None:
         self._agency = agency
-        self._workers = workers
+        self._pool = pool
         self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,7 @@ class Calls:
         function, args = _function(document), _arguments(document)
         call = functools.partial(self._call, plugin, function, args)
         is_owner = caller_of(scope).is_owner
-        status, body = await self._workers.run(call, is_owner=is_owner)
+        status, body = await self._pool.run(call, is_owner=is_owner)
         await answer(send, body, status)
 
     def _call(self, plugin: str, function: str | None, args: list[Value]) -> tuple[int, bytes]:

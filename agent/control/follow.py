@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 from agent.control.agency import Agency
 from agent.control.answers import answer, bad, encoded
 from agent.control.bounds import Bounds
+from agent.control.pool import Pool
 from agent.control.reads import within
 from agent.control.requests import LONGEST_PAGE, PAGE, caller_of, number, plugin_id, query
 from agent.control.rows import happening_row, record_row
 from agent.control.streams import Bell, Numbered, Source, Streams
-from agent.control.workers import Workers
 
 _PIECE = 100
 _KNOWN = {"follow": bool, "after": int, "limit": int}
@@ -42,7 +42,7 @@ class Following:
     Args:
         streams: For ``?follow``.
         bell: Rings when there is more.
-        workers: What reads a page.
+        pool: What reads a page.
         bounds: How long that may take.
         shelf: What a request is about.
     """
@@ -51,13 +51,13 @@ class Following:
         self,
         streams: Streams,
         bell: Bell,
-        workers: Workers,
+        pool: Pool,
         bounds: Bounds,
         shelf: Callable[[Scope], Shelf],
     ) -> None:
         self._streams = streams
         self._bell = bell
-        self._workers = workers
+        self._pool = pool
         self._bounds = bounds
         self._shelf = shelf
 
@@ -72,7 +72,7 @@ class Following:
         wants_stream = headers.get(b"accept", b"").startswith(b"text/event-stream")
         if not asked.get("follow", wants_stream):
             page = functools.partial(_page, shelf, asked.get("after"), limit)
-            await answer(send, await within(scope, self._bounds.read_s, self._workers, page))
+            await answer(send, await within(scope, self._bounds.read_s, self._pool, page))
             return
         after = asked.get("after")
         last_id = headers.get(b"last-event-id")

@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 from agent.control.agency import Agency
 from agent.control.answers import answer, bad, encoded
 from agent.control.bounds import Bounds
+from agent.control.pool import Pool
 from agent.control.requests import caller_of, checked_id, json_body, only, plugin_id, query
 from agent.control.rows import status_fields, updated_row
-from agent.control.workers import Workers
 from agent.errors import DeadlineError, NotFoundError
 from agent.verbs.inventory import entries
 from agent.verbs.rows import details
@@ -26,7 +26,7 @@ Found = tuple[int, bytes]
 """A status and a body."""
 
 
-async def within(scope: Scope, timeout_s: float, workers: Workers, work: Callable[[], T]) -> T:
+async def within(scope: Scope, timeout_s: float, pool: Pool, work: Callable[[], T]) -> T:
     """Run a request's work on a thread, and wait so long for it.
 
     Raises:
@@ -34,7 +34,7 @@ async def within(scope: Scope, timeout_s: float, workers: Workers, work: Callabl
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await workers.run(work, is_owner=caller_of(scope).is_owner)
+            return await pool.run(work, is_owner=caller_of(scope).is_owner)
     except TimeoutError:
         raise DeadlineError(f"cannot wait for the answer any longer than {timeout_s:g} s") from None
 
@@ -43,7 +43,7 @@ class Reading:
     """An ASGI application that answers with what a function finds.
 
     Args:
-        workers: The threads it runs on.
+        pool: The threads it runs on.
         timeout_s: How long it may take.
         find: Gets the request.
         kind: The content type.
@@ -51,12 +51,12 @@ class Reading:
 
     def __init__(
         self,
-        workers: Workers,
+        pool: Pool,
         timeout_s: float,
         find: Callable[[Scope], Found],
         kind: bytes = b"application/json",
     ) -> None:
-        self._workers = workers
+        self._pool = pool
         self._timeout_s = timeout_s
         self._find = find
         self._kind = kind
@@ -65,7 +65,7 @@ class Reading:
         """Take one request."""
         query(scope, {})
         work = functools.partial(self._find, scope)
-        status, body = await within(scope, self._timeout_s, self._workers, work)
+        status, body = await within(scope, self._timeout_s, self._pool, work)
         await answer(send, body, status, kind=self._kind)
 
 
@@ -74,13 +74,13 @@ class Looks:
 
     Args:
         agency: The service.
-        workers: The threads for it.
+        pool: The threads for it.
         bounds: How long it may take.
     """
 
-    def __init__(self, agency: Agency, workers: Workers, bounds: Bounds) -> None:
+    def __init__(self, agency: Agency, pool: Pool, bounds: Bounds) -> None:
         self._agency = agency
-        self._reading = functools.partial(Reading, workers, bounds.read_s)
+        self._reading = functools.partial(Reading, pool, bounds.read_s)
 
     def status(self) -> Reading:
         """``/v1/status``."""
@@ -131,13 +131,13 @@ class Updates:
 
     Args:
         agency: The service.
-        workers: The threads for it.
+        pool: The threads for it.
         bounds: How long it may take, how long its body may be.
     """
 
-    def __init__(self, agency: Agency, workers: Workers, bounds: Bounds) -> None:
+    def __init__(self, agency: Agency, pool: Pool, bounds: Bounds) -> None:
         self._agency = agency
-        self._workers = workers
+        self._pool = pool
         self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +153,7 @@ class Updates:
             raise bad(f"cannot use dry_run: got {repr(dry_run)[:80]}, expected true or false")
         checked = tuple(checked_id(one) for one in ids)
         work = functools.partial(self._update, checked, dry_run=dry_run)
-        body = await within(scope, self._bounds.update_s, self._workers, work)
+        body = await within(scope, self._bounds.update_s, self._pool, work)
         await answer(send, body)
 
     def _update(self, ids: Sequence[str], *, dry_run: bool) -> bytes:

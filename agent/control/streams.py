@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 
 from agent.control.answers import encoded
 from agent.control.bounds import Bounds
-from agent.control.workers import Workers
+from agent.control.pool import Pool
 from agent.errors import BusyError
 
 _LOOK_S = 1.0
@@ -101,12 +101,12 @@ class Streams:
     """All streams of a server.
 
     Args:
-        workers: What reads for them.
+        pool: What reads for them.
         bounds: How many, how long.
     """
 
-    def __init__(self, workers: Workers, bounds: Bounds) -> None:
-        self._workers = workers
+    def __init__(self, pool: Pool, bounds: Bounds) -> None:
+        self._pool = pool
         self._bounds = bounds
         self._open = 0
         self._others = 0
@@ -184,7 +184,7 @@ class Streams:
         end = time.monotonic() + self._bounds.stream_s
         while True:
             event.clear()
-            found = await self._workers.run(functools.partial(read, after), is_owner=True)
+            found = await self._pool.run(functools.partial(read, after), is_owner=True)
             if found:
                 after = found[-1].number
                 data = b"".join(map(_spelled, found))

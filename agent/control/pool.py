@@ -24,7 +24,7 @@ class _Job:
     begin_by: float
 
 
-class Workers:
+class Pool:
     """Runs blocking work for one event loop.
 
     Args:
