@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import report
-from support.system import CountedRegistry, Machine, Publisher, counted_registry
+from benchmarks.installed import install
+from support.system import CountedRegistry, Machine, counted_registry
 
 PLUGINS = 1000
 ROUNDS = 5
@@ -30,12 +31,7 @@ def main() -> bool:
 
 def _count(folder: Path, registry: CountedRegistry) -> bool:
     machine = Machine(folder / "home", f"{registry.host}/bench")
-    publisher = Publisher(machine, folder / "publisher")
-    publisher.trusted_by(machine)
-    for number in range(PLUGINS):
-        plugin_id = f"org.example.p{number}"
-        publisher.release("0.1.0", plugin_id=plugin_id, stem=f"p{number}-plugin")
-        machine.run("pull", plugin_id)
+    install(machine, folder, PLUGINS)
     command = [str(Path(sys.executable).with_name("agent")), "--home", str(machine.home), "-q"]
     took_s = []
     for _ in range(ROUNDS):

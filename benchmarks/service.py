@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import report
-from support.system import Machine, Publisher
+from benchmarks.installed import install
+from support.system import Machine
 
 PLUGINS = 20
 START_S, SETTLE_S, IDLE_S = 60, 10, 30
@@ -41,12 +42,7 @@ def main() -> bool:
 def _installed(folder: Path) -> Machine:
     machine = Machine(folder / "home")
     machine.configure(ISOLATION, probation="0s")
-    publisher = Publisher(machine, folder / "publisher")
-    publisher.trusted_by(machine)
-    for number in range(PLUGINS):
-        plugin_id = f"org.example.p{number}"
-        publisher.release("0.1.0", plugin_id=plugin_id, stem=f"p{number}-plugin")
-        machine.run("pull", plugin_id)
+    install(machine, folder, PLUGINS)
     return machine
 
 

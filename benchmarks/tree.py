@@ -29,14 +29,15 @@ from agent.model import Generation, PluginSet
 from agent.serving.served import Served
 from agent.tree.generations import Tree
 from benchmarks.figures import report
+from benchmarks.installed import install, plugin_id
 from support.agent import Crash
-from support.system import CountedRegistry, Machine, Publisher, counted_registry
+from support.system import CountedRegistry, Machine, counted_registry
 
 PLUGINS, CRASHED_EACH = 200, 10
 MAX_RECOVERY_S, MAX_UPDATE_S, MAX_SYNC_RATIO, MAX_RECORDED_US = 0.150, 0.4, 3, 1
 ROUNDS, ACTIVATIONS = 7, 31
 CALLS, RECORD_ROUNDS = 10_000, 100
-PLUGIN = f"org.example.p{PLUGINS - 1}"
+PLUGIN = plugin_id(PLUGINS - 1)
 
 
 def main() -> bool:
@@ -45,23 +46,12 @@ def main() -> bool:
         folder = Path(name)
         (folder / "registry").mkdir()
         with counted_registry(folder / "registry") as registry:
-            machine = _installed(folder, registry)
+            machine = Machine(folder / "home", f"{registry.host}/bench")
+            install(machine, folder, PLUGINS)
             met = _update(machine, registry)
         met = _recover(machine) and met
         met = _activate(machine) and met
         return _record(machine) and met
-
-
-def _installed(folder: Path, registry: CountedRegistry) -> Machine:
-    """A machine with 200 plugins from the registry, each with an id and a stem of its own."""
-    machine = Machine(folder / "home", f"{registry.host}/bench")
-    publisher = Publisher(machine, folder / "publisher")
-    publisher.trusted_by(machine)
-    for number in range(PLUGINS):
-        plugin_id = f"org.example.p{number}"
-        publisher.release("0.1.0", plugin_id=plugin_id, stem=f"p{number}-plugin")
-        machine.run("pull", plugin_id)
-    return machine
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -76,7 +66,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _update(machine: Machine, registry: CountedRegistry) -> bool:
     """The command as a process; in turn with its peer, so that both meet the same noise."""
     command = [str(Path(sys.executable).with_name("agent")), "--home", str(machine.home), "-q"]
-    paths = [f"/v2/bench/org.example.p{number}/tags/list?n=1000" for number in range(PLUGINS)]
+    paths = [f"/v2/bench/{plugin_id(number)}/tags/list?n=1000" for number in range(PLUGINS)]
 
     def ours() -> None:
         subprocess.run([*command, "update"], check=True, capture_output=True)
@@ -149,7 +139,7 @@ class DyingFiles(Files):
 def _crash(context: Context) -> None:
     """Let activations end where a killed process would leave a due projection or a void trial."""
     for number in range(2 * CRASHED_EACH):
-        (known,) = context.ledger.generations(f"org.example.p{number}")[-1:]
+        (known,) = context.ledger.generations(plugin_id(number))[-1:]
         at_flip = number >= CRASHED_EACH
         if not at_flip:
             _make_stale(context.tree.flat_files(known.stem))
