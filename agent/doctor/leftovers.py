@@ -1,4 +1,4 @@
-"""What runs that died left behind: inert, and in the way of nobody but the disk."""
+"""What runs that died left behind, where no later run and no service has swept it up."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,14 @@ from pathlib import Path
 
 from agent.context import Context
 from agent.doctor.finding import Finding
+from agent.tree.leftovers import leftovers, remove_leftovers
 
-_OLD_S = 86_400
-_YOUNG_S = 60
-_PREFIXES = (".tmp-", ".staging-")
+_OVERDUE_S = 600
 
 
 def check_leftovers(context: Context) -> Iterator[Finding]:
-    """Whether temporary files and folders are left; what is a minute old is in no run's use."""
-    found = [*_in_the_tree(context), *_incoming(context)]
+    """Whether temporary files and folders are left that a service would have removed."""
+    found = leftovers(context, overdue_s=_OVERDUE_S)
     if not found:
         yield Finding("leftovers", ok=True, detail="nothing was left behind")
         return
@@ -28,31 +27,6 @@ def check_leftovers(context: Context) -> Iterator[Finding]:
     )
 
 
-def _in_the_tree(context: Context) -> Iterator[Path]:
-    store = context.tree.root / ".store"
-    folders = [context.tree.root, store, *(store / name for name in context.tree.homes())]
-    oldest = context.clock() - _YOUNG_S
-    for folder in folders:
-        if folder.is_dir():
-            yield from sorted(
-                path
-                for path in folder.iterdir()
-                if path.name.startswith(_PREFIXES) and path.lstat().st_mtime < oldest
-            )
-
-
-def _incoming(context: Context) -> Iterator[Path]:
-    """What was fetched; a younger one may be at work, because that needs no lock."""
-    folder = context.places.cache / "incoming"
-    if folder.is_dir():
-        oldest = context.clock() - _OLD_S
-        yield from sorted(p for p in folder.iterdir() if p.lstat().st_mtime < oldest)
-
-
 def _remove(context: Context, paths: Sequence[Path]) -> Sequence[str]:
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            context.files.remove_tree(path)
-        else:
-            context.files.remove(path)
+    remove_leftovers(context, paths)
     return ()

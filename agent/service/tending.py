@@ -22,6 +22,7 @@ from agent.service.rounds import Rounds
 from agent.service.trials import Trials
 from agent.service.watching import Watching, stamp_of
 from agent.service.workers import Workers
+from agent.tree.leftovers import sweep
 from sandbox import Slot
 
 _LOG = logging.getLogger("stack_composer.service")
@@ -224,6 +225,7 @@ class Tending:
     def _adopt(self) -> None:
         with self._reigns.lease() as reign:
             reign.host.discover()
+            sweep(reign.context)
 
     def _follow(self, plugin_id: str) -> None:
         """Load what serves by now, so that the next call need not wait for it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent.context import Context
 from agent.model import Generation
+from agent.tree.leftovers import leftovers, remove_leftovers
 from agent.tree.remembering import remember
 
 
@@ -46,7 +47,7 @@ def prunable(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
 
 
 def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
-    """Remove old generations, and what a crash left beside them; under the tree's lock.
+    """Remove old generations, and what crashes left behind; under the tree's lock.
 
     Returns:
         What was removed. The tree goes first: a row without a folder is pruned again later,
@@ -63,6 +64,8 @@ def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
     for generation in gone:
         context.ledger.forget_generation(plugin_id, generation.release)
     remember(context.ledger, context.tree, plugin_id)
+    with contextlib.suppress(OSError):
+        remove_leftovers(context, leftovers(context))
     return found
 
 

@@ -80,17 +80,15 @@ def test_a_service_begins_on_a_read_only_state(frail: Frail) -> None:
         running.log.wait_for("service.lock: ")
 
 
-@pytest.mark.parametrize(
-    ("folder", "says"), [("plugins", "No space left"), ("state", "cannot use the ledger")]
-)
-def test_a_full_disk_costs_the_update_and_is_got_over(frail: Frail, folder: str, says: str) -> None:
+@pytest.mark.parametrize("folder", ["plugins", "state"])
+def test_a_full_disk_costs_the_update_and_is_got_over(frail: Frail, folder: str) -> None:
     """No room for a release, or for the ledger: what serves serves on; with room it is taken."""
     machine = frail.machine
     with service(machine, before=apart(machine, folder, "2m")) as running:
         filler = machine.home / folder / "filler"
         within(running.process.pid, f"head -c 4m /dev/zero > {filler} || true")
         frail.release("0.2.0")
-        running.log.wait_for(says)
+        running.log.wait_for("No space left")
         within(running.process.pid, f"rm {filler}")
         running.log.wait_for("trial at activate")
         place = running.notes.wait_for("1 on trial")

@@ -1,5 +1,6 @@
 """What the service notices by itself: files put into folders, and what the operator takes back."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_what_is_taken_back_waits_for_a_tree_that_is_busy(machine: Machine, frai
         assert serving(machine)[0].version == "0.1.0"
     said = [line for line in running.log.lines if "cannot go back from what serves" in line]
     assert len(said) == 1, said
+
+
+def test_what_dead_runs_left_in_the_folder_is_swept_up(installed: Machine) -> None:
+    """Temporary files, as soon as they are nobody's any more; what is young may be somebody's."""
+    old, young = installed.plugins / ".tmp-old", installed.plugins / ".tmp-young"
+    with service(installed) as running:
+        young.touch()
+        old.touch()
+        os.utime(old, (0, 0))
+        running.until(lambda: not old.exists() or None, "sweep")
+        assert young.exists()
+    old.touch()
+    os.utime(old, (0, 0))
+    installed.run("prune")
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_trust_store_that_cannot_be_used_stops_nothing(machine: Machine, frail: Frail) -> None:
