@@ -12,6 +12,9 @@ import registry
 _AT_ONCE = 3
 """With what the run itself asks: four connections, which is what a pool keeps."""
 
+_AHEAD = 12
+"""Enough that they always have something to ask for, whatever the run does meanwhile."""
+
 _Listing = tuple[registry.Repository, "Future[tuple[str, ...]]"]
 
 
@@ -42,7 +45,7 @@ class Ahead:
         coming = deque[tuple[str, registry.Location | None]]()
         try:
             while True:
-                for plugin_id in itertools.islice(rest, _AT_ONCE - len(coming)):
+                for plugin_id in itertools.islice(rest, _AHEAD - len(coming)):
                     coming.append((plugin_id, self._ask(plugin_id)))
                 if not coming:
                     return
