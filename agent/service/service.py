@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import logging
+import queue
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum
 
 from agent.context import Context, Options
 from agent.control.logbook import LogBook
@@ -30,6 +31,11 @@ _LATE_S = 5.0
 _DEAD_S = 60.0
 _DRAIN_S = 20.0
 _HOOKS_DRAIN_S = 5.0
+
+
+class _Told(Enum):
+    STOP = "stop"
+    RELOAD = "reload"
 
 
 class Service:
@@ -56,17 +62,18 @@ class Service:
         self._draw = draw
         self._supervisor = Supervisor(environ)
         self._telemetries: dict[str, Telemetry] = {}
-        self._stopping = threading.Event()
-        self._reloading = threading.Event()
+        # A signal's handler runs in the middle of whatever the main thread does: what it tells is
+        # put where no lock is taken, as an event's or a condition's would be.
+        self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
         self._ticked_s = self._clock.passed_s()
 
     def stop(self) -> None:
         """End in good order, soon."""
-        self._stopping.set()
+        self._told.put(_Told.STOP)
 
     def reload(self) -> None:
         """Read config and trust store again, soon."""
-        self._reloading.set()
+        self._told.put(_Told.RELOAD)
 
     def run(self) -> None:
         """Serve until ``stop``.
@@ -95,6 +102,12 @@ class Service:
                 reigns.current.close()
                 for telemetry in self._telemetries.values():
                     telemetry.close()
+
+    def _next_told(self) -> "_Told | None":
+        try:
+            return self._told.get(timeout=_TICK_S)
+        except queue.Empty:
+            return None
 
     def _context(self) -> Context:
         return Context(
@@ -147,9 +160,8 @@ class Service:
     ) -> None:
         """Be the main thread until the end: pass signals on, give signs of life."""
         signed_s = self._clock.passed_s()
-        while not self._stopping.wait(_TICK_S):
-            if self._reloading.is_set():
-                self._reloading.clear()
+        while (told := self._next_told()) is not _Told.STOP:
+            if told is _Told.RELOAD:
                 tending.reload()
             answering.heed()
             late_s = self._clock.passed_s() - self._ticked_s

@@ -107,7 +107,13 @@ class Running:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal that ends it; its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=PROCESS_WAIT_S)
+        try:
+            return self.process.wait(timeout=PROCESS_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # its log tells then where it hangs
+            self.log.wait_for("most recent call first")
+            self.process.wait()
+            raise AssertionError("".join(self.log.lines)) from None
 
     def kill(self) -> int:
         """Kill it, and wait until it and all that it started is gone; how many those were."""
