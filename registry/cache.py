@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from registry.cache_folder import CacheFiles, CacheFolder
@@ -153,6 +153,8 @@ class BlobCache:
             self._tell(error)
             self.folder.empty()
             self._files.remove(part)
+            with suppress(OSError):  # closing writes what waits to be written: no room for that
+                file.close()
             return False
         return True
 

@@ -2,10 +2,13 @@
 
 import errno
 import fcntl
+import io
 import os
 import random
+import resource
 import threading
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -253,6 +256,26 @@ def test_a_full_disk_empties_the_cache(link: Link, folder: Path, tmp_path: Path)
     with opened(link.host, BlobCache(folder, Full(), 1 << 30)) as repository:
         repository.fetch_blob(DESCRIPTOR, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BLOB
+    assert not list(folder.glob("*/*"))
+
+
+def test_a_disk_that_fills_up_under_small_pieces_is_gone_on_without(
+    folder: Path, tmp_path: Path
+) -> None:
+    """What is still to be written then is dropped: closing the part does not fail on it again."""
+
+    def bring(file: io.BufferedRandom) -> None:
+        file.writelines(repeat(b"x" * 100))
+
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, bounds[1]))
+    try:
+        is_there = BlobCache(folder, Files(), 1 << 30).fetch(
+            DESCRIPTOR, tmp_path / "a", what="a blob", progress=None, download=bring
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+    assert not is_there
     assert not list(folder.glob("*/*"))
 
 
