@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from sandbox.isolate import serving
 from sandbox.isolate.lockdown import die_with_parent, go_first
+from sandbox.isolate.pages import let_go_of_code
 from sandbox.isolate.rehearsal import Rehearsal
 from sandbox.log import escape_text
 from sandbox.token import KEY_BYTES
@@ -27,6 +28,7 @@ from sandbox.way import best
 
 MAX_MESSAGE_BYTES = 4096
 MOST_DESCRIPTORS = 4
+_ENGINE = "_libwasmtime.so"
 _LULL_MS = 50
 """After an order a child has this long for its first call, before it shares the processor."""
 READY, GO, AHEAD = b"ready", b"go", b"ahead"
@@ -53,6 +55,7 @@ def main(descriptor: int) -> None:
         zygote = Zygote(host, key)
         gc.collect()
         gc.freeze()  # what is here now is shared with every child, and never looked at again
+        let_go_of_code(_ENGINE)  # the compiler's, above all: what comes is compiled already
         host.send(READY)
         waiting = select.poll()
         waiting.register(host, select.POLLIN)
