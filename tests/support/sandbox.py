@@ -13,6 +13,7 @@ from wasmtime import wat2wasm
 from agent.files import Files
 from sandbox import Admission, ForeignCode, Limits, LogRecord, Plugin, PluginFiles, Sandbox
 from sandbox.admission import Isolation
+from sandbox.isolate.process import ProcessRunner
 from sandbox.manifest import PluginManifest, parse_manifest
 from sandbox.raw import _engines
 
@@ -146,6 +147,14 @@ def sandbox(
         yield box
     finally:
         box.close()
+
+
+def zygote_of(plugin: Plugin) -> int:
+    """The process that forks the child of a plugin in one of its own."""
+    assert isinstance(plugin._runner, ProcessRunner)
+    process = plugin._runner._nursery._process
+    assert process is not None
+    return process.pid
 
 
 def descendants(of: int | None = None) -> set[int]:

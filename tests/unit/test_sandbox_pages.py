@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 from sandbox.isolate.pages import let_go_of_code
-from sandbox.isolate.process import ProcessRunner
-from support.sandbox import ECHO, admit, plugin_files, sandbox
+from support.sandbox import ECHO, admit, plugin_files, sandbox, zygote_of
 
 ENGINE = "_libwasmtime.so"
 
@@ -23,11 +22,7 @@ def test_the_zygote_lets_go_of_the_compiler() -> None:
     with sandbox(admit(isolation="process")) as box:
         plugin = box.load(plugin_files(ECHO))
         assert plugin.call("run", ["text"]).value == "text"
-        runner = plugin._runner
-        assert isinstance(runner, ProcessRunner)
-        status = Path(f"/proc/{runner.keeper.pid}/stat").read_text("utf-8")
-        zygote = int(status.rpartition(")")[2].split()[1])
-        assert code_kb(zygote) < 1000
+        assert code_kb(zygote_of(plugin)) < 1000
         assert plugin.call("run", ["again"]).value == "again"
 
 
