@@ -26,9 +26,11 @@ def run_command(app: App) -> None:
     from agent.context import Options
     from agent.service.service import Service
 
-    _log_to_stderr(quiet=app.out.quiet, verbose=app.out.verbose)
     service = Service(Options(**app.flags), os.environ)
-    with _heeding_signals(app, service):
+    with (
+        _logging_to_stderr(quiet=app.out.quiet, verbose=app.out.verbose),
+        _heeding_signals(app, service),
+    ):
         service.run()
 
 
@@ -51,13 +53,20 @@ def _heeding_signals(app: App, service: "Service") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+@contextlib.contextmanager
+def _logging_to_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("stack_composer")
+    before = log.level
     log.addHandler(handler)
     log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 class _Plain(logging.Formatter):

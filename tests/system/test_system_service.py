@@ -1,5 +1,6 @@
 """``agent run`` as a process: it begins, tells its supervisor, heeds signals and config, ends."""
 
+import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_there_is_one_service_for_one_state(machine: Machine, frail: Frail) -> N
         assert first.kill() > 0
     with service(machine) as next_one:
         assert next_one.end(signal.SIGINT) == 130
+
+
+def test_one_that_does_not_begin_leaves_logging_as_it_was(machine: Machine) -> None:
+    """Whoever runs the verb in a program of their own hears no more of it than before."""
+    log = logging.getLogger("stack_composer")
+    before = log.level, [*log.handlers]
+    machine.config_file.write_text("mode = ")
+    machine.run("run", expect=2)
+    assert (log.level, log.handlers) == before
 
 
 def test_a_config_that_cannot_be_used_changes_nothing(machine: Machine, frail: Frail) -> None:

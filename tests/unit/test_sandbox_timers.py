@@ -172,7 +172,7 @@ def test_a_worker_whose_deadline_passed_unseen_is_not_used_again() -> None:
       (func (export "run")
         (i64.store (i32.const 24) (i64.const 60000000000))
         (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"""
-    with loaded(wat, admit(wall_timeout_ms=20)) as plugin:
+    with loaded(wat, admit(wall_timeout_ms=300)) as plugin:
         assert isinstance(plugin._runner, InlineRunner)
         pool = plugin._runner._fresh._pool
         (first,) = pool._idle
