@@ -5,7 +5,7 @@ from collections.abc import Callable
 from registry.auth import Credential
 from registry.challenge import parse_challenges
 from registry.errors import NetworkError
-from registry.tokens import KeptTokens, Realm, Token, TokenRequest, merged
+from registry.tokens import KeptTokens, NoTokenError, Realm, Token, TokenRequest, merged
 
 _BEARER = "Bearer "
 
@@ -65,7 +65,7 @@ class Authority:
         if realm is not None:
             try:
                 return self._bearer(realm, writes=writes, spent=None)
-            except NetworkError:
+            except (NetworkError, NoTokenError):
                 # It may have moved: the registry's next challenge says where to.
                 self._kept.forget_realm(self._registry)
         return None if self._credential is None else self._credential.basic

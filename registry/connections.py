@@ -168,7 +168,9 @@ def _require_proxy(proxy: str) -> None:
     except ValueError:
         sound = None
     if not sound:
-        message = f"cannot use the proxy {proxy[:80]!r}: expected http://HOST:PORT"
+        # Whatever is before the host may be a password.
+        host = proxy.rpartition("@")[2]
+        message = f"cannot use the proxy {host[:80]!r}: expected http://[USER:PASSWORD@]HOST:PORT"
         raise SettingsError(message)
 
 
@@ -209,6 +211,6 @@ def _ssl_context(url: str, settings: HttpSettings) -> ssl.SSLContext | None:
 
 def _environment_proxy(url: str) -> str:
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    if urllib.request.proxy_bypass(parts.netloc):
         return ""
     return urllib.request.getproxies().get(parts.scheme, "")

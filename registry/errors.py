@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 _MAX_TEXT_CHARS = 300
+_CUT = "…"
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 _AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=._~-]{6,}")
 
@@ -19,7 +20,8 @@ def redact(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Make a stranger's text fit to be part of a message."""
-    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT_CHARS]
+    shown = text if len(text) <= _MAX_TEXT_CHARS else text[: _MAX_TEXT_CHARS - 1] + _CUT
+    return "".join(char if char.isprintable() else " " for char in shown)
 
 
 class RegistryError(Exception):
@@ -36,9 +38,18 @@ class RegistryError(Exception):
             if isinstance(error, RegistryError):
                 message = str(error)
                 for secret in texts:
-                    message = message.replace(secret, "***")
+                    message = _without(message, secret)
                 error.args = (message,)
             error = error.__cause__ or error.__context__
+
+
+def _without(message: str, secret: str) -> str:
+    message = message.replace(secret, "***")
+    # A stranger's text may have been cut in the middle of it.
+    longest = min(len(secret) - 1, _MAX_TEXT_CHARS)
+    begun = (secret[:length] + _CUT for length in range(longest, 0, -1))
+    cut = next((part for part in begun if part in message), None)
+    return message if cut is None else message.replace(cut, "***" + _CUT)
 
 
 class ReferenceFormatError(RegistryError):

@@ -114,9 +114,7 @@ class Reply:
         try:
             body = body_of(self.response)
             if body.chunked:
-                data = body.read1(len(buffer))
-                buffer[: len(data)] = data
-                return len(data)
+                return _put(body.read1(len(buffer)), buffer)
             count = body.readinto(buffer)
             if not count and body.length:
                 raise IncompleteRead(b"", body.length)
@@ -156,3 +154,10 @@ class Reply:
             self.response.release_conn()
         else:
             self.response.close()
+
+
+def _put(data: bytes, buffer: memoryview) -> int:
+    if len(data) > len(buffer):  # http.client believes a chunk that is less than empty
+        raise HTTPException("it sent a chunk of no size")
+    buffer[: len(data)] = data
+    return len(data)

@@ -1,10 +1,14 @@
 """Links that strangers give: resolved, compared and shown. Pure."""
 
 import functools
+import re
 from urllib.parse import urljoin, urlsplit
 
 from registry.errors import ContentError, RegistryError, one_line
 
+# What every parser of URLs takes for the same host: with a backslash or a user name in it urllib3
+# may go to another one than urllib names.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _PORTS = {"http": 80, "https": 443}
 _HUB = "docker.io"
 _HUB_API = "registry-1.docker.io"
@@ -23,7 +27,7 @@ def join(base: str, target: str) -> str:
     """Resolve a link that a registry gave against where it gave it.
 
     Raises:
-        ContentError: It is no URL.
+        ContentError: It is no URL, or one whose host is not plain.
     """
     try:
         url = urljoin(base, target)
@@ -32,7 +36,19 @@ def join(base: str, target: str) -> str:
     except ValueError as error:
         message = f"cannot follow {one_line(target)} from {shown(base)}: {error}"
         raise ContentError(message) from error
+    if urlsplit(url).scheme in _PORTS and not has_plain_host(url):
+        message = (
+            f"cannot follow {one_line(target)} from {shown(base)}: expected HOST[:PORT] in it, "
+            "and neither blanks nor a user name"
+        )
+        raise ContentError(message)
     return url
+
+
+def has_plain_host(url: str) -> bool:
+    """Whether nobody can take a URL for one of another host than ``origin_of`` says."""
+    is_visible = all(" " < char != "\x7f" for char in url)
+    return is_visible and _AUTHORITY.fullmatch(urlsplit(url).netloc) is not None
 
 
 def follow(base: str, target: str) -> str:

@@ -13,7 +13,8 @@ from registry.transport import Transport
 
 _MAX_PAGE_BYTES = 4 << 20
 _MAX_PAGES = 100
-_NEXT_LINK = re.compile(r'\s*<([^<>]+)>\s*;.*\brel="?next"?', re.ASCII)
+_LINK = re.compile(r"<([^<>]+)>([^<>]*)")
+_IS_NEXT = re.compile(r';\s*rel\s*=\s*("[^"]*\bnext\b[^"]*"|next\b)', re.ASCII | re.IGNORECASE)
 
 
 def pages(
@@ -40,10 +41,11 @@ def pages(
         seen.add(url)
         raw, headers = transport.get(url, accept=accept, max_bytes=_MAX_PAGE_BYTES, what=what)
         yield raw, headers
-        link = _NEXT_LINK.match(headers.get("Link") or "")
-        if link is None:
+        links = _LINK.findall(headers.get("Link") or "")
+        target = next((to for to, said in links if _IS_NEXT.search(said)), None)
+        if target is None:
             return
-        url = join(url, link[1])
+        url = join(url, target)
         if urlsplit(url)[:2] != urlsplit(transport.origin)[:2]:
             message = f"cannot read {what}: the next page is on another host"
             raise ContentError(message)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from registry.auth import Credential
 from registry.errors import AuthenticationError, ContentError, one_line
-from registry.links import origin_of, shown
+from registry.links import has_plain_host, origin_of, shown
 from registry.strict_json import parse_object
 
 MAX_ANSWER_BYTES = 256 << 10
@@ -24,6 +24,10 @@ _MARGIN_S = 10.0
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,65536}")
 _SCOPE = re.compile(r"([^: \t]+):([^ \t]+):([A-Za-z*,]+)")
 _MAX_SCOPES = 16
+
+
+class NoTokenError(AuthenticationError):
+    """A realm gives nobody a token: it may have moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,17 @@ class Realm:
             registry: The URL of the registry that gave it.
 
         Raises:
-            AuthenticationError: It is no URL, has a user name in it, or is not https where the
-                registry is.
+            AuthenticationError: It is no URL, its host is not plain, or it is not https where
+                the registry is.
         """
-        url = parameters.get("realm", "")
+        url = parameters.get("realm", "").partition("#")[0]
         try:
             parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
+            _, is_plain = parts.port, has_plain_host(url)
         except ValueError:
-            host = None
+            is_plain = False
         schemes = {"https", urlsplit(registry).scheme}
-        if not host or "@" in parts.netloc or parts.scheme not in schemes:
+        if not is_plain or parts.scheme not in schemes:
             message = (
                 f"cannot log in to {urlsplit(registry).netloc}: it sends us to "
                 f"{one_line(url.partition('?')[0])!r} for a token, expected an https URL"
@@ -137,10 +141,9 @@ class Token:
         if not isinstance(text, str) or not _TOKEN.fullmatch(text):
             message = f"cannot log in at {shown(realm)}: its answer holds no token"
             raise AuthenticationError(message)
-        said = document.get("expires_in")
-        is_number = isinstance(said, int | float) and not isinstance(said, bool)
-        lasts_s = float(said) if is_number and said > 0 else _DEFAULT_S  # type: ignore[arg-type, operator]
-        lasts_s = min(lasts_s, _MAX_S)
+        said, lasts_s = document.get("expires_in"), _DEFAULT_S
+        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
+            lasts_s = min(said, _MAX_S)  # before it is a float: JSON has longer numbers
         return cls(text, now_s + lasts_s - min(_MARGIN_S, lasts_s / 10))
 
 

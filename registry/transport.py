@@ -19,7 +19,7 @@ from registry.kept import KeptConnections
 from registry.links import api_host, follow, origin_of, shown
 from registry.sending import Sender, SettingsOf
 from registry.settings import HttpSettings
-from registry.tokens import MAX_ANSWER_BYTES, TokenRequest
+from registry.tokens import MAX_ANSWER_BYTES, NoTokenError, TokenRequest
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -268,7 +268,7 @@ class Transport:
             error = self._refused(asked.method, reply)
             if isinstance(error, NetworkError | AuthenticationError):
                 raise error
-            raise AuthenticationError(str(error)) from error
+            raise NoTokenError(str(error)) from error
         finally:
             reply.finish()
 

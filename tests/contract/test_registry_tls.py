@@ -193,11 +193,18 @@ def test_a_registry_is_reached_through_a_tunnel(
     assert "authorization" not in proxy.heads[-1].lower()
 
 
-@pytest.mark.parametrize("proxy", ["proxy", "socks5://h:1", "http://", "http://h:x", "://"])
+NO_PROXIES = ["proxy", "socks5://h:1", "http://", "http://h:x", "://"]
+NO_PROXIES += ["jane:hunter2@proxy.example:3128", "http://jane:hu/hunter2@proxy.example:3128"]
+NO_PROXIES += ["http://jane:hu hunter2@proxy.example:0", "http://jane:h@hunter2@proxy.example:0"]
+
+
+@pytest.mark.parametrize("proxy", NO_PROXIES)
 def test_what_is_no_proxy_is_told(proxy: str) -> None:
-    """Before any request, and as a setting."""
-    with pytest.raises(RegistryError, match="cannot use the proxy"):
+    """Before any request, and as a setting; what may be its password is not shown."""
+    with pytest.raises(RegistryError, match="cannot use the proxy") as caught:
         open_at("registry.example.com", HttpSettings(proxy=proxy))
+    assert "hunter2" not in str(caught.value)
+    assert "jane" not in str(caught.value)
 
 
 def test_a_registry_s_settings_are_not_another_s(

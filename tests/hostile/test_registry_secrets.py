@@ -146,6 +146,24 @@ def test_another_scheme_or_port_is_elsewhere(registry: Misbehaving, other: Misbe
         assert not secrets_in(last)
 
 
+FOREIGN = (r"http://{other}\@{ours}/x", "http://{other}@{ours}/x", "http://{other}\t@{ours}/x")
+
+
+@pytest.mark.parametrize("target", FOREIGN)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_host_that_can_be_read_in_two_ways_is_not_followed(
+    registry: Misbehaving, other: Misbehaving, way: str, target: str
+) -> None:
+    """A store that we were sent to sends on to what looks like the registry, and is the store."""
+    onward = links_to(target.format(other=other.host, ours=registry.host))
+    registry.route = onward if way == "tags" else links_to(f"http://{other.host}/y")
+    other.route = onward
+    with open_at(registry) as repository, pytest.raises(RegistryError):
+        WAYS[way](repository)
+    assert [secrets_in(request) for request in other.requests] == [[]] * len(other.requests)
+    assert len(registry.requests) == 1
+
+
 def test_the_password_is_the_realm_s_and_the_token_the_registry_s(
     registry: Misbehaving, other: Misbehaving
 ) -> None:
@@ -212,8 +230,14 @@ def test_a_realm_that_moved_is_found_again(registry: Misbehaving, other: Misbeha
     names(other)
     look("plugins/org.example.b")
     look("plugins/org.example.c")
-    kept.close()
     assert len(other.requests) == 2
+    # It is there still, and has moved all the same.
+    other.route = lambda handler: reply(handler, 404)
+    with misbehaving() as third:
+        third.route = gives_tokens
+        names(third)
+        look("plugins/org.example.d")
+    kept.close()
 
 
 def test_a_registry_that_never_has_enough_is_given_up(

@@ -41,6 +41,8 @@ def test_a_realm_that_is_trusted(registry: str, realm: str) -> None:
         "https://[::1",
         "https://h:port/",
         "https://jane:hunter2@auth.example.com/token",
+        "https://auth.example.com\\.registry.example.com/token",
+        "https://auth.example.com\t/token",
     ],
 )
 def test_a_realm_that_is_not(realm: str) -> None:
@@ -82,6 +84,7 @@ def test_what_is_asked() -> None:
         ({"access_token": "abc", "expires_in": 300}, 390.0),
         ({"token": "abc", "access_token": "other", "expires_in": 10}, 109.0),
         ({"token": "abc", "expires_in": 10**12}, 100 + 86400 - 10),
+        ({"token": "abc", "expires_in": 10**400}, 100 + 86400 - 10),
         ({"token": "abc", "expires_in": -5}, 154.0),
         ({"token": "abc", "expires_in": "300"}, 154.0),
         ({"token": "abc", "expires_in": True}, 154.0),
