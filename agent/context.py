@@ -25,6 +25,7 @@ from agent.pipeline.admission import admit, granted_to, note_foreign_code, probl
 from agent.pipeline.requirement import satisfies
 from agent.settings.config import Config, configured_paths, load_config, trust_store_path
 from agent.settings.flags import laid_over
+from agent.settings.home import user_home
 from agent.settings.owner import require_usable
 from agent.settings.places import Places, find_places
 from agent.settings.reaching import Registries
@@ -104,7 +105,7 @@ class Context:
     def __post_init__(self) -> None:
         self.places = find_places(
             self.environ,
-            Path.home(),
+            user_home(),
             home=self.options.home,
             config=self.options.config,
             system=self.options.system,

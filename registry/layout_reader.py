@@ -68,6 +68,7 @@ class LayoutReader:
         self._files = files
         self._prefix = prefix
         self._known = known or Known()
+        self._read_before: tuple[bytes, LayoutIndex] | None = None
 
     @property
     def location(self) -> LayoutLocation:
@@ -87,7 +88,10 @@ class LayoutReader:
             message = f"cannot read {what}: expected imageLayoutVersion 1.0.0"
             raise ContentError(message)
         what = f"index of {what}"
-        return LayoutIndex.parse(self._read(INDEX, MAX_INDEX_BYTES, what), what)
+        raw = self._read(INDEX, MAX_INDEX_BYTES, what)
+        if self._read_before is None or self._read_before[0] != raw:
+            self._read_before = raw, LayoutIndex.parse(raw, what)
+        return self._read_before[1]
 
     def resolve(self, tag: str) -> Descriptor:
         """Look up what a tag names."""

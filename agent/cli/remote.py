@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from agent.cli.app import App
 from agent.control.client import Client, reach
 from agent.errors import NotFoundError
+from agent.settings.home import user_home
 from agent.settings.owner import is_closed
 from agent.settings.places import Places, find_places
 
@@ -59,7 +59,7 @@ def service_in_stead(app: App) -> Iterator[Client | None]:
 def _places(app: App) -> Places:
     return find_places(
         os.environ,
-        Path.home(),
+        user_home(),
         home=app.flags.get("home"),
         config=app.flags.get("config"),
         system=app.flags.get("system", False),

@@ -45,7 +45,9 @@ class Registries:
         registry_config: Sequence[Path],
     ) -> "Registries":
         """Wire them; nothing is read or asked yet."""
-        credentials = registry.CredentialFiles.from_environment(environ, named=registry_config)
+        credentials = registry.CredentialFiles.from_environment(
+            environ, places.home, named=registry_config
+        )
         most_bytes = config.registry.max_cache_bytes
         cache = registry.BlobCache(places.cache / "blobs", files, most_bytes)
         kept = registry.KeptConnections(max_bytes_per_s=config.network.max_bytes_per_s)

@@ -46,6 +46,21 @@ def test_a_ledger_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert ran.err == f"agent: cannot use {ledger}: not a regular file\n"
 
 
+def test_a_user_whom_the_system_does_not_know_needs_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container: any number, no name, no home folder; what it is told is enough."""
+
+    def unknown(_uid: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    machine = Machine(tmp_path / "host")
+    assert machine.run("list", "--format", "json").code == 0
+    assert "nothing listens" in machine.run("status", expect=3).err
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 @pytest.mark.parametrize("name", ["nobody", None])
 def test_root_leaves_nothing_where_the_service_is_another_users(
