@@ -25,7 +25,8 @@ class Restraint:
     """Why nothing is taken now.
 
     Attributes:
-        reason: The rule, for programs: ``notify``, ``manual`` or ``window``.
+        reason: The rule, for programs: ``notify``, ``manual``, ``window``, or ``config`` where
+            the rules themselves have changed.
         detail: The same for people.
     """
 

@@ -4,8 +4,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from agent.context import LOCK_TIMEOUT_S, Context
-from agent.errors import BusyError, UnhealthyError, translated
+from agent.errors import BusyError, TrustError, UnhealthyError, translated
 from agent.model import Generation, PluginSet, Trial
+from agent.pipeline.admission import taken_back
 from agent.pipeline.steps import Steps
 from agent.tree.remembering import refuse_behind, remember
 
@@ -92,6 +93,18 @@ class Stage:
                 ) from error
             finally:
                 plugin.close()
+
+    def refuse_if_taken_back(self) -> None:
+        """Ask the trust store once more: a health call takes its time.
+
+        Raises:
+            TrustError: Its key was revoked, or the release denied, since it was believed.
+            trust.StoreError, UsageError: The trust store can't be used.
+        """
+        why = taken_back(self._context, self._generation)
+        if why is not None:
+            generation = self._generation
+            raise TrustError(f"cannot take {generation.plugin_id} {generation.version}: {why}")
 
     def activate(self, *, channel: str | None) -> Trial:
         """Make it serve; see ``Activation.activate``."""

@@ -120,6 +120,8 @@ class Taking:
                 stage.seal_and_probe()
                 if not asked.activate:
                     return outcome_of(candidate, Kind.STAGED, "stage", "sealed, not activated")
+                self._steps.now = "verify"
+                stage.refuse_if_taken_back()
                 trial = stage.activate(channel=channel)
                 if trial.is_over_at_once:
                     # What can't be removed now is removed the next time.

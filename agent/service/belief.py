@@ -1,6 +1,7 @@
 """What the operator takes back serves no longer: a revoked key, a denied release."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent.context import Context
@@ -29,18 +30,25 @@ class Heeded:
     put_off: dict[str, str]
 
 
-def heed_trust_store(context: Context, telemetry: Telemetry) -> Heeded:
+def heed_trust_store(
+    context: Context, telemetry: Telemetry, only: Collection[str] | None = None
+) -> Heeded:
     """Go back from every release that is no longer to be believed, after a change of the store.
 
     Where no other good release is kept that is believed, calls are refused (7) until an update
     brings one; that is written into the plugin's history once.
+
+    Args:
+        context: The installation.
+        telemetry: Where a way back is traced.
+        only: The plugins to look at; None = all.
 
     Raises:
         trust.StoreError, UsageError: The trust store can't be used; nothing was changed.
     """
     context.trust_store()
     left, put_off = [], {}
-    for plugin_id in own_ids(context):
+    for plugin_id in own_ids(context) if only is None else only:
         try:
             if _leave(context, telemetry, plugin_id):
                 left.append(plugin_id)

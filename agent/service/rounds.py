@@ -122,6 +122,8 @@ class Rounds:
             self._moved(plugin_id)
 
     def _restraint(self, reign: Reign, plugin_id: str) -> Restraint | None:
+        if self._reigns.current is not reign:
+            return Restraint("config", "another config is in force by now")
         return restraint(reign.mode(plugin_id), reign.windows, self._now())
 
     def _update(self, reign: Reign, plugin_id: str, restrains: Restrains) -> Outcome:

@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from agent.context import LOCK_TIMEOUT_S, Context
 from agent.errors import in_words, translated
@@ -31,6 +31,7 @@ _UPKEEP_THREADS = 2
 _MANY = 1000
 _DROP_INS = "drop-ins"
 """Whatever takes drop-ins, of one plugin or all, does so one after another: else two say no."""
+_TRUST = "trust"
 _VERDICTS = {
     "committed": logging.INFO,
     "rollback": logging.INFO,
@@ -174,13 +175,13 @@ class Tending:
         is_asked = self._reload_wanted.is_set()
         if is_asked:
             self._reload_wanted.clear()
-        # What changes while it is being read is read once more.
+        # What changes while it is being read is read once more. The new host looks for drop-ins.
         if (is_asked or config != self._config_stamp) and self._upkeep.offer(
-            "config", self._read_config
+            "config", self._read_config, lane=_DROP_INS
         ):
             self._config_stamp = config
         is_due = is_asked or self._put_off or trust != self._trust_stamp
-        if is_due and self._upkeep.offer("trust", self._heed_trust_store):
+        if is_due and self._upkeep.offer("trust", self._heed_trust_store, lane=_TRUST):
             self._trust_stamp = trust
         places = (*context.places.config_files, *context.places.trust_stores)
         folders = {path.parent for path in places}
@@ -217,6 +218,10 @@ class Tending:
                 what = f"{event.kind} {event.version}: {event.detail}"
                 _LOG.log(_VERDICTS[event.kind], "%s: %s", event.plugin_id, what)
                 self.rounds.hasten(event.plugin_id)  # what the trial kept away may be taken now
+            if event.kind == "activated":
+                # Who looked after a change of the store may have seen what served before.
+                heed = functools.partial(self._heed_trust_store, (event.plugin_id,))
+                self._upkeep.offer(f"trust {event.plugin_id}", heed, lane=_TRUST)
         for plugin_id in {one.event.plugin_id for one in happenings}:
             self.follow(plugin_id)
 
@@ -237,12 +242,12 @@ class Tending:
                     raise
                 _LOG.info("%s: %s", plugin_id, in_words(error))
 
-    def _heed_trust_store(self) -> None:
+    def _heed_trust_store(self, only: Collection[str] | None = None) -> None:
         """Leave what is no longer believed; what can't be left now is tried again each tick."""
         put_off = set()
         with self._reigns.lease() as reign:
             try:
-                heeded = heed_trust_store(reign.context, reign.telemetry)
+                heeded = heed_trust_store(reign.context, reign.telemetry, only)
             except Exception as error:
                 if translated(error) is None:
                     raise
@@ -255,7 +260,7 @@ class Tending:
                     put_off.add(f"cannot go back from what serves {plugin_id} yet: {why}")
         for complaint in sorted(put_off - self._put_off):
             _LOG.warning("%s", complaint)
-        self._put_off = frozenset(put_off)
+        self._put_off = frozenset(put_off if only is None else self._put_off | put_off)
 
     def _read_config(self) -> None:
         """Go by the config that lies there now; where it can't be used the old one stays."""

@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 
+import pytest
+
 from agent.context import Context, Options
 from agent.errors import PolicyError
 from agent.model import Kind
 from agent.pipeline.restraint import Restraint
+from agent.pipeline.staging import Stage
 from agent.pipeline.update import Pipeline
 from agent.telemetry import Telemetry
 from support.system import PLUGIN_ID, Machine, Publisher
@@ -43,3 +46,22 @@ def test_a_window_that_closes_meanwhile_keeps_what_was_fetched_from_going_live(
         )
         taken = Pipeline(context, Telemetry("")).update(PLUGIN_ID, named=False)
         assert (taken.kind, taken.after) == (Kind.TRIAL, "0.2.0")
+
+
+def test_what_is_denied_while_it_is_probed_does_not_go_live(
+    installed: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A health call takes its time: the trust store has the last word."""
+    release = publisher.release("0.2.0")["release"]
+    store = installed.home / "config" / "trusted_keys.toml"
+    probe = Stage.seal_and_probe
+
+    def deny_meanwhile(stage: Stage) -> None:
+        probe(stage)
+        text = store.read_text(encoding="utf-8")
+        store.write_text(f'{text}\n[[deny]]\nrelease = "{release}"\nreason = "it spies"\n')
+
+    monkeypatch.setattr(Stage, "seal_and_probe", deny_meanwhile)
+    assert "it spies" in installed.run("update", PLUGIN_ID, expect=7).err
+    assert installed.version(PLUGIN_ID) == "0.1.0"
+    assert [g for g in installed.plugins.glob(".store/*/*") if "0.2.0" in g.name] == []

@@ -2,7 +2,9 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from pathlib import Path
 
+from support.hooks import script
 from support.service import EAGER, Running, ledger_of, service
 from support.system import PLUGIN_ID, Machine, Publisher
 
@@ -69,6 +71,28 @@ def test_modes_holds_and_consent_bind_each_plugin(machine: Machine, publisher: P
             machine.run("update", id_of(name))
         for name in NAMES:
             await_version(running, name, "0.2.0")
+
+
+def test_a_config_that_changes_during_an_update_binds_it(
+    machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """What was fetched by rules that are over by now is looked at again by those in force."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    hook = script(tmp_path / "hook", f"touch {begun}; until [ -e {end} ]; do sleep 0.1; done")
+    hooks = f'[hooks]\npre_activate = ["{hook}"]\n'
+    machine.configure(probation="0s", update=EAGER)
+    release(publisher, "free", "0.1.0")
+    machine.run("pull", id_of("free"))
+    machine.configure(hooks, probation="0s", update=EAGER)
+    release(publisher, "free", "0.2.0")
+    with service(machine) as running:
+        running.until(lambda: begun.exists() or None, "the hook")
+        held = f'[plugins."{id_of("free")}"]\nhold_until = "forever"\n'
+        machine.configure(hooks + held, probation="0s", update=EAGER)
+        running.log.wait_for("the config was read again")
+        end.touch()
+        running.await_why("0.2.0: held", plugin_id=id_of("free"))
+        assert machine.version(id_of("free")) == "0.1.0"
 
 
 def test_windows_and_cooldown_bind_all(machine: Machine, publisher: Publisher) -> None:

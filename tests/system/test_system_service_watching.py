@@ -97,6 +97,24 @@ def test_what_is_taken_back_waits_for_a_tree_that_is_busy(machine: Machine, frai
     assert len(said) == 1, said
 
 
+def test_what_goes_live_is_looked_at_again(machine: Machine, frail: Frail) -> None:
+    """Whoever took it may have asked the trust store just before it changed."""
+    machine.configure(Frail.section(), probation="0s", update='mode = "manual"')
+    denied = frail.release("0.2.0")["release"]
+    machine.run("pull", PLUGIN_ID)
+    machine.run("rollback", PLUGIN_ID)
+    store = machine.home / "config" / "trusted_keys.toml"
+    text = store.read_text(encoding="utf-8")
+    store.write_text(f'{text}\n[[deny]]\nrelease = "{denied}"\nreason = "it spies"\n')
+    with service(machine) as running:
+        with looking(machine) as context, context.tree.lock(timeout_s=PROCESS_WAIT_S):
+            generation = context.ledger.generation(PLUGIN_ID, denied)
+            assert generation is not None
+            context.activation.activate(generation, probation_s=60, channel=None)
+        running.await_event("rolled back", "0.2.0")
+        assert serving(machine)[0].version == "0.1.0"
+
+
 def test_what_dead_runs_left_in_the_folder_is_swept_up(installed: Machine) -> None:
     """Temporary files, as soon as they are nobody's any more; what is young may be somebody's."""
     old, young = installed.plugins / ".tmp-old", installed.plugins / ".tmp-young"
