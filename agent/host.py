@@ -12,7 +12,7 @@ from agent.context import Context, Options
 from agent.errors import UsageError
 from agent.serving.loaded import Loaded
 from agent.serving.loading import Loader
-from agent.serving.served import Served
+from agent.serving.served import DRAIN_S, Served
 from agent.serving.watch import Watch
 from agent.telemetry import Telemetry, endpoint_of, log_record
 from agent.tracing import traced_call
@@ -77,9 +77,13 @@ class PluginHost:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Wait for running calls, write down what was counted, let go of everything."""
-        self._loaded.close()
+    def close(self, *, drain_s: float = DRAIN_S) -> None:
+        """Wait for running calls, write down what was counted, let go of everything.
+
+        Args:
+            drain_s: How long calls are waited for, those of all plugins together.
+        """
+        self._loaded.close(drain_s)
         self._watch.flush()
         self._sandbox.close()
         for owned in self._own:

@@ -1,5 +1,7 @@
 """The API as one ASGI application: rights first, then routes, then errors in one place."""
 
+import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -20,7 +22,7 @@ from agent.control.pool import Pool
 from agent.control.reads import Looks, Updates
 from agent.control.requests import caller_of, query
 from agent.control.streams import Streams
-from agent.errors import translated
+from agent.errors import BusyError, translated
 
 _LOG = logging.getLogger("stack_composer.control")
 _READS = ("GET", "HEAD")
@@ -92,6 +94,11 @@ class Api:
             await answer(send, refused(error), error.status, is_last=error.is_last)
         except HTTPException as error:
             await _no_route(send, error)
+        except asyncio.CancelledError:
+            # The service ends, and waits no longer.
+            fields = error_fields(BusyError("cannot answer any more: the service ends"))
+            with contextlib.suppress(RuntimeError):  # the answer has begun
+                await answer(send, encoded({"error": fields}), 503, is_last=True)
         except Exception as error:  # noqa: BLE001 - told, and logged where it is a mistake of ours
             cause = translated(error)
             if cause is None:

@@ -19,6 +19,7 @@ from agent.settings.schema import ControlSection
 
 _LOG = logging.getLogger("stack_composer.control")
 _MARGIN_S = 5.0
+_LAST_WORD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,8 @@ class ControlServer:
         self._loop = asyncio.get_running_loop()
         self._started.set()
         await self._server.serve(sockets=[self._bound.listener])
+        if left := set(self._server.server_state.tasks):  # they have a last word
+            await asyncio.wait(left, timeout=_LAST_WORD_S)
         # Those that did not end in time, and streams nobody reads.
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()

@@ -57,7 +57,7 @@ class Reign:
         """How a plugin is updated: auto, notify or manual."""
         return self.context.config.mode(plugin_id)
 
-    def close(self) -> None:
-        """Wait for running calls, a bounded time, and let go of everything."""
-        self.host.close()
+    def close(self, *, drain_s: float = 0) -> None:
+        """Wait for running calls, so long at most, and let go of everything."""
+        self.host.close(drain_s=drain_s)
         self.context.close()

@@ -3,15 +3,16 @@
 import contextlib
 import functools
 import logging
+import math
 import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 
 from agent.context import Context, Options
 from agent.control.logbook import LogBook
-from agent.errors import AgentError
 from agent.service.answering import Answering
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
@@ -36,6 +37,7 @@ _HOOKS_DRAIN_S = 5.0
 class _Told(Enum):
     STOP = "stop"
     RELOAD = "reload"
+    BEGUN = "begun"
 
 
 class Service:
@@ -66,6 +68,7 @@ class Service:
         # put where no lock is taken, as an event's or a condition's would be.
         self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
         self._ticked_s = self._clock.passed_s()
+        self._ends_s = math.inf
 
     def stop(self) -> None:
         """End in good order, soon."""
@@ -99,7 +102,8 @@ class Service:
                 )
                 self._tend(tending, deadman, Desk(reigns, tending, logs))
             finally:
-                reigns.current.close()
+                left_s = max(0.0, min(_DRAIN_S, self._ends_s - time.monotonic()))
+                reigns.current.close(drain_s=left_s)
                 for telemetry in self._telemetries.values():
                     telemetry.close()
 
@@ -127,7 +131,12 @@ class Service:
 
     def _tend(self, tending: Tending, deadman: DeadMan, desk: Desk) -> None:
         # Nobody may have a plugin called, and so loaded, before what took a service down is left.
-        tending.begin(deadman)
+        if not self._begin(tending, deadman):
+            self._supervisor.stopping()
+            self._ends_s = time.monotonic() + _DRAIN_S
+            tending.close(0)
+            deadman.disarm()
+            return
         hooks = Hooks(desk.context, tending.feed)
         hooks.start()
         tick = functools.partial(self._tick, tending)
@@ -136,16 +145,36 @@ class Service:
                 self._supervisor.ready(tending.summary)
                 _LOG.info("ready: %s", tending.summary)
                 self._watch_over(tending, answering, rouse)
-                until_s = time.monotonic() + _DRAIN_S  # beside the calls that are answered still
+                # Beside the calls that are answered still.
+                self._ends_s = time.monotonic() + _DRAIN_S
                 self._supervisor.stopping()
-        except AgentError:
-            # The socket's place or group: no release on trial is to blame.
-            self._end(tending, hooks, deadman, time.monotonic() + _DRAIN_S)
-            raise
-        self._end(tending, hooks, deadman, until_s)
+        finally:
+            # Also where the socket's place or group is wrong: no release on trial is to blame.
+            self._end(tending, hooks, deadman)
 
-    def _end(self, tending: Tending, hooks: Hooks, deadman: DeadMan, until_s: float) -> None:
-        if not tending.close(max(0.0, until_s - time.monotonic())):
+    def _begin(self, tending: Tending, deadman: DeadMan) -> bool:
+        """Have everything put right and loaded, which may take its time; False = told to stop."""
+        failed: list[BaseException] = []
+
+        def begin() -> None:
+            try:
+                tending.begin(deadman)
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                failed.append(error)
+            self._told.put(_Told.BEGUN)
+
+        threading.Thread(target=begin, name="begin", daemon=True).start()
+        while (told := self._told.get()) is not _Told.BEGUN:
+            if told is _Told.STOP:
+                return False
+            tending.reload()
+        if failed:
+            raise failed[0]
+        return True
+
+    def _end(self, tending: Tending, hooks: Hooks, deadman: DeadMan) -> None:
+        self._ends_s = min(self._ends_s, time.monotonic() + _DRAIN_S)
+        if not tending.close(max(0.0, self._ends_s - time.monotonic())):
             _LOG.warning("still at work after %d s: left as it is, nothing is half done", _DRAIN_S)
         hooks.close(_HOOKS_DRAIN_S)
         deadman.disarm()

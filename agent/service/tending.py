@@ -135,7 +135,7 @@ class Tending:
         is_done = self.turns.close(timeout_s)
         is_done &= self._upkeep.close(max(0.0, deadline_s - time.monotonic()))
         for reign in self._left:
-            reign.close()
+            reign.close(drain_s=max(0.0, deadline_s - time.monotonic()))
         return is_done
 
     def reload(self) -> None:

@@ -60,11 +60,12 @@ class Watching:
         self._thread.start()
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Tell nothing more; also where it has not begun."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._thread.join(_STOP_S)
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_S)
         if self._observer is not None:
             self._observer.stop()
             self._observer.join(_STOP_S)

@@ -3,6 +3,7 @@
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,11 +34,12 @@ class Loaded:
         self._unloadable: dict[str, str] = {}
         self._loading = threading.RLock()
 
-    def close(self) -> None:
-        """Wait for running calls, a bounded time, and let go of all."""
+    def close(self, drain_s: float) -> None:
+        """Wait for running calls, so long at most, and let go of all."""
+        until_s = time.monotonic() + drain_s
         with self._loading:
             for served in self._served.values():
-                served.close()
+                served.close(max(0.0, until_s - time.monotonic()))
             self._served.clear()
 
     def stem(self, stem: str) -> str:

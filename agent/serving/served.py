@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.1
 _TRY_AGAIN_AFTER_S = 5.0
-_DRAIN_S = 10.0
+DRAIN_S = 10.0
+"""How long what is closed waits for the calls that run."""
 
 
 class Served:
@@ -111,11 +112,11 @@ class Served:
         finally:
             self._looking.release()
 
-    def close(self) -> None:
-        """Wait for running calls, a bounded time, and let go of the compiled code."""
+    def close(self, drain_s: float = DRAIN_S) -> None:
+        """Wait for running calls, so long at most, and let go of the compiled code."""
         with self._looking:
             self._old.append(self.slot.current)
-            self._let_go(_DRAIN_S)
+            self._let_go(drain_s)
             for plugin in self._old:
                 plugin.close()
 
@@ -129,12 +130,13 @@ class Served:
             and time.monotonic() - self._failed[1] < _TRY_AGAIN_AFTER_S
         )
 
-    def _let_go(self, timeout_s: float) -> None:
+    def _let_go(self, drain_s: float) -> None:
         """Close what was swapped out and no call holds any more."""
-        self._old = [p for p in self._old if not self._is_closed(p, timeout_s)]
+        until_s = time.monotonic() + drain_s
+        self._old = [p for p in self._old if not self._is_closed(p, until_s)]
 
-    def _is_closed(self, plugin: "Plugin", timeout_s: float) -> bool:
-        if not self.slot.drain(plugin, timeout_s):
+    def _is_closed(self, plugin: "Plugin", until_s: float) -> bool:
+        if not self.slot.drain(plugin, until_s - time.monotonic()):
             return False
         plugin.close()
         return True

@@ -520,6 +520,21 @@ def test_a_call_in_flight_is_answered_when_the_service_stops(spinning: Publisher
     assert answer.document["took_ms"] >= 1_000
 
 
+def test_a_call_that_outlives_the_service_is_told_so(
+    spinning: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked is answered when the wait is over, and the log holds no fault."""
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    with controlled(spinning.machine.home, replace(TINY, drain_s=0.1)) as control:
+        thread = spin(control, answers)
+        control.server.close()
+    thread.join()
+    answer = answers.get(timeout=WAIT_S)
+    assert (answer.status, answer.document["error"]["exit_code"]) == (503, 11)
+    assert "the service ends" in answer.document["error"]["message"]
+    assert "Traceback" not in caplog.text
+
+
 def test_who_goes_in_mid_call_leaves_nothing(spinning: Publisher) -> None:
     """The call ends by itself, its place is free, and the next caller is answered."""
     with controlled(spinning.machine.home) as control:

@@ -1,12 +1,15 @@
 """``agent run`` as a process: it begins, tells its supervisor, heeds signals and config, ends."""
 
 import logging
+import shutil
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support.hooks import script
 from support.service import EAGER, Frail, service, serving
-from support.system import PLUGIN_ID, PROCESS_WAIT_S, Machine, Publisher
+from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher
 
 SLOW = """(module
   (import "wasi_snapshot_preview1" "path_open"
@@ -63,6 +66,25 @@ def test_there_is_one_service_for_one_state(machine: Machine, frail: Frail) -> N
         assert first.kill() > 0
     with service(machine) as next_one:
         assert next_one.end(signal.SIGINT) == 130
+
+
+def test_it_ends_before_it_has_begun(machine: Machine, frail: Frail, tmp_path: Path) -> None:
+    """A drop-in whose hook takes long keeps nobody from ending the service that starts."""
+    begun = tmp_path / "begun"
+    hook = script(tmp_path / "hook", f"touch {begun}; exec sleep 600")
+    hooks = f'[hooks]\npre_activate = ["{hook}"]\ntimeout = "5m"\n'
+    machine.configure(f"{Frail.section()}{hooks}", update='mode = "manual"')
+    for part in frail.plugin("0.2.0").glob(f"{STEM}.*"):
+        shutil.copy(part, machine.plugins)
+    with machine.popen("run") as process:
+        deadline_s = time.monotonic() + PROCESS_WAIT_S
+        while not begun.exists():
+            assert time.monotonic() < deadline_s
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=PROCESS_WAIT_S)
+        assert process.returncode == 0, said
+    assert machine.version() == "0.1.0"
 
 
 def test_one_that_does_not_begin_leaves_logging_as_it_was(machine: Machine) -> None:

@@ -264,12 +264,11 @@ def test_files_of_ones_own_are_not_followed() -> None:
     assert plugin.closed == 1
 
 
-def test_a_call_that_never_ends_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_never_ends_keeps_nobody() -> None:
     """After a bounded wait the plugin takes no more calls; its own deadline ends that one."""
-    monkeypatch.setattr("agent.serving.served._DRAIN_S", 0.0)
     host = Host()
     with host.served.slot.lease():
-        host.served.close()
+        host.served.close(drain_s=0)
     assert host.plugins["1"].closed == 1
 
 
