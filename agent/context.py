@@ -3,7 +3,6 @@
 The command line and ``PluginHost`` each hold one; everything opens on first use.
 """
 
-import contextlib
 import datetime as dt
 import functools
 import os
@@ -18,12 +17,12 @@ import registry
 from agent import __version__
 from agent.audit.auditor import Auditor, Judged
 from agent.audit.log import AuditLog
-from agent.errors import AgentError, UsageError
+from agent.errors import AgentError
 from agent.files import Files
 from agent.ledger.ledger import Ledger
 from agent.pipeline.admission import admit, granted_to, note_foreign_code, problem_of
 from agent.pipeline.requirement import satisfies
-from agent.settings.config import Config, configured_paths, load_config, trust_store_path
+from agent.settings.config import Config, configured_paths, load_config
 from agent.settings.flags import laid_over
 from agent.settings.home import user_home
 from agent.settings.owner import require_usable
@@ -33,6 +32,7 @@ from agent.settings.schema import HostSection
 from agent.tree.activation import Activation
 from agent.tree.generations import Tree
 from agent.tree.ownership import claim, stranger
+from agent.trust_in_force import TrustInForce
 from sandbox.admission import Isolation
 from sandbox.manifest import PluginManifest, parse_manifest
 
@@ -100,7 +100,7 @@ class Context:
     _is_checked: bool = field(init=False, default=False)
     _audit: Auditor | None = field(init=False, default=None)
     _judged: dict[str, Judged] = field(init=False, default_factory=dict)
-    _trusted: "tuple[object, trust.TrustStore] | None" = field(init=False, default=None)
+    _trust: TrustInForce = field(init=False)
 
     def __post_init__(self) -> None:
         self.places = find_places(
@@ -126,6 +126,7 @@ class Context:
         )
         self.plugins_folder, self.system_folder = configured_paths(self.config, self.places)
         self.tree = Tree(self.plugins_folder, self.files, self._claim_tree)
+        self._trust = TrustInForce(self.places, lambda: self.ledger)
 
     def close(self) -> None:
         """Close the ledger, if it was opened, and connections that are kept."""
@@ -151,7 +152,8 @@ class Context:
                 return False
             # Closed later: another thread may be reading it just now.
             self._replaced, replaced = self._ledger, self._replaced
-            self._ledger = self._audit = self._trusted = None
+            self._ledger = self._audit = None
+            self._trust.forget()
             self._is_checked = False
         if replaced is not None:
             replaced.close()
@@ -197,45 +199,16 @@ class Context:
     # -- trust
 
     def trust_store_path(self) -> Path:
-        """The trust store in force, or where one would be created."""
-        return trust_store_path(self.places)
+        """See ``TrustInForce.path``."""
+        return self._trust.path()
 
     def trust_store(self) -> "trust.TrustStore":
-        """The trust store in force, read anew; empty where there is none.
-
-        Raises:
-            trust.StoreError: It is broken, unsafe, or older than one seen before.
-        """
-        import trust
-
-        stamp = self.trust_stamp()
-        if self._trusted is not None and self._trusted[0] == stamp:
-            return self._trusted[1]
-        if stamp is None:
-            return trust.TrustStore.empty(self.trust_store_path())
-        path = Path(stamp[0])
-        store = trust.load(path, uid=os.geteuid())
-        highest = self.ledger.remember_serial(str(path), store.serial)
-        if store.serial < highest:
-            raise UsageError(
-                f"cannot use {path}: its serial {store.serial} is lower than {highest}, seen "
-                "before: an older store was put back",
-                hint=f"restore the newer file, or raise serial above {highest} after a review",
-            )
-        if store.serial == highest:  # else it is yet to be written down
-            self._trusted = (stamp, store)
-        return store
+        """See ``TrustInForce.store``."""
+        return self._trust.store()
 
     def trust_stamp(self) -> tuple[str, int, int, int] | None:
-        """What changes whenever the trust store does, usable or not; None where there is none."""
-        for path in self.places.trust_stores:
-            with contextlib.suppress(OSError):
-                stat = path.stat()
-                # The change time: a mode that was loosened counts too.
-                return str(path), stat.st_ctime_ns, stat.st_size, stat.st_ino
-            if os.path.lexists(path):
-                return str(path), 0, 0, 0
-        return None
+        """See ``TrustInForce.stamp``."""
+        return self._trust.stamp()
 
     def judge(
         self,

@@ -92,7 +92,7 @@ class DropIns:
                     outcomes += self._not_seen(flat, error, ids)
                     continue
             if examined is not None and (ids is None or examined.plugin_id in ids):
-                outcomes.append(self._adopt(examined))
+                outcomes += self._adopt(examined)
         return tuple(outcomes)
 
     def foresee(self, ids: Collection[str] | None = None) -> tuple[Outcome, ...]:
@@ -135,13 +135,16 @@ class DropIns:
         live = self._context.activation.live(plugin_id)
         return run(self._context, self._steps, plugin_id, live, work, decides=decides)
 
-    def _adopt(self, examined: Examined) -> Outcome:
+    def _adopt(self, examined: Examined) -> tuple[Outcome, ...]:
+        """Take it; nothing is told of a refusal where other files lie there by now."""
         work = functools.partial(self._take, examined, Asked())
         outcome = self._run(examined.plugin_id, work, decides=True)
         is_vetoed = isinstance(outcome.error, PolicyError) and outcome.error.reason == "vetoed"
         if outcome.kind in (Kind.REFUSED, Kind.PENDING) and not is_vetoed:
+            if flat_set(self._context.tree.root, examined.flat.stem).stamp != examined.flat.stamp:
+                return ()  # they are looked at again
             self._remember(examined.flat, outcome)
-        return outcome
+        return (outcome,)
 
     def _take(self, examined: Examined, asked: Asked) -> Outcome:
         context, plugin_id = self._context, examined.plugin_id
@@ -266,8 +269,8 @@ class DropIns:
 
     def _remember(self, flat: FlatSet, outcome: Outcome) -> None:
         context, cause = self._context, outcome.error
-        if cause is None or flat_set(context.tree.root, flat.stem).stamp != flat.stamp:
-            return  # other files lie there by now: they are looked at again
+        if cause is None:
+            return
         context.ledger.note_flat_set(
             FlatNote(
                 flat.stem,

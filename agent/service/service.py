@@ -13,6 +13,7 @@ from enum import Enum
 
 from agent.context import Context, Options
 from agent.control.logbook import LogBook
+from agent.errors import AgentError
 from agent.service.answering import Answering
 from agent.service.clock import Clock
 from agent.service.deadman import DeadMan
@@ -130,14 +131,12 @@ class Service:
         return self._telemetries[endpoint]
 
     def _tend(self, tending: Tending, deadman: DeadMan, desk: Desk) -> None:
+        hooks = Hooks(desk.context, tending.feed)
         # Nobody may have a plugin called, and so loaded, before what took a service down is left.
         if not self._begin(tending, deadman):
             self._supervisor.stopping()
-            self._ends_s = time.monotonic() + _DRAIN_S
-            tending.close(0)
-            deadman.disarm()
+            self._end(tending, hooks, deadman)
             return
-        hooks = Hooks(desk.context, tending.feed)
         hooks.start()
         tick = functools.partial(self._tick, tending)
         try:
@@ -148,9 +147,11 @@ class Service:
                 # Beside the calls that are answered still.
                 self._ends_s = time.monotonic() + _DRAIN_S
                 self._supervisor.stopping()
-        finally:
-            # Also where the socket's place or group is wrong: no release on trial is to blame.
+        except AgentError:
+            # The socket's place or group: no release on trial is to blame.
             self._end(tending, hooks, deadman)
+            raise
+        self._end(tending, hooks, deadman)
 
     def _begin(self, tending: Tending, deadman: DeadMan) -> bool:
         """Have everything put right and loaded, which may take its time; False = told to stop."""

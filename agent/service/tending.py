@@ -32,6 +32,8 @@ _MANY = 1000
 _DROP_INS = "drop-ins"
 """Whatever takes drop-ins, of one plugin or all, does so one after another: else two say no."""
 _TRUST = "trust"
+_WENT_LIVE = {"activated", "rollback", "rolled back"}
+"""The history's words after which another release serves."""
 _VERDICTS = {
     "committed": logging.INFO,
     "rollback": logging.INFO,
@@ -218,7 +220,7 @@ class Tending:
                 what = f"{event.kind} {event.version}: {event.detail}"
                 _LOG.log(_VERDICTS[event.kind], "%s: %s", event.plugin_id, what)
                 self.rounds.hasten(event.plugin_id)  # what the trial kept away may be taken now
-            if event.kind == "activated":
+            if event.kind in _WENT_LIVE:
                 # Who looked after a change of the store may have seen what served before.
                 heed = functools.partial(self._heed_trust_store, (event.plugin_id,))
                 self._upkeep.offer(f"trust {event.plugin_id}", heed, lane=_TRUST)

@@ -13,28 +13,30 @@ _INCOMING_S = 86_400
 """What is older is in no run's use: what is fetched needs no lock, and may take its time."""
 
 
-def leftovers(context: Context, *, overdue_s: float = 0) -> tuple[Path, ...]:
+def leftovers(
+    context: Context, *, homes: Iterable[str] | None = None, overdue_s: float = 0
+) -> tuple[Path, ...]:
     """Temporary files and folders that no run uses any more.
 
     Args:
         context: The installation.
+        homes: The plugins whose folders are looked into, beside those that all share; None = all.
         overdue_s: Only those that might have been swept up so long ago.
     """
     now = context.clock() - overdue_s
     store = context.tree.root / ".store"
-    ours = [context.tree.root, store, *(store / name for name in context.tree.homes())]
-    in_the_tree = (
+    own = (store / name for name in (context.tree.homes() if homes is None else homes))
+    found = [
         path
-        for folder in ours
-        for path in _older(folder, now - _IN_THE_TREE_S)
-        if path.name.startswith(_PREFIXES)
-    )
-    return (*in_the_tree, *_older(context.places.cache / "incoming", now - _INCOMING_S))
+        for folder in (context.tree.root, store, *own)
+        for path in _older(folder, _PREFIXES, now - _IN_THE_TREE_S)
+    ]
+    return (*found, *_older(context.places.cache / "incoming", ("",), now - _INCOMING_S))
 
 
-def _older(folder: Path, before: float) -> Iterator[Path]:
+def _older(folder: Path, prefixes: tuple[str, ...], before: float) -> Iterator[Path]:
     if folder.is_dir():
-        for path in sorted(folder.iterdir()):
+        for path in sorted(path for path in folder.iterdir() if path.name.startswith(prefixes)):
             with contextlib.suppress(FileNotFoundError):
                 if path.lstat().st_mtime < before:
                     yield path

@@ -65,7 +65,7 @@ def prune(context: Context, plugin_id: str) -> tuple[Pruned, ...]:
         context.ledger.forget_generation(plugin_id, generation.release)
     remember(context.ledger, context.tree, plugin_id)
     with contextlib.suppress(OSError):
-        remove_leftovers(context, leftovers(context))
+        remove_leftovers(context, leftovers(context, homes=()))  # its own are gone with the rest
     return found
 
 

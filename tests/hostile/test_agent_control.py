@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import os
 import queue
 import select
 import shutil
@@ -23,6 +22,7 @@ from agent.control.bounds import Bounds
 from agent.errors import ConfigError
 from support.control import WAIT_S, Answer, Control, controlled, said_to
 from support.system import PLUGIN_ID, Publisher, Ran, taken
+from support.users import as_root
 
 CALLS = f"/v1/plugins/{PLUGIN_ID}/calls"
 STRANGER, MEMBER, GROUP = 54_321, 54_322, 54_399
@@ -45,7 +45,6 @@ TARGETS = [
 TINY = Bounds(
     head_s=0.5, body_s=0.5, idle_s=0.5, beat_s=0.2, queue_s=5, drain_s=5, connections=8, streams=2
 )
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from registry import (
     push_artifact,
     sha256_digest,
 )
+from registry.layout_index import LayoutIndex
 from support.registry import PLUGIN_ID, make_artifact
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -214,6 +215,27 @@ def test_a_sole_index_is_no_release(layout: LayoutRepository, root: Path) -> Non
     index = entry(root, mediaType="application/vnd.oci.image.index.v1+json", annotations={})
     (root / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [index]}))
     assert layout.tags() == ()
+
+
+def test_an_index_that_stays_is_parsed_once(
+    layout: LayoutRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many referrers are looked for; what another process writes is seen at once."""
+    parsed = list[str]()
+    parse = LayoutIndex.parse
+
+    def counted(raw: bytes, what: str) -> LayoutIndex:
+        parsed.append(what)
+        return parse(raw, what)
+
+    reader = LayoutRepository(LayoutLocation(tmp_path, PLUGIN_ID), Files())
+    monkeypatch.setattr(LayoutIndex, "parse", counted)
+    digest = reader.resolve("0.1.0").digest
+    for _ in range(3):
+        assert reader.referrers(digest) == ()
+    assert len(parsed) == 1
+    layout.push_manifest(layout.manifest("0.1.0").raw, tag="0.2.0")
+    assert reader.resolve("0.2.0").digest == digest
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from agent.context import Context, Options
 from agent.files import Files
 from agent.host import PluginHost
+from agent.pipeline.dropins import DropIns
+from agent.telemetry import Telemetry
+from agent.tree.flat import Examined, FlatSets
 from support.states import CODES
 from support.system import PLUGIN_ID, STEM, Machine, Publisher
 from trust import load_private
@@ -143,6 +147,27 @@ def test_a_refused_drop_in_stays_untouched_and_is_told_once(
     assert "drop-in 0.2.0: cannot trust" in row["reason"]
     stranger.trusted_by(machine)
     assert machine.json("update").row["to"] == "0.2.0"
+
+
+def test_what_changes_while_it_is_judged_is_told_of_once_it_rests(
+    machine: Machine, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are still being copied are looked at again, and would be refused twice."""
+    machine.run("pull", PLUGIN_ID)
+    drop(machine, publisher.plugin("0.9.0"), parts="wasm toml")
+    changes = [machine.plugins / f"{STEM}.toml"]
+    examine = FlatSets.examine
+
+    def copied_meanwhile(sets: FlatSets, stem: str) -> Examined | None:
+        examined = examine(sets, stem)
+        while changes:
+            os.utime(changes.pop())
+        return examined
+
+    monkeypatch.setattr(FlatSets, "examine", copied_meanwhile)
+    with contextlib.closing(Context(Options(home=machine.home), {})) as context:
+        drop_ins = DropIns(context, Telemetry(""))
+        assert [len(drop_ins.adopt()) for _ in range(3)] == [0, 1, 0]
 
 
 def test_the_next_activation_refreshes_what_was_refused(

@@ -1,6 +1,5 @@
 """``agent run`` on its socket: ``[control]`` read again, and what is forgotten with a plugin."""
 
-import os
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from agent.control.address import socket_path
 from support.control import said_to
 from support.service import Running, service
 from support.system import PLUGIN_ID, Machine, taken
+from support.users import as_root
 
 GROUP, MEMBER = 54_399, 54_322
 READ_AGAIN = "the config was read again"
@@ -40,7 +40,7 @@ def read_again(running: Running) -> None:
     running.log.wait_for(READ_AGAIN, since=place)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
+@as_root
 def test_a_group_is_let_in_and_shut_out_without_a_restart(host: Machine) -> None:
     """Also through a folder that was made for the service's user alone."""
     with service(host) as running:

@@ -13,9 +13,11 @@ from support.system import PLUGIN_ID, PROCESS_WAIT_S, STEM, Machine, Publisher
 
 
 def drop(machine: Machine, folder: Path, *parts: str) -> None:
-    """Copy files of a set into the plugin folder."""
+    """Put files of a set into the plugin folder, each whole from its first moment there."""
     for part in parts or ("wasm", "sig", "toml"):
-        shutil.copy(folder / f"{STEM}.{part}", machine.plugins)
+        beside = machine.home / f"{STEM}.{part}"
+        shutil.copy(folder / beside.name, beside)
+        beside.rename(machine.plugins / beside.name)
 
 
 def test_what_is_put_into_the_folder_is_taken_or_refused(
@@ -43,7 +45,7 @@ def test_what_is_put_into_the_folder_is_taken_or_refused(
     # Looked at while it was being copied, it had no signature yet: that is another thing to say.
     said = [line.partition("cannot trust")[2] for line in running.log.lines if "0.9.0" in line]
     assert said
-    assert len(said) == len(set(said))
+    assert len(said) == len(set(said)), "".join(running.log.lines)
     lines = machine.json("audit", "show").document["lines"]
     refused = [line["reason"] for line in lines if line["outcome"] == "refused"]
     assert any("0.9.0" in reason for reason in refused)

@@ -1,6 +1,5 @@
 """``deploy/systemd``: the service manager accepts it, and the sandbox works under its filter."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from support.system import PLUGIN_ID, PROCESS_WAIT_S, Machine, Publisher
 from support.units import AGENT, ROOT, UNITS, allowed_calls, asked, laid_out, settings
+from support.users import as_root
 
 SERVICE = UNITS / "system" / "stack-composer-agent.service"
 LOCKED_UP = UNITS / "system" / "stack-composer-.service.d" / "50-locked-up.conf"
@@ -139,7 +139,8 @@ def test_a_child_needs_what_the_filter_leaves_it(installed: Machine) -> None:
     assert not {"mount", "ptrace", "bpf", "setuid", "keyctl", "io_uring_setup"} & calls
     call = ("call", PLUGIN_ID, "run", "Jane", "--isolation", "process")
     code, _, err = under_the_filter(installed, calls - {"capset"}, *call)
-    assert (code, "the process of org.example.hello ended" in err) == (1, True), err
+    assert "the process of org.example.hello ended" in err
+    assert code in (1, 8), err  # 8 where it was so slow that the next one's start is put off
 
 
 def test_updates_and_rollbacks_run_under_the_filter(
@@ -169,7 +170,7 @@ def test_the_services_user_is_made(root: Path) -> None:
     assert ("User", "stack-composer") in settings(LOCKED_UP)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@as_root
 def test_the_folders_are_made(root: Path) -> None:
     """Verbs find them before the service ever ran; users may look at plugins and config only."""
     uid = int(users_made(root)[2])

@@ -9,6 +9,7 @@ import pytest
 from support.control import controlled
 from support.system import PLUGIN_ID, Machine, taken, tree_at
 from support.system_wide import Installed, go_through_life, modes
+from support.users import as_root
 
 PARTS = ("cache", "config", "data", "plugins", "registry", "state")
 
@@ -61,7 +62,7 @@ def test_a_user_whom_the_system_does_not_know_needs_no_home(
     assert "nothing listens" in machine.run("status", expect=3).err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@as_root
 @pytest.mark.parametrize("name", ["nobody", None])
 def test_root_leaves_nothing_where_the_service_is_another_users(
     tmp_path: Path, name: str | None

@@ -14,6 +14,7 @@ import pytest
 from agent.context import Options
 from agent.errors import AgentError, BusyError
 from agent.service.answering import Answering
+from agent.service.deadman import DeadMan
 from agent.service.service import Service
 from agent.service.tending import Tending
 
@@ -124,6 +125,22 @@ def test_what_its_start_met_is_raised(tmp_path: Path, monkeypatch: pytest.Monkey
     with run(Service(Options(home=tmp_path), {})) as raised:
         pass
     assert [str(error) for error in raised] == ["cannot begin"]
+
+
+def test_a_fault_of_its_own_counts_as_a_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release on trial may be to blame: the dead-man switch stays armed."""
+    disarmed = list[DeadMan]()
+
+    def fault(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Service, "_watch_over", fault)
+    monkeypatch.setattr(DeadMan, "disarm", disarmed.append)
+    with pytest.raises(MemoryError):
+        Service(Options(home=tmp_path), {}).run()
+    assert not disarmed
 
 
 def wait_for(caplog: pytest.LogCaptureFixture, text: str) -> None:
